@@ -1,0 +1,1 @@
+"""One module per role: its prompt and the schema of its answer."""

@@ -1,0 +1,1 @@
+"""Signed events on NATS JetStream: the envelope, identities, and the log."""

@@ -1,0 +1,143 @@
+"""Every error of the system descends from SwarmError.
+
+    SwarmError
+      BusError            bus/errors.py       events, identities, the log
+      PolicyError         policies/errors.py  capabilities, passwords, tokens
+      StorageError        storage/errors.py   Postgres, audit, users
+      ActorError          actors/errors.py    roles, workflows, coordination
+      ServeError          serve/errors.py     models, the gateway
+      ClusterError        cluster/errors.py   settings, embedded servers, start and stop
+      ClientError         swarm/errors.py     the SDK and the command line
+
+Within this folder:
+
+    BusError
+      MalformedEvent      bytes that are not an event of ours
+      UntrustedEvent      an event that must not be acted on
+        BadSignature  UnknownKey  ExpiredKey  SubjectMismatch  NotPermitted  SequenceError
+      PublishError        an event that could not be stored
+        PublishDenied  PublishConflict  PublishUnconfirmed  PayloadTooLarge
+      IdentityError       a key or credential that cannot be used
+      BusUnreachable      no connection to the broker
+
+An error crosses processes: it is rebuilt from its message, so a constructor
+takes one string and optional keywords with defaults.
+"""
+
+from typing import ClassVar
+
+
+class SwarmError(Exception):
+    """Something in the swarm failed."""
+
+    code: ClassVar[str] = "error"
+    """Stable, machine-readable name; what HTTP and JSON output show."""
+    retryable: ClassVar[bool] = False
+    """Whether the same call may succeed later without a change."""
+    hint: ClassVar[str] = ""
+    """What a person can do about it."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or (type(self).__doc__ or type(self).__name__).splitlines()[0])
+
+
+class BusError(SwarmError):
+    """The event bus failed."""
+
+    code = "bus_error"
+
+
+class MalformedEvent(BusError):
+    """The bytes are not an event of this system."""
+
+    code = "malformed_event"
+
+
+class UntrustedEvent(BusError):
+    """The event must not be acted on."""
+
+    code = "untrusted_event"
+
+
+class BadSignature(UntrustedEvent):
+    """The signature does not cover what was received."""
+
+    code = "bad_signature"
+
+
+class UnknownKey(UntrustedEvent):
+    """No credential of this trust domain vouches for the key."""
+
+    code = "unknown_key"
+
+
+class ExpiredKey(UntrustedEvent):
+    """The credential was not valid when the event was stored."""
+
+    code = "expired_key"
+
+
+class SubjectMismatch(UntrustedEvent):
+    """The event was published on a subject that it does not belong to."""
+
+    code = "subject_mismatch"
+
+
+class NotPermitted(UntrustedEvent):
+    """The policy does not allow this sender to publish this event."""
+
+    code = "not_permitted"
+
+
+class SequenceError(UntrustedEvent):
+    """The sender's chain has a gap, a fork, a repeat or a reordering here."""
+
+    code = "sequence_error"
+
+
+class PublishError(BusError):
+    """The event was not stored."""
+
+    code = "publish_error"
+
+
+class PublishDenied(PublishError):
+    """The policy or the broker refused the subject."""
+
+    code = "publish_denied"
+    hint = "Check the role's capabilities in policies/capabilities.yaml."
+
+
+class PublishConflict(PublishError):
+    """Another event was stored first; read it, then decide again."""
+
+    code = "publish_conflict"
+    retryable = True
+
+
+class PublishUnconfirmed(PublishError):
+    """The broker did not confirm in time; the same bytes may be sent again."""
+
+    code = "publish_unconfirmed"
+    retryable = True
+    hint = "Check that the broker is up: swarm status."
+
+
+class PayloadTooLarge(PublishError):
+    """The payload is over the limit for one event."""
+
+    code = "payload_too_large"
+
+
+class IdentityError(BusError):
+    """The key or credential cannot be used."""
+
+    code = "identity_error"
+
+
+class BusUnreachable(BusError):
+    """No connection to the broker."""
+
+    code = "bus_unreachable"
+    retryable = True
+    hint = "Check that the broker is up: swarm status."

@@ -1,0 +1,1 @@
+"""Postgres: users, the audit log with its Merkle tree."""
