@@ -1,0 +1,238 @@
+"""One authenticated connection to the broker, in the project's own errors.
+
+nats-py reports a refused publish through a callback, long after the call; here it
+becomes an error of the call itself.
+"""
+
+import asyncio
+import base64
+import json
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Final, Self
+
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.errors import NotFoundError
+from nats.js.manager import JetStreamManager
+
+from bus.errors import BusUnreachable, PublishDenied, PublishError, PublishUnconfirmed
+from bus.identity import Credential
+from bus.nkey import AgentKey
+from bus.subjects import STREAM
+
+log = structlog.get_logger()
+
+_DENIED = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE)
+RECONNECT_WAIT_S: Final = 0.2
+DRAIN_TIMEOUT_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishAck:
+    """The stream's answer: where the message stands, and whether it stood there before."""
+
+    sequence: int
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamRefusal(Exception):
+    """The stream answered a publish with an error."""
+
+    code: int
+    description: str
+
+
+class Connection:
+    """A connection that reconnects for as long as it is open.
+
+    Use `open_connection`; this class does not connect by itself.
+    """
+
+    def __init__(self, client: Client, inbox: str) -> None:
+        self.client = client
+        self.manager: JetStreamManager = client.jsm()
+        self._inbox = inbox
+        self._in_flight: dict[str, set[asyncio.Future[None]]] = {}
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        key: AgentKey,
+        credential: Credential,
+        *,
+        inbox: str,
+        deadline_s: float = 10.0,
+    ) -> Self:
+        """Connect as the owner of a credential.
+
+        Args:
+            url: ``nats://host:port``.
+            key: signs the broker's challenge.
+            credential: what the broker enforces on the connection.
+            inbox: prefix of reply subjects; the credential must allow subscribing below it.
+            deadline_s: seconds to get a first connection.
+
+        Raises:
+            BusUnreachable: no connection in time, with the last reason.
+        """
+        client = Client()
+        connection = cls(client, inbox)
+        last_error: list[Exception] = []
+
+        async def on_error(error: Exception) -> None:
+            last_error[:] = [error]
+            connection.note_error(error)
+
+        try:
+            async with asyncio.timeout(deadline_s):
+                await client.connect(
+                    url,
+                    user_jwt_cb=lambda: bytearray(credential.jwt.encode()),
+                    signature_cb=lambda nonce: base64.b64encode(key.sign(nonce.encode())),
+                    error_cb=on_error,
+                    inbox_prefix=inbox,
+                    name=f"{credential.role}/{credential.name}",
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type] # it sleeps for it
+                )
+        except (TimeoutError, nats.errors.Error, OSError) as error:
+            reason = str(last_error[0] if last_error else error) or "timed out"
+            await client.close()
+            raise BusUnreachable(f"no connection to {url}: {reason}") from error
+        return connection
+
+    async def close(self) -> None:
+        """Send what is buffered, then close. A broker that is gone does not hold this up."""
+        if self.client.is_closed:
+            return
+        with suppress(TimeoutError, nats.errors.Error):
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                await self.client.flush()
+        await self.client.close()
+
+    def note_error(self, error: Exception) -> None:
+        """Give an asynchronous refusal of the broker to the publish that it is about."""
+        denied = _DENIED.search(str(error))
+        if denied is None:
+            log.warning("bus.connection_error", error=str(error) or type(error).__name__)
+            return
+        for future in self._in_flight.get(denied.group(1), ()):
+            if not future.done():
+                future.set_result(None)
+
+    async def publish(
+        self, subject: str, data: bytes, headers: Mapping[str, str], *, timeout_s: float
+    ) -> PublishAck:
+        """Publish to the stream and wait for its answer.
+
+        Raises:
+            PublishDenied: the broker does not let this credential publish there.
+            PublishUnconfirmed: no answer in time; it may or may not be stored.
+            StreamRefusal: the stream said no.
+        """
+        denied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._in_flight.setdefault(subject, set()).add(denied)
+        request = asyncio.ensure_future(
+            self.client.request(subject, data, timeout=timeout_s, headers=dict(headers))
+        )
+        try:
+            await asyncio.wait((request, denied), return_when=asyncio.FIRST_COMPLETED)
+            if denied.done():
+                raise PublishDenied(f"the broker refused to let this credential publish {subject}")
+            return _parse_ack(request.result())
+        except (TimeoutError, nats.errors.Error) as error:
+            raise PublishUnconfirmed(
+                f"no confirmation of {subject}: {type(error).__name__}"
+            ) from error
+        finally:
+            await _end(request)
+            self._in_flight[subject].discard(denied)
+            if not self._in_flight[subject]:
+                del self._in_flight[subject]
+
+    async def last_message(self, subject: str) -> Msg | None:
+        """The last stored message on an exact subject, None where there is none.
+
+        Raises:
+            BusUnreachable: no answer from the broker.
+        """
+        return await self._direct_get(f"$JS.API.DIRECT.GET.{STREAM}.{subject}", b"")
+
+    async def message_at(self, sequence: int) -> Msg | None:
+        """The stored message with a stream sequence, None where there is none.
+
+        Raises:
+            BusUnreachable: no answer from the broker.
+        """
+        body = json.dumps({"seq": sequence}).encode()
+        return await self._direct_get(f"$JS.API.DIRECT.GET.{STREAM}", body)
+
+    async def _direct_get(self, subject: str, body: bytes) -> Msg | None:
+        with reachable():
+            message = await self.client.request(subject, body, timeout=5.0)
+        headers = message.headers or {}
+        if headers.get("Status") == "404":
+            return None
+        if "Nats-Sequence" not in headers:
+            raise BusUnreachable(f"the stream did not answer {subject}: {headers}")
+        return message
+
+    def new_inbox(self) -> str:
+        """A reply subject that only this connection may listen on."""
+        return self.client.new_inbox()
+
+
+@asynccontextmanager
+async def open_connection(
+    url: str, key: AgentKey, credential: Credential, *, inbox: str, deadline_s: float = 10.0
+) -> AsyncIterator[Connection]:
+    """`Connection.open`, closed at the end of the block."""
+    connection = await Connection.open(url, key, credential, inbox=inbox, deadline_s=deadline_s)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+class reachable:  # noqa: N801 - read as a verb: with reachable(): ...
+    """Translate nats-py's failures into BusUnreachable."""
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> None:
+        """Raise the project's error in place of nats-py's."""
+        if isinstance(error, NotFoundError):
+            return
+        if isinstance(error, TimeoutError | nats.errors.Error | OSError):
+            raise BusUnreachable(f"the broker did not answer: {error!r}") from error
+
+
+async def _end(request: asyncio.Future[Msg]) -> None:
+    if not request.done():
+        request.cancel()
+        await asyncio.wait((request,))
+    if not request.cancelled():
+        request.exception()
+
+
+def _parse_ack(message: Msg) -> PublishAck:
+    try:
+        answer = json.loads(message.data)
+        if "error" in answer:
+            refusal = answer["error"]
+            raise StreamRefusal(
+                code=int(refusal.get("err_code", 0)), description=str(refusal.get("description"))
+            )
+        return PublishAck(sequence=int(answer["seq"]), duplicate=bool(answer.get("duplicate")))
+    except (ValueError, KeyError, TypeError) as error:
+        raise PublishError(f"the stream's answer cannot be read: {message.data[:200]!r}") from error

@@ -1,0 +1,271 @@
+"""The event: CloudEvents 1.0 in the NATS protocol binding, binary mode.
+
+Attributes travel as ``ce-`` headers, the payload as the message body. The bytes
+as received are what is signed, digested and kept: nothing is ever re-encoded.
+
+Sources: CloudEvents 1.0.2 and its NATS protocol binding; the pre-authentication
+encoding follows the idea of DSSE (each field preceded by its length), so that no
+two different events share the same signed bytes.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Final
+from urllib.parse import unquote
+
+from bus.errors import MalformedEvent
+from bus.nkey import decode_base64url
+from bus.payloads import Payload, payload_model
+
+DOMAIN: Final = b"vllm-swarm/event/v1"
+FIRST_PREVIOUS: Final = "0" * 64
+"""What ce-previous holds in the first event of a chain."""
+MAX_PAYLOAD_BYTES: Final = 256 * 1024
+KEY_HEADER: Final = "swarm-key"
+SIGNATURE_HEADER: Final = "swarm-signature"
+_TRACE: Final = "traceparent"
+_REQUIRED: Final = (
+    "ce-id",
+    "ce-source",
+    "ce-type",
+    "ce-time",
+    "ce-specversion",
+    "ce-datacontenttype",
+    "ce-dataschema",
+    "ce-run",
+    "ce-sequence",
+    "ce-previous",
+    "ce-policy",
+    KEY_HEADER,
+    SIGNATURE_HEADER,
+)
+_OPTIONAL: Final = ("ce-cause", "ce-onbehalfof", _TRACE)
+_SOURCE = re.compile(r"swarm://([a-z]+)/([A-Za-z0-9_-]{1,64})\Z")
+_HEX_64 = re.compile(r"[0-9a-f]{64}\Z")
+_PLAIN_BYTES = frozenset(range(0x21, 0x7F)) - set(b'"%')
+_PLAIN_INTEGER = re.compile(r"[1-9][0-9]{0,17}\Z")
+
+
+def pre_authentication_encoding(*fields: bytes) -> bytes:
+    """Join fields so that their boundaries cannot be moved: each is preceded by its length."""
+    return b"".join((b"%d" % len(fields), *(b" %d %b" % (len(field), field) for field in fields)))
+
+
+def derive_id(*parts: str) -> str:
+    """A deterministic event id: the same parts give the same 32 hexadecimal digits."""
+    encoded = pre_authentication_encoding(*(part.encode() for part in parts))
+    return hashlib.sha256(encoded).hexdigest()[:32]
+
+
+def encode_attribute(value: str) -> str:
+    """Percent-encode an attribute for a header, as the NATS binding says.
+
+    Space, double quote, percent and all outside printable ASCII are encoded as UTF-8 bytes.
+    """
+    return "".join(chr(byte) if byte in _PLAIN_BYTES else f"%{byte:02X}" for byte in value.encode())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One signed message as it stands on the wire.
+
+    Construct it with `Event.parse`; whether it may be acted on is for `bus.trust` to say.
+    """
+
+    subject: str
+    headers: Mapping[str, str]
+    data: bytes
+
+    @classmethod
+    def parse(cls, subject: str, headers: Mapping[str, str] | None, data: bytes) -> "Event":
+        """Check the form of a received message and keep its bytes.
+
+        Headers that are not part of the event (those of JetStream) are left out; an unknown
+        ``ce-`` header is kept, because the signature covers it.
+
+        Raises:
+            MalformedEvent: a header is missing or has a form that no sender of ours produces.
+        """
+        kept = {
+            name: value
+            for name, value in (headers or {}).items()
+            if name.startswith("ce-") or name in (_TRACE, KEY_HEADER, SIGNATURE_HEADER)
+        }
+        missing = [name for name in _REQUIRED if not kept.get(name)]
+        if missing:
+            raise MalformedEvent(f"event on {subject!r} lacks {', '.join(missing)}")
+        event = cls(subject=subject, headers=kept, data=data)
+        event.check_form()
+        return event
+
+    def check_form(self) -> None:
+        """Raise MalformedEvent unless each attribute has the form that our senders give it."""
+        problems = {
+            "ce-specversion": self.headers["ce-specversion"] != "1.0",
+            "ce-datacontenttype": self.headers["ce-datacontenttype"] != "application/json",
+            "ce-source": _SOURCE.match(self.source) is None,
+            "ce-sequence": _PLAIN_INTEGER.match(self.headers["ce-sequence"]) is None,
+            "ce-previous": _HEX_64.match(self.previous) is None,
+            "data": len(self.data) > MAX_PAYLOAD_BYTES,
+        }
+        wrong = [name for name, is_wrong in problems.items() if is_wrong]
+        if wrong:
+            raise MalformedEvent(f"event on {self.subject!r} has a malformed {', '.join(wrong)}")
+        _ = self.time, self.signature
+
+    @cached_property
+    def signed_bytes(self) -> bytes:
+        """What the signature covers: domain, subject, signed headers in order, data digest."""
+        return signing_input(self.subject, self.headers, self.data)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 over the signed bytes and the signature; the next event's ce-previous."""
+        return hashlib.sha256(self.signed_bytes + self.signature).digest()
+
+    @property
+    def id(self) -> str:
+        """Deterministic id, also sent as Nats-Msg-Id."""
+        return unquote(self.headers["ce-id"])
+
+    @property
+    def source(self) -> str:
+        """``swarm://<role>/<agent>``."""
+        return unquote(self.headers["ce-source"])
+
+    @property
+    def role(self) -> str:
+        """The sender's role as it claims; verification binds it to its credential."""
+        return self.source.removeprefix("swarm://").split("/")[0]
+
+    @property
+    def agent(self) -> str:
+        """The sender's name as it claims; verification binds it to its credential."""
+        return self.source.removeprefix("swarm://").split("/")[-1]
+
+    @property
+    def type(self) -> str:
+        """For example ``swarm.step.completed.v1``."""
+        return unquote(self.headers["ce-type"])
+
+    @property
+    def time(self) -> datetime:
+        """When the sender says it signed, in UTC."""
+        text = unquote(self.headers["ce-time"])
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError as error:
+            raise MalformedEvent(f"ce-time {text[:40]!r} is not RFC 3339") from error
+        if moment.tzinfo is None:
+            raise MalformedEvent(f"ce-time {text[:40]!r} has no UTC offset")
+        return moment.astimezone(UTC)
+
+    @property
+    def run(self) -> str:
+        """The workflow run."""
+        return unquote(self.headers["ce-run"])
+
+    @property
+    def cause(self) -> str | None:
+        """Id of the event that this one answers."""
+        return _optional(self.headers, "ce-cause")
+
+    @property
+    def sequence(self) -> int:
+        """The sender's own counter, from 1."""
+        return int(self.headers["ce-sequence"])
+
+    @property
+    def previous(self) -> str:
+        """Hex digest of the sender's previous event."""
+        return self.headers["ce-previous"]
+
+    @property
+    def policy(self) -> str:
+        """Hex digest of the policy bundle that the sender obeyed."""
+        return unquote(self.headers["ce-policy"])
+
+    @property
+    def on_behalf_of(self) -> str | None:
+        """The user, where there is one."""
+        return _optional(self.headers, "ce-onbehalfof")
+
+    @property
+    def traceparent(self) -> str | None:
+        """W3C trace context of the sender's span."""
+        return _optional(self.headers, _TRACE)
+
+    @property
+    def key(self) -> str:
+        """The sender's public NKey."""
+        return self.headers[KEY_HEADER]
+
+    @property
+    def signature(self) -> bytes:
+        """Ed25519 signature, 64 bytes.
+
+        Raises:
+            MalformedEvent: the header is not 64 bytes of unpadded base64url.
+        """
+        return decode_base64url(self.headers[SIGNATURE_HEADER], length=64)
+
+    def payload(self) -> Payload:
+        """The typed payload.
+
+        Raises:
+            MalformedEvent: the type is unknown, or the data does not fit its model.
+        """
+        model = payload_model(self.type)
+        try:
+            return model.model_validate_json(self.data)
+        except ValueError as error:
+            raise MalformedEvent(f"payload of {self.type} {self.id}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvent:
+    """An event and its place in the log."""
+
+    event: Event
+    stream_sequence: int
+    stored_at: datetime
+
+    def payload(self) -> Payload:
+        """The typed payload of the event."""
+        return self.event.payload()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What a sender wants to say, before numbering and signing.
+
+    `suffix` holds the subject tokens after the kind; `id` must be derived, so that a
+    repeat of the same thing has the same id.
+    """
+
+    run: str
+    payload: Payload
+    id: str
+    suffix: tuple[str, ...] = ()
+    cause: str | None = None
+    on_behalf_of: str | None = None
+    traceparent: str | None = None
+
+
+def signing_input(subject: str, headers: Mapping[str, str], data: bytes) -> bytes:
+    """The bytes that are signed; headers as sent, in sorted order, ``ce-`` and traceparent only."""
+    signed = sorted(name for name in headers if name.startswith("ce-") or name == _TRACE)
+    fields = [DOMAIN, subject.encode()]
+    for name in signed:
+        fields += (name.encode(), headers[name].encode())
+    fields.append(hashlib.sha256(data).digest())
+    return pre_authentication_encoding(*fields)
+
+
+def _optional(headers: Mapping[str, str], name: str) -> str | None:
+    value = headers.get(name)
+    return None if value is None else unquote(value)

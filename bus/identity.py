@@ -1,0 +1,214 @@
+"""Who a key belongs to: the credential, and the authority that issues it.
+
+NATS operator mode: an operator signs an account, the account signs users. A user
+JWT over an agent's public key is at once what the broker enforces and what a
+receiver verifies an event's sender against.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final, Self
+
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from bus import jwt
+from bus.errors import IdentityError
+from bus.nkey import ACCOUNT, OPERATOR, AgentKey, verify_key
+
+AUTHORITY_ROLE: Final = "authority"
+_SEED_FILES: Final = ("operator", "account", "system")
+_TAGS = TypeAdapter(list[str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permissions:
+    """Subjects, with NATS wildcards, that a connection may publish and subscribe to."""
+
+    publish: Sequence[str]
+    subscribe: Sequence[str]
+    deny_publish: Sequence[str] = ()
+
+    def as_claims(self) -> dict[str, JsonValue]:
+        """The form of a NATS user JWT; an empty list denies all instead of allowing all."""
+        return {"pub": _allow(self.publish, self.deny_publish), "sub": _allow(self.subscribe)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """A verified user JWT: the authority says that this key is this agent, until then."""
+
+    jwt: str
+    public_key: str
+    issuer: str
+    role: str
+    name: str
+    issued_at: datetime
+    expires_at: datetime
+
+    @classmethod
+    def parse(cls, token: str) -> Self:
+        """Read a credential and check its own signature, not yet its issuer.
+
+        Raises:
+            IdentityError: it is malformed, or lacks a claim.
+        """
+        claims = jwt.decode(token)
+        try:
+            nats = claims["nats"]
+            tags = _TAGS.validate_python(nats["tags"] if isinstance(nats, dict) else None)
+            role = next(tag.removeprefix("role:") for tag in tags if tag.startswith("role:"))
+            subject, issuer, name = str(claims["sub"]), str(claims["iss"]), str(claims["name"])
+            issued, expires = (datetime.fromtimestamp(_int(claims[k]), UTC) for k in ("iat", "exp"))
+        except (KeyError, StopIteration, ValidationError) as error:
+            raise IdentityError("the credential lacks a claim that this system needs") from error
+        verify_key(subject)
+        return cls(
+            jwt=token,
+            public_key=subject,
+            issuer=issuer,
+            role=role,
+            name=name,
+            issued_at=issued,
+            expires_at=expires,
+        )
+
+    def valid_at(self, moment: datetime) -> bool:
+        """Whether the moment lies in the credential's life, with 5 s for clocks that differ."""
+        skew = timedelta(seconds=5)
+        return self.issued_at - skew <= moment < self.expires_at + skew
+
+
+class Authority:
+    """Holds the operator's and the account's keys and issues credentials."""
+
+    def __init__(self, operator: AgentKey, account: AgentKey, system: AgentKey) -> None:
+        self._operator, self._account, self._system = operator, account, system
+        self.operator_jwt = jwt.encode(
+            jwt.operator_claims(operator.public, system.public, 0), operator
+        )
+        self.account_jwt = jwt.encode(
+            jwt.account_claims(account.public, "swarm", 0, jetstream=True), operator
+        )
+        self.system_account_jwt = jwt.encode(
+            jwt.account_claims(system.public, "system", 0, jetstream=False), operator
+        )
+
+    @property
+    def operator_public_key(self) -> str:
+        """The root of trust: all that a verifier needs to know beforehand."""
+        return self._operator.public
+
+    @property
+    def account_public_key(self) -> str:
+        """The account that all agents belong to."""
+        return self._account.public
+
+    @property
+    def system_account_public_key(self) -> str:
+        """The broker's own account; nobody connects to it."""
+        return self._system.public
+
+    @classmethod
+    def create(cls) -> Self:
+        """Make new keys."""
+        return cls(AgentKey.generate(OPERATOR), *(AgentKey.generate(ACCOUNT) for _ in range(2)))
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read the keys that `save` wrote.
+
+        Raises:
+            IdentityError: a file is missing or not a seed; the error names the file.
+        """
+        keys = []
+        for name in _SEED_FILES:
+            path = directory / f"{name}.seed"
+            try:
+                keys.append(AgentKey.from_seed(path.read_text()))
+            except (OSError, IdentityError) as error:
+                raise IdentityError(f"cannot read the {name} key from {path}: {error}") from error
+        return cls(*keys)
+
+    def save(self, directory: Path) -> None:
+        """Write the keys, one file of mode 0600 each. An existing file is never replaced.
+
+        Raises:
+            IdentityError: a file exists or cannot be written.
+        """
+        for name, key in zip(
+            _SEED_FILES, (self._operator, self._account, self._system), strict=True
+        ):
+            path = directory / f"{name}.seed"
+            try:
+                path.touch(mode=0o600, exist_ok=False)
+                path.write_text(key.export_seed() + "\n")
+            except OSError as error:
+                raise IdentityError(f"cannot write the {name} key to {path}: {error}") from error
+
+    def issue(
+        self, public_key: str, *, role: str, name: str, permissions: Permissions, ttl: timedelta
+    ) -> Credential:
+        """Vouch for a key.
+
+        Args:
+            public_key: the agent's public NKey (``U...``).
+            role: what the agent is; becomes the tag ``role:<role>``.
+            name: unique among the agents of a role.
+            permissions: what the broker lets the connection do.
+            ttl: life of the credential, from now.
+
+        Raises:
+            IdentityError: the public key is not an NKey.
+        """
+        verify_key(public_key)
+        now = datetime.now(UTC)
+        claims: jwt.Claims = {
+            "name": name,
+            "sub": public_key,
+            "iat": int(now.timestamp()),
+            "exp": int((now + ttl).timestamp()),
+            "nats": {
+                "type": "user",
+                "version": 2,
+                "tags": [f"role:{role}"],
+                **permissions.as_claims(),
+                **dict.fromkeys(("subs", "data", "payload"), -1),
+            },
+        }
+        return Credential.parse(jwt.encode(claims, self._account))
+
+
+def credentials_file(credential: Credential, key: AgentKey) -> str:
+    """A NATS ``.creds`` file: the JWT and the seed, in the form every NATS client reads."""
+    return (
+        f"-----BEGIN NATS USER JWT-----\n{credential.jwt}\n------END NATS USER JWT------\n\n"
+        "This file holds a private key: keep it secret.\n\n"
+        f"-----BEGIN USER NKEY SEED-----\n{key.export_seed()}\n------END USER NKEY SEED------\n"
+    )
+
+
+def issuer_of(account_jwt: str, operator_public_key: str) -> str:
+    """The account key that an operator vouches for.
+
+    Raises:
+        IdentityError: another operator signed the account.
+    """
+    claims = jwt.decode(account_jwt)
+    if claims["iss"] != operator_public_key:
+        raise IdentityError("the account is not signed by the operator of this trust domain")
+    return str(claims["sub"])
+
+
+def _allow(subjects: Sequence[str], denied: Sequence[str] = ()) -> JsonValue:
+    if not subjects:
+        return {"deny": [">"]}
+    return {"allow": list(subjects), "deny": list(denied)} if denied else {"allow": list(subjects)}
+
+
+def _int(value: JsonValue) -> int:
+    if not isinstance(value, int):
+        raise IdentityError(f"{json.dumps(value)[:40]} is not a time in seconds")
+    return value

@@ -1,0 +1,123 @@
+"""NKeys: Ed25519 key pairs in the textual form that NATS uses.
+
+Source: the NKEYS description of the NATS project: a prefix byte for the kind of
+key, 32 key bytes, a CRC-16 in little-endian order, in base32 without padding.
+"""
+
+import base64
+import binascii
+import os
+from functools import lru_cache
+from typing import Final, Self
+
+import nkeys
+from nacl.exceptions import BadSignatureError
+from nacl.signing import SigningKey, VerifyKey
+
+from bus.errors import BadSignature, IdentityError, MalformedEvent
+
+USER: Final = nkeys.PREFIX_BYTE_USER
+ACCOUNT: Final = nkeys.PREFIX_BYTE_ACCOUNT
+OPERATOR: Final = nkeys.PREFIX_BYTE_OPERATOR
+_PUBLIC_BYTES: Final = 1 + 32 + 2
+
+
+class AgentKey:
+    """A key pair whose private half leaves the object only through `export_seed`."""
+
+    __slots__ = ("_prefix", "_signing", "public")
+
+    def __init__(self, private: bytes, prefix: int) -> None:
+        self._prefix = prefix
+        self._signing = SigningKey(private)
+        self.public: str = _encode_public(self._signing.verify_key.encode(), prefix)
+
+    @classmethod
+    def generate(cls, prefix: int = USER) -> Self:
+        """Make a new key from the system's random source."""
+        return cls(os.urandom(32), prefix)
+
+    @classmethod
+    def from_seed(cls, seed: str) -> Self:
+        """Read a key from its ``S...`` form.
+
+        Raises:
+            IdentityError: the text is not a seed. The text is not repeated in the error.
+        """
+        try:
+            prefix, private = nkeys.decode_seed(seed.strip().encode())
+        except (nkeys.NkeysError, binascii.Error, ValueError) as error:
+            raise IdentityError("the text is not an NKey seed") from error
+        return cls(bytes(private), prefix)
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign with Ed25519; 64 bytes."""
+        return self._signing.sign(message).signature
+
+    def export_seed(self) -> str:
+        """The private key as text, for a file of mode 0600 or a NATS credentials file."""
+        seed: bytes = nkeys.encode_seed(self._signing.encode(), self._prefix)
+        return seed.decode()
+
+    def __repr__(self) -> str:
+        return f"AgentKey(public={self.public!r})"
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        raise IdentityError("a private key does not leave its process")
+
+
+def verify_signature(public: str, message: bytes, signature: bytes) -> None:
+    """Check an Ed25519 signature.
+
+    Raises:
+        BadSignature: it does not match.
+        IdentityError: the public key is not an NKey.
+    """
+    try:
+        verify_key(public).verify(message, signature)
+    except (BadSignatureError, ValueError) as error:
+        raise BadSignature(f"the signature by {public} does not cover what was received") from error
+
+
+@lru_cache(maxsize=4096)
+def verify_key(public: str) -> VerifyKey:
+    """Decode a public NKey; results are kept because a sender signs many events.
+
+    Raises:
+        IdentityError: wrong alphabet, length, kind or checksum.
+    """
+    try:
+        raw = base64.b32decode(public + "=" * (-len(public) % 8))
+    except (binascii.Error, ValueError) as error:
+        raise IdentityError(f"{public[:60]!r} is not a public NKey") from error
+    if len(raw) != _PUBLIC_BYTES or raw[0] not in (USER, ACCOUNT, OPERATOR):
+        raise IdentityError(f"{public[:60]!r} is not a public NKey of a user, account or operator")
+    if _encode_public(raw[1:33], raw[0]) != public:
+        raise IdentityError(f"{public[:60]!r} has a wrong checksum")
+    return VerifyKey(raw[1:33])
+
+
+def encode_base64url(raw: bytes) -> str:
+    """Base64url without padding."""
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def decode_base64url(text: str, *, length: int | None = None) -> bytes:
+    """Decode unpadded base64url, accepting only the one canonical spelling.
+
+    Raises:
+        MalformedEvent: another alphabet, spare bits that are not zero, or another length.
+    """
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise MalformedEvent("a header is not base64url") from error
+    if encode_base64url(raw) != text or (length is not None and len(raw) != length):
+        raise MalformedEvent("a header is not canonical base64url of the expected length")
+    return raw
+
+
+def _encode_public(raw: bytes, prefix: int) -> str:
+    body = bytes([prefix]) + raw
+    checksum: int = nkeys.crc16(bytearray(body))
+    return base64.b32encode(body + checksum.to_bytes(2, "little")).rstrip(b"=").decode()

@@ -1,0 +1,121 @@
+"""The subject grammar: where an event of a run is published.
+
+    evt.<partition>.<run>.<kind...>[.<role>[.<priority>]]
+
+The partition is a stable hash of the run modulo 16, so that one owner can later
+take a share of all runs by a subject filter. The kind is the event type without
+its prefix and version: ``swarm.step.completed.v1`` lives on ``step.completed``.
+Kinds in `ROLE_KINDS` carry a role, `ASSIGNED` a priority as well.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from bus.errors import SubjectMismatch
+
+PARTITIONS = 16
+STREAM = "EVENTS"
+ALL_EVENTS = "evt.>"
+SYSTEM_RUN = "swarm"
+"""The run of events that belong to no user's run: identities, agents starting and stopping."""
+
+ASSIGNED = "step.assigned"
+ROLE_KINDS = frozenset({ASSIGNED, "step.claimed", "step.completed", "step.failed"})
+KEY_KINDS = frozenset({"identity.issued"})
+"""Kinds followed by a public key, so that one credential can be looked up by its subject."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+_TYPE = re.compile(r"swarm\.([a-z]+(?:\.[a-z]+)+)\.v([1-9][0-9]*)\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A parsed subject; `suffix` holds the tokens after the kind."""
+
+    partition: int
+    run: str
+    kind: str
+    suffix: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return ".".join(("evt", f"{self.partition:02d}", self.run, self.kind, *self.suffix))
+
+    @property
+    def role(self) -> str | None:
+        """The role an event of a step belongs to, None for other kinds."""
+        return self.suffix[0] if self.kind in ROLE_KINDS else None
+
+
+def partition_of(run: str) -> int:
+    """The partition of a run: the first byte of its SHA-256, modulo 16."""
+    return hashlib.sha256(run.encode()).digest()[0] % PARTITIONS
+
+
+def is_token(text: str) -> bool:
+    """Whether the text can stand as one token of a subject (1 to 64 of A-Z a-z 0-9 _ -)."""
+    return _TOKEN.match(text) is not None
+
+
+def kind_of(event_type: str) -> str:
+    """The subject kind of an event type.
+
+    Raises:
+        SubjectMismatch: the type does not have the form ``swarm.<kind>.v<N>``.
+    """
+    match = _TYPE.match(event_type)
+    if match is None:
+        raise SubjectMismatch(f"event type {event_type!r} is not of the form swarm.<kind>.v<N>")
+    return match.group(1)
+
+
+def subject_for(run: str, event_type: str, *suffix: str) -> str:
+    """Build the subject of an event.
+
+    Raises:
+        SubjectMismatch: a part is not a token, or the kind has another number of suffix tokens.
+    """
+    kind = kind_of(event_type)
+    _check_tokens(run, *suffix)
+    _check_suffix(kind, suffix)
+    return str(Subject(partition=partition_of(run), run=run, kind=kind, suffix=suffix))
+
+
+def parse(subject: str) -> Subject:
+    """Parse a subject strictly: what this returns, `str` turns back into the same text.
+
+    Raises:
+        SubjectMismatch: the subject is not of the grammar, with the part that is not.
+    """
+    head, *rest = subject.split(".")
+    if head != "evt" or len(rest) < 4:  # noqa: PLR2004 - partition, run and a kind of two words
+        raise SubjectMismatch(f"subject {subject!r} is not evt.<partition>.<run>.<kind...>")
+    partition, run, *tokens = rest
+    _check_tokens(run, *tokens)
+    if partition != f"{partition_of(run):02d}":
+        raise SubjectMismatch(f"subject {subject!r}: {partition!r} is not the partition of {run!r}")
+    kind, suffix = ".".join(tokens[:2]), tuple(tokens[2:])
+    _check_suffix(kind, suffix)
+    return Subject(partition=partition_of(run), run=run, kind=kind, suffix=suffix)
+
+
+def run_filter(run: str) -> str:
+    """The filter that matches every event of one run.
+
+    Raises:
+        SubjectMismatch: the run is not a token.
+    """
+    _check_tokens(run)
+    return f"evt.{partition_of(run):02d}.{run}.>"
+
+
+def _check_tokens(*tokens: str) -> None:
+    for token in tokens:
+        if not is_token(token):
+            raise SubjectMismatch(f"{token[:80]!r} cannot be a token of a subject")
+
+
+def _check_suffix(kind: str, suffix: tuple[str, ...]) -> None:
+    expected = 2 if kind == ASSIGNED else int(kind in ROLE_KINDS or kind in KEY_KINDS)
+    if len(suffix) != expected:
+        raise SubjectMismatch(f"{kind} takes {expected} suffix tokens, got {len(suffix)}")

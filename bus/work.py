@@ -1,0 +1,115 @@
+"""The work queue of a role: each assignment to one agent, leased, kept alive, handed over.
+
+Delivery: at least once. An assignment is redelivered when its lease runs out without
+a heartbeat, with a higher epoch each time; what an earlier epoch still says is then
+refused by the coordinator.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final
+
+import nats.errors
+import structlog
+from nats.aio.msg import Msg
+
+from bus.errors import BusUnreachable
+from bus.event import StoredEvent
+from bus.log import EventLog
+from bus.pull import pull
+from bus.received import RefusedEvent
+
+log = structlog.get_logger()
+
+HEARTBEATS_PER_LEASE: Final = 3
+RETRY_S: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """A verified assignment; the epoch counts its deliveries, from 1."""
+
+    assignment: StoredEvent
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Done: its result is in the log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """Not done; deliver again after a delay."""
+
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dead:
+    """Never deliver again."""
+
+    reason: str
+
+
+Verdict = Ack | Retry | Dead
+Handler = Callable[[Delivery], Awaitable[Verdict]]
+
+
+class WorkQueue:
+    """Takes assignments one at a time and hands each to a handler."""
+
+    def __init__(self, event_log: EventLog, queue: str, *, lease_s: float) -> None:
+        self._log = event_log
+        self._queue = queue
+        self._heartbeat_s = lease_s / HEARTBEATS_PER_LEASE
+
+    async def run(self, handle: Handler) -> None:
+        """Serve the queue until cancelled. A cancelled assignment goes to another agent."""
+        while True:
+            try:
+                messages = pull(self._log.connection, self._queue, batch=1)
+                async with aclosing(messages):
+                    async for message in messages:
+                        await self._serve(message, handle)
+            except BusUnreachable as error:
+                log.info("work.queue_restarts", queue=self._queue, reason=str(error))
+                await asyncio.sleep(RETRY_S)
+
+    async def _serve(self, message: Msg, handle: Handler) -> None:
+        received = await self._log.check(message)
+        if isinstance(received, RefusedEvent):
+            await self._log.record_refusal(received)
+            await _answer(message, Dead(reason=received.error.code))
+            return
+        delivery = Delivery(assignment=received, epoch=message.metadata.num_delivered)
+        heartbeat = asyncio.create_task(self._keep_lease(message))
+        try:
+            verdict = await handle(delivery)
+        finally:
+            heartbeat.cancel()
+            await asyncio.wait((heartbeat,))
+        await _answer(message, verdict)
+
+    async def _keep_lease(self, message: Msg) -> None:
+        while True:
+            await asyncio.sleep(self._heartbeat_s)
+            try:
+                await message.in_progress()
+            except nats.errors.Error as error:
+                log.warning("work.heartbeat_failed", queue=self._queue, error=str(error))
+
+
+async def _answer(message: Msg, verdict: Verdict) -> None:
+    try:
+        match verdict:
+            case Ack():
+                await message.ack()
+            case Retry(delay_s=delay_s):
+                await message.nak(delay=delay_s)
+            case Dead():
+                await message.term()
+    except nats.errors.Error as error:
+        raise BusUnreachable(f"could not answer an assignment: {error}") from error

@@ -1,0 +1,157 @@
+"""A real nats-server in operator mode, and identities that may connect to it."""
+
+import asyncio
+import json
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from bus.connection import Connection
+from bus.event import Draft, derive_id
+from bus.identity import AUTHORITY_ROLE, Authority, Credential
+from bus.log import EventLog
+from bus.nkey import AgentKey
+from bus.payloads import IdentityIssued
+from bus.provision import provision
+from bus.signing import Sender
+from bus.subjects import SYSTEM_RUN
+from bus.trust import TrustStore
+from policies.capabilities import Capabilities, inbox_prefix, queue_name
+
+SERVER = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or "nats-server"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass
+class Broker:
+    """One server with its store, and everything needed to join it."""
+
+    directory: Path
+    authority: Authority = field(default_factory=Authority.create)
+    policy: Capabilities = field(default_factory=Capabilities.shipped)
+    port: int = field(default_factory=free_port)
+    process: asyncio.subprocess.Process | None = None
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        config = self.directory / "server.conf"
+        config.write_text(
+            json.dumps(
+                {
+                    "listen": f"127.0.0.1:{self.port}",
+                    "jetstream": {"store_dir": str(self.directory / "store")},
+                    "operator": self.authority.operator_jwt,
+                    "system_account": self.authority.system_account_public_key,
+                    "resolver": "MEMORY",
+                    "resolver_preload": {
+                        self.authority.account_public_key: self.authority.account_jwt,
+                        self.authority.system_account_public_key: self.authority.system_account_jwt,
+                    },
+                }
+            )
+        )
+        with (self.directory / "server.log").open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                SERVER, "-c", str(config), stdout=log, stderr=log
+            )
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                    writer.close()
+                    await writer.wait_closed()
+                    return
+                except OSError:
+                    await asyncio.sleep(0.02)
+
+    async def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        assert self.process is not None
+        self.process.send_signal(how)
+        await self.process.wait()
+
+    def credential(
+        self, role: str, name: str, key: AgentKey, ttl: timedelta = timedelta(hours=1)
+    ) -> Credential:
+        return self.authority.issue(
+            key.public,
+            role=role,
+            name=name,
+            permissions=self.policy.permissions(role, key.public),
+            ttl=ttl,
+        )
+
+    def trust(self) -> TrustStore:
+        return TrustStore(self.authority.operator_public_key, self.authority.account_jwt)
+
+    async def provision(self, *, lease_s: float = 2.0) -> None:
+        async with self.connected("launcher") as (connection, _):
+            await provision(
+                connection,
+                queues={role: queue_name(role) for role in self.policy.worker_roles},
+                lease_s=lease_s,
+                max_bytes=1 << 28,
+            )
+
+    @asynccontextmanager
+    async def connected(
+        self, role: str, name: str = "", key: AgentKey | None = None, **issue: timedelta
+    ) -> AsyncIterator[tuple[Connection, Sender]]:
+        key = key or AgentKey.generate()
+        credential = self.credential(role, name or f"{role}-1", key, **issue)
+        connection = await Connection.open(
+            self.url, key, credential, inbox=inbox_prefix(key.public)
+        )
+        try:
+            yield connection, Sender(key, credential, self.policy)
+        finally:
+            await connection.close()
+
+    @asynccontextmanager
+    async def joined(
+        self, role: str, name: str = "", *, announce: bool = True, **issue: timedelta
+    ) -> AsyncIterator[EventLog]:
+        """An announced member of the swarm, with its event log."""
+        async with AsyncExitStack() as stack:
+            connection, sender = await stack.enter_async_context(
+                self.connected(role, name, **issue)
+            )
+            log = EventLog(connection, self.trust(), self.policy, sender, deadline_s=10)
+            if announce:
+                await self.announce(sender.credential)
+            yield log
+
+    async def announce(self, credential: Credential) -> None:
+        async with self.connected(AUTHORITY_ROLE, "authority-1") as (connection, sender):
+            log = EventLog(connection, self.trust(), self.policy, sender)
+            for announced in (sender.credential, credential):
+                await log.append(announcement(announced))
+
+
+def announcement(credential: Credential) -> Draft:
+    return Draft(
+        run=SYSTEM_RUN,
+        payload=IdentityIssued(
+            role=credential.role,
+            name=credential.name,
+            public_key=credential.public_key,
+            credential=credential.jwt,
+            expires_at=credential.expires_at,
+        ),
+        id=derive_id("identity.issued", credential.public_key),
+        suffix=(credential.public_key,),
+    )
