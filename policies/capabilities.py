@@ -36,11 +36,15 @@ _PROVISION: Final = (
 )
 
 
+RoleName = Annotated[str, Field(pattern=r"^[a-z]{1,64}$")]
+Pattern = Annotated[str, Field(pattern=r"^[a-z]+\.[a-z]+(\.(\*|\{role\}|[A-Za-z0-9_-]+))*$")]
+
+
 class Capability(BaseModel):
     """What one role may do. What is not said is denied."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    publish: tuple[str, ...] = ()
+    publish: tuple[Pattern, ...] = ()
     work: bool = False
     read: bool = False
     provision: bool = False
@@ -52,7 +56,7 @@ class Bundle(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     version: Annotated[int, Field(ge=1, le=1)]
-    roles: Mapping[str, Capability]
+    roles: Mapping[RoleName, Capability]
 
 
 class Capabilities:

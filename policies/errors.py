@@ -1,0 +1,59 @@
+"""What policies refuse, and what makes a policy unusable.
+
+PolicyError             (SwarmError, bus/errors.py)
+  PolicyNotUsable       a policy document that cannot be put in force
+  CredentialError       a password or token that proves nothing
+    PasswordRejected    a new password that must not be stored
+    InvalidToken        not a token of ours, or not one for us
+      ExpiredToken      it was one, until a moment ago
+  KeyFileError          a private key file that cannot be used
+"""
+
+from bus.errors import SwarmError
+
+
+class PolicyError(SwarmError):
+    """A policy could not be applied."""
+
+    code = "policy_error"
+
+
+class PolicyNotUsable(PolicyError):
+    """The policy document cannot be put in force."""
+
+    code = "policy_not_usable"
+    hint = "Correct the policy document; nothing is permitted until it can be read."
+
+
+class CredentialError(PolicyError):
+    """The credential does not prove who is asking."""
+
+    code = "credential_error"
+
+
+class PasswordRejected(CredentialError):
+    """The password cannot be accepted as a new one."""
+
+    code = "password_rejected"
+    hint = "Choose a password of at least 12 characters and at most 1,024 bytes."
+
+
+class InvalidToken(CredentialError):
+    """The access token is not valid here."""
+
+    code = "invalid_token"
+    hint = "Log in again to get a new access token."
+
+
+class ExpiredToken(InvalidToken):
+    """The access token has expired."""
+
+    code = "expired_token"
+    hint = "Refresh the access token, or log in again."
+
+
+class KeyFileError(PolicyError):
+    """The private key file cannot be used."""
+
+    code = "key_file_error"
+    hint = "The file must hold an Ed25519 key in PEM and be readable by its owner only (0600)."

@@ -1,0 +1,74 @@
+"""What people may do, by role. What is not listed is denied."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class Role(StrEnum):
+    """The role of a person's account."""
+
+    ADMIN = "admin"
+    USER = "user"
+    VIEWER = "viewer"
+
+
+class Permission(StrEnum):
+    """One thing that a person may be allowed to do."""
+
+    RUN_READ = "run.read"
+    RUN_SUBMIT = "run.submit"
+    RUN_CANCEL = "run.cancel"
+    CHAT_COMPLETE = "chat.complete"
+    MODEL_READ = "model.read"
+    MEMORY_READ = "memory.read"
+    MEMORY_WRITE = "memory.write"
+    AUDIT_READ = "audit.read"
+    USER_MANAGE = "user.manage"
+    API_KEY_MANAGE = "api_key.manage"
+
+
+_VIEWER = frozenset(
+    {Permission.RUN_READ, Permission.MODEL_READ, Permission.MEMORY_READ, Permission.AUDIT_READ}
+)
+_USER = _VIEWER | {
+    Permission.RUN_SUBMIT,
+    Permission.RUN_CANCEL,
+    Permission.CHAT_COMPLETE,
+    Permission.MEMORY_WRITE,
+    Permission.API_KEY_MANAGE,
+}
+_ADMIN = _USER | {Permission.USER_MANAGE}
+
+PERMISSIONS: Mapping[Role, frozenset[Permission]] = MappingProxyType(
+    {Role.VIEWER: _VIEWER, Role.USER: _USER, Role.ADMIN: _ADMIN}
+)
+"""Everything that is allowed. Each role is listed in full; a new permission
+belongs to nobody until it is added here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """The policy allows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """The policy does not allow it; `reason` is a sentence for the person."""
+
+    reason: str
+
+
+def permit(role: str, permission: str) -> Allow | Deny:
+    """Whether someone of that role may do it; anything unknown is denied.
+
+    Args:
+        role: a Role, or its name as a token or a database row has it.
+        permission: a Permission, or its name.
+    """
+    if role not in PERMISSIONS:
+        return Deny(f"There is no role {role!r}.")
+    if permission in PERMISSIONS[Role(role)]:
+        return Allow()
+    return Deny(f"The role {Role(role)} may not do {str(permission)!r}.")

@@ -1,0 +1,188 @@
+"""Reading the audit log: summaries, events, refusals and proofs."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from bus.signing import ChainHead
+from storage.audit_rows import EVENT_COLUMNS, AuditEvent
+from storage.errors import AuditCorrupt
+from storage.merkle import GetNode, consistency_proof, inclusion_proof
+from storage.postgres import Pool, translated
+
+PAGE_EVENTS = 500
+"""Rows read at a time; at 256 KiB of data each, 128 MiB at the very worst."""
+_COLUMNS = ", ".join(column for column in EVENT_COLUMNS if column != "headers")
+_SUMMARY = """
+select count(e.leaf_index) as events,
+       count(e.leaf_index) filter (where e.verdict = 'accepted') as accepted,
+       count(e.leaf_index) filter (where e.verdict = 'refused') as refused,
+       h.size, h.root,
+       (select note from audit_checkpoint c where c.size = h.size) as note
+from audit_head h left join audit_event e on e.run = $1
+group by h.size, h.root
+"""
+_EVENTS = f"""
+select {_COLUMNS} from audit_event
+where run = $1 and leaf_index > $2 order by leaf_index limit $3
+"""  # noqa: S608 - a constant list of columns
+_REFUSALS = f"""
+select {_COLUMNS} from audit_event
+where verdict = 'refused' and ($1::text is null or run = $1) and leaf_index > $2
+order by leaf_index limit $3
+"""  # noqa: S608
+_NODES = """
+select n.level, n.index, n.hash
+from audit_node n join unnest($1::smallint[], $2::bigint[]) as wanted (level, index)
+using (level, index)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSummary:
+    """One run in the audit log, and the checkpoint that covers it.
+
+    Attributes:
+        run: the run asked for.
+        events: how many events of the run are recorded; accepted and refused of them.
+        tree_size: leaves of the whole log.
+        root: hex root hash at that size.
+        checkpoint: signed note for that size; None while the log is empty.
+    """
+
+    run: str
+    events: int
+    accepted: int
+    refused: int
+    tree_size: int
+    root: str
+    checkpoint: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredCheckpoint:
+    """A checkpoint as recorded: what the note says, the note, when it was signed."""
+
+    size: int
+    root: bytes
+    note: str
+    signed_at: datetime
+
+
+class AuditReader:
+    """Reads the audit log; any number of readers may work beside the one writer.
+
+    Every method may raise StorageUnavailable or StorageRefused.
+
+    Args:
+        pool: the database, migrated.
+        deadline_s: for each query, the wait for a connection included.
+    """
+
+    def __init__(self, pool: Pool, *, deadline_s: float = 30.0) -> None:
+        self._pool = pool
+        self._deadline_s = deadline_s
+
+    async def summary(self, run: str) -> AuditSummary:
+        """Counts of one run and the log's state, read at one moment."""
+        with translated("read the audit summary"):
+            async with asyncio.timeout(self._deadline_s):
+                row = await self._pool.fetchrow(_SUMMARY, run)
+        if row is None:
+            raise AuditCorrupt("The audit log has lost its head row.")
+        return AuditSummary(
+            run=run,
+            events=row["events"],
+            accepted=row["accepted"],
+            refused=row["refused"],
+            tree_size=row["size"],
+            root=row["root"].hex(),
+            checkpoint=row["note"],
+        )
+
+    def events(self, run: str, *, after: int = -1) -> AsyncIterator[AuditEvent]:
+        """Events of a run in log order, accepted and refused, from leaf `after` + 1 on.
+
+        Read in pages: events recorded meanwhile are included at the end.
+        """
+        return self._pages(_EVENTS, run, after)
+
+    def refusals(self, run: str | None = None, *, after: int = -1) -> AsyncIterator[AuditEvent]:
+        """Refused events in log order, of one run or of all, from leaf `after` + 1 on."""
+        return self._pages(_REFUSALS, run, after)
+
+    async def chain_heads(self) -> dict[str, ChainHead]:
+        """The last accepted event of each sender's chain, by its public key."""
+        with translated("read the senders' chains"):
+            async with asyncio.timeout(self._deadline_s):
+                rows = await self._pool.fetch("select * from audit_chain")
+        return {
+            row["sender_key"]: ChainHead(sequence=row["sequence"], digest=row["digest"].hex())
+            for row in rows
+        }
+
+    async def checkpoint(self, size: int | None = None) -> StoredCheckpoint | None:
+        """The latest checkpoint, or the one signed at that tree size; None if there is none."""
+        with translated("read a checkpoint"):
+            async with asyncio.timeout(self._deadline_s):
+                row = await self._pool.fetchrow(
+                    "select size, root, note, signed_at from audit_checkpoint"
+                    " where $1::bigint is null or size = $1 order by size desc limit 1",
+                    size,
+                )
+        return None if row is None else StoredCheckpoint(**dict(row))
+
+    async def inclusion(self, leaf_index: int, size: int) -> tuple[bytes, ...]:
+        """Proof that a leaf is in the tree of that size.
+
+        Raises:
+            ValueError: the tree of that size has no such leaf.
+            AuditCorrupt: the log is not that large, or nodes are missing.
+        """
+        return await self._prove(lambda get_node: inclusion_proof(leaf_index, size, get_node))
+
+    async def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
+        """Proof that the tree of size old is a prefix of the one of size new.
+
+        Raises:
+            ValueError: old is negative or larger than new.
+            AuditCorrupt: the log is not that large, or nodes are missing.
+        """
+        return await self._prove(lambda get_node: consistency_proof(old, new, get_node))
+
+    async def _prove(self, proof: Callable[[GetNode], list[bytes]]) -> tuple[bytes, ...]:
+        """Runs a proof once to learn which nodes it reads, and once with them."""
+        wanted: list[tuple[int, int]] = []
+
+        def note_down(level: int, index: int) -> bytes:
+            wanted.append((level, index))
+            return b""
+
+        proof(note_down)
+        nodes = await self._nodes(wanted)
+        return tuple(proof(lambda level, index: nodes[level, index]))
+
+    async def _nodes(self, wanted: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
+        with translated("read Merkle nodes"):
+            async with asyncio.timeout(self._deadline_s):
+                rows = await self._pool.fetch(
+                    _NODES, [level for level, _ in wanted], [index for _, index in wanted]
+                )
+        found = {(row["level"], row["index"]): row["hash"] for row in rows}
+        for level, index in wanted:
+            if (level, index) not in found:
+                message = f"The audit log has no Merkle node {index} at level {level}."
+                raise AuditCorrupt(message)
+        return found
+
+    async def _pages(self, query: str, run: str | None, after: int) -> AsyncIterator[AuditEvent]:
+        while True:
+            with translated("read audit events"):
+                async with asyncio.timeout(self._deadline_s):
+                    rows = await self._pool.fetch(query, run, after, PAGE_EVENTS)
+            for row in rows:
+                yield AuditEvent.from_row(row)
+            if len(rows) < PAGE_EVENTS:
+                return
+            after = rows[-1]["leaf_index"]

@@ -1,0 +1,152 @@
+"""People who may log in."""
+
+import asyncio
+import unicodedata
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+import asyncpg
+
+from storage.errors import StorageRefused, UserExists, UserNotFound
+from storage.postgres import Pool, translated
+
+UserRole = Literal["admin", "user", "viewer"]
+_INSERT = """
+insert into users (username, username_key, password_hash, role) values ($1, $2, $3, $4)
+returning *
+"""
+
+
+def username_key(username: str) -> str:
+    """What makes two names the same: NFKC and case folding, in no particular language."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", username).casefold())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """A person's account; its password hash is never part of the repr.
+
+    Attributes:
+        id: never changes, unlike the name.
+        username: as given; unique whatever its case.
+        password_hash: encoded argon2id hash.
+        role: admin, user or viewer.
+        disabled: may not log in.
+    """
+
+    id: UUID
+    username: str
+    password_hash: str = field(repr=False)
+    role: UserRole
+    created_at: datetime
+    disabled: bool
+
+    @classmethod
+    def from_row(cls, row: asyncpg.Record) -> "User":
+        """From a row of the users table."""
+        return cls(
+            id=row["id"],
+            username=row["username"],
+            password_hash=row["password_hash"],
+            role=row["role"],
+            created_at=row["created_at"],
+            disabled=row["disabled"],
+        )
+
+
+class UserStore:
+    """Reads and writes users; every method may raise StorageUnavailable.
+
+    Args:
+        pool: the database, migrated.
+        deadline_s: for each call, the wait for a connection included.
+    """
+
+    def __init__(self, pool: Pool, *, deadline_s: float = 10.0) -> None:
+        self._pool = pool
+        self._deadline_s = deadline_s
+
+    async def create(self, *, username: str, password_hash: str, role: UserRole) -> User:
+        """Adds a user.
+
+        Raises:
+            UserExists: the name is taken, in this or another case.
+            StorageRefused: the name is empty or the role unknown.
+        """
+        key = username_key(username)
+        try:
+            row = await self._row(
+                "create a user",
+                _INSERT,
+                username,
+                key,
+                password_hash,
+                role,
+            )
+        except StorageRefused as error:
+            if isinstance(error.__cause__, asyncpg.UniqueViolationError):
+                message = f"There is a user named {username} already."
+                raise UserExists(message) from error
+            raise
+        if row is None:
+            raise StorageRefused("Postgres: an inserted user was not returned.")
+        return User.from_row(row)
+
+    async def by_name(self, username: str) -> User | None:
+        """The user of that name in whatever case, disabled ones included."""
+        if "\0" in username:
+            return None  # Postgres has no such text, so no such user
+        row = await self._row(
+            "read a user",
+            "select * from users where username_key = $1",
+            username_key(username),
+        )
+        return None if row is None else User.from_row(row)
+
+    async def by_id(self, user_id: UUID) -> User | None:
+        """The user with that id, disabled ones included."""
+        row = await self._row(
+            "read a user",
+            "select * from users where id = $1",
+            user_id,
+        )
+        return None if row is None else User.from_row(row)
+
+    async def count(self) -> int:
+        """How many users there are, disabled ones included."""
+        row = await self._row("count the users", "select count(*) as users from users")
+        return 0 if row is None else int(row["users"])
+
+    async def set_password_hash(self, user_id: UUID, password_hash: str) -> None:
+        """Replaces the password hash.
+
+        Raises:
+            UserNotFound: no user has that id.
+        """
+        await self._change(
+            "update users set password_hash = $2 where id = $1 returning id",
+            user_id,
+            password_hash,
+        )
+
+    async def set_disabled(self, user_id: UUID, *, disabled: bool) -> None:
+        """Bars the user from logging in, or lets them in again.
+
+        Raises:
+            UserNotFound: no user has that id.
+        """
+        await self._change(
+            "update users set disabled = $2 where id = $1 returning id", user_id, disabled
+        )
+
+    async def _change(self, query: str, user_id: UUID, value: object) -> None:
+        if await self._row("change a user", query, user_id, value) is None:
+            message = f"No user has the id {user_id}."
+            raise UserNotFound(message)
+
+    async def _row(self, action: str, query: str, *values: object) -> asyncpg.Record | None:
+        with translated(action):
+            async with asyncio.timeout(self._deadline_s):
+                return await self._pool.fetchrow(query, *values)

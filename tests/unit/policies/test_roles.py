@@ -1,0 +1,60 @@
+"""The permissions of people."""
+
+import pytest
+
+from policies.roles import PERMISSIONS, Allow, Deny, Permission, Role, permit
+
+WRITES = [
+    Permission.RUN_SUBMIT,
+    Permission.RUN_CANCEL,
+    Permission.CHAT_COMPLETE,
+    Permission.MEMORY_WRITE,
+    Permission.API_KEY_MANAGE,
+]
+READS = [
+    Permission.RUN_READ,
+    Permission.MODEL_READ,
+    Permission.MEMORY_READ,
+    Permission.AUDIT_READ,
+]
+
+
+@pytest.mark.parametrize("permission", list(Permission))
+def test_an_admin_may_do_everything(permission: Permission) -> None:
+    assert permit(Role.ADMIN, permission) == Allow()
+
+
+@pytest.mark.parametrize("permission", [*READS, *WRITES])
+def test_a_user_may_read_and_work(permission: Permission) -> None:
+    assert permit("user", permission) == Allow()
+
+
+def test_a_user_may_not_manage_users() -> None:
+    assert permit("user", "user.manage") == Deny("The role user may not do 'user.manage'.")
+
+
+@pytest.mark.parametrize("permission", list(Permission))
+def test_a_viewer_may_only_read(permission: Permission) -> None:
+    assert isinstance(permit("viewer", permission), Allow) == (permission in READS)
+
+
+@pytest.mark.parametrize("role", ["", "root", "Admin", "admin ", "viewer,admin"])
+def test_an_unknown_role_may_do_nothing(role: str) -> None:
+    for permission in Permission:
+        assert isinstance(permit(role, permission), Deny)
+
+
+@pytest.mark.parametrize("permission", ["", "run", "run.*", "RUN.READ", "run.read "])
+def test_an_unknown_permission_is_given_to_nobody(permission: str) -> None:
+    for role in Role:
+        assert isinstance(permit(role, permission), Deny)
+
+
+def test_every_permission_belongs_to_someone_and_every_role_is_listed() -> None:
+    assert set(PERMISSIONS) == set(Role)
+    assert frozenset().union(*PERMISSIONS.values()) == set(Permission)
+
+
+def test_the_table_cannot_be_changed() -> None:
+    with pytest.raises(TypeError):
+        PERMISSIONS[Role.VIEWER] = frozenset(Permission)  # type: ignore[index]
