@@ -20,10 +20,11 @@ from nats.aio.msg import Msg
 from nats.js.errors import NotFoundError
 from nats.js.manager import JetStreamManager
 
-from bus.errors import BusUnreachable, PublishDenied, PublishError, PublishUnconfirmed
+from bus.errors import BusUnreachable, PublishDenied, PublishUnconfirmed
 from bus.identity import Credential
 from bus.nkey import AgentKey
 from bus.subjects import STREAM
+from bus.wire import STATUS_HEADER, WireClient
 
 log = structlog.get_logger()
 
@@ -40,12 +41,13 @@ class PublishAck:
     duplicate: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class StreamRefusal(Exception):
     """The stream answered a publish with an error."""
 
-    code: int
-    description: str
+    def __init__(self, *, code: int, description: str) -> None:
+        super().__init__(f"{description} ({code})")
+        self.code = code
+        self.description = description
 
 
 class Connection:
@@ -82,12 +84,14 @@ class Connection:
         Raises:
             BusUnreachable: no connection in time, with the last reason.
         """
-        client = Client()
+        client = WireClient()
         connection = cls(client, inbox)
         last_error: list[Exception] = []
 
         async def on_error(error: Exception) -> None:
-            last_error[:] = [error]
+            if not any("authorization" in str(earlier).lower() for earlier in last_error):
+                # else it says more than a connection that is reset at a later try
+                last_error[:] = [error]
             connection.note_error(error)
 
         try:
@@ -106,13 +110,21 @@ class Connection:
             reason = str(last_error[0] if last_error else error) or "timed out"
             await client.close()
             raise BusUnreachable(f"no connection to {url}: {reason}") from error
+        except asyncio.CancelledError:
+            await client.close()
+            raise
         return connection
+
+    @property
+    def is_closed(self) -> bool:
+        """Closed for good: it will not reconnect."""
+        return self.client.is_closed
 
     async def close(self) -> None:
         """Send what is buffered, then close. A broker that is gone does not hold this up."""
         if self.client.is_closed:
             return
-        with suppress(TimeoutError, nats.errors.Error):
+        with suppress(TimeoutError, nats.errors.Error, OSError):
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
                 await self.client.flush()
         await self.client.close()
@@ -123,7 +135,7 @@ class Connection:
         if denied is None:
             log.warning("bus.connection_error", error=str(error) or type(error).__name__)
             return
-        for future in self._in_flight.get(denied.group(1), ()):
+        for future in self._in_flight.get(denied.group(1).lower(), ()):
             if not future.done():
                 future.set_result(None)
 
@@ -138,7 +150,8 @@ class Connection:
             StreamRefusal: the stream said no.
         """
         denied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._in_flight.setdefault(subject, set()).add(denied)
+        in_flight = subject.lower()  # nats-py reports the broker's errors in lower case
+        self._in_flight.setdefault(in_flight, set()).add(denied)
         request = asyncio.ensure_future(
             self.client.request(subject, data, timeout=timeout_s, headers=dict(headers))
         )
@@ -147,15 +160,15 @@ class Connection:
             if denied.done():
                 raise PublishDenied(f"the broker refused to let this credential publish {subject}")
             return _parse_ack(request.result())
-        except (TimeoutError, nats.errors.Error) as error:
+        except (TimeoutError, nats.errors.Error, OSError) as error:
             raise PublishUnconfirmed(
                 f"no confirmation of {subject}: {type(error).__name__}"
             ) from error
         finally:
             await _end(request)
-            self._in_flight[subject].discard(denied)
-            if not self._in_flight[subject]:
-                del self._in_flight[subject]
+            self._in_flight[in_flight].discard(denied)
+            if not self._in_flight[in_flight]:
+                del self._in_flight[in_flight]
 
     async def last_message(self, subject: str) -> Msg | None:
         """The last stored message on an exact subject, None where there is none.
@@ -164,6 +177,15 @@ class Connection:
             BusUnreachable: no answer from the broker.
         """
         return await self._direct_get(f"$JS.API.DIRECT.GET.{STREAM}.{subject}", b"")
+
+    async def next_message(self, subject: str, *, after: int) -> Msg | None:
+        """The first stored message on an exact subject after a stream sequence, if any.
+
+        Raises:
+            BusUnreachable: no answer from the broker.
+        """
+        body = json.dumps({"seq": after + 1, "next_by_subj": subject}).encode()
+        return await self._direct_get(f"$JS.API.DIRECT.GET.{STREAM}", body)
 
     async def message_at(self, sequence: int) -> Msg | None:
         """The stored message with a stream sequence, None where there is none.
@@ -178,11 +200,11 @@ class Connection:
         with reachable():
             message = await self.client.request(subject, body, timeout=5.0)
         headers = message.headers or {}
-        if headers.get("Status") == "404":
-            return None
-        if "Nats-Sequence" not in headers:
+        if "Nats-Sequence" in headers:
+            return message
+        if headers.get(STATUS_HEADER, "404") != "404":
             raise BusUnreachable(f"the stream did not answer {subject}: {headers}")
-        return message
+        return None  # without a status it is a stored message whose headers cannot be read
 
     def new_inbox(self) -> str:
         """A reply subject that only this connection may listen on."""
@@ -235,4 +257,4 @@ def _parse_ack(message: Msg) -> PublishAck:
             )
         return PublishAck(sequence=int(answer["seq"]), duplicate=bool(answer.get("duplicate")))
     except (ValueError, KeyError, TypeError) as error:
-        raise PublishError(f"the stream's answer cannot be read: {message.data[:200]!r}") from error
+        raise PublishUnconfirmed(f"unreadable answer: {message.data[:200]!r}") from error

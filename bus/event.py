@@ -46,7 +46,8 @@ _REQUIRED: Final = (
 _OPTIONAL: Final = ("ce-cause", "ce-onbehalfof", _TRACE)
 _SOURCE = re.compile(r"swarm://([a-z]+)/([A-Za-z0-9_-]{1,64})\Z")
 _HEX_64 = re.compile(r"[0-9a-f]{64}\Z")
-_PLAIN_BYTES = frozenset(range(0x21, 0x7F)) - set(b'"%')
+_NOT_PLAIN = re.compile(r'[^\x21-\x7e]+|["%]+')
+_PLAIN = re.compile(r"[!#$&-~]+\Z")
 _PLAIN_INTEGER = re.compile(r"[1-9][0-9]{0,17}\Z")
 
 
@@ -66,7 +67,11 @@ def encode_attribute(value: str) -> str:
 
     Space, double quote, percent and all outside printable ASCII are encoded as UTF-8 bytes.
     """
-    return "".join(chr(byte) if byte in _PLAIN_BYTES else f"%{byte:02X}" for byte in value.encode())
+    return _NOT_PLAIN.sub(_percent_encoded, value)
+
+
+def _percent_encoded(stretch: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in stretch.group().encode())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +103,10 @@ class Event:
         missing = [name for name in _REQUIRED if not kept.get(name)]
         if missing:
             raise MalformedEvent(f"event on {subject!r} lacks {', '.join(missing)}")
+        strange = [name for name in headers or {} if _is_misspelt(name)]
+        strange += [name for name, value in kept.items() if not _is_canonical(value)]
+        if strange:
+            raise MalformedEvent(f"event on {subject!r} has a malformed {', '.join(strange)[:200]}")
         event = cls(subject=subject, headers=kept, data=data)
         event.check_form()
         return event
@@ -158,11 +167,11 @@ class Event:
         text = unquote(self.headers["ce-time"])
         try:
             moment = datetime.fromisoformat(text)
-        except ValueError as error:
+            if moment.tzinfo is not None:
+                return moment.astimezone(UTC)
+        except (ValueError, OverflowError) as error:
             raise MalformedEvent(f"ce-time {text[:40]!r} is not RFC 3339") from error
-        if moment.tzinfo is None:
-            raise MalformedEvent(f"ce-time {text[:40]!r} has no UTC offset")
-        return moment.astimezone(UTC)
+        raise MalformedEvent(f"ce-time {text[:40]!r} has no UTC offset")
 
     @property
     def run(self) -> str:
@@ -264,6 +273,18 @@ def signing_input(subject: str, headers: Mapping[str, str], data: bytes) -> byte
         fields += (name.encode(), headers[name].encode())
     fields.append(hashlib.sha256(data).digest())
     return pre_authentication_encoding(*fields)
+
+
+def _is_misspelt(name: str) -> bool:
+    """Whether a reader that ignores case would take it for an attribute that is not signed."""
+    lower = name.lower()
+    return name != lower and lower.startswith(("ce-", "swarm-", _TRACE))
+
+
+def _is_canonical(value: str) -> bool:
+    """Whether `encode_attribute` spells the value so: no two spellings mean the same."""
+    plain = _PLAIN.match(value) is not None
+    return plain or ("%" in value and encode_attribute(unquote(value)) == value)
 
 
 def _optional(headers: Mapping[str, str], name: str) -> str | None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Self
 
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import JsonValue, TypeAdapter
 
 from bus import jwt
 from bus.errors import IdentityError
@@ -62,7 +62,7 @@ class Credential:
             role = next(tag.removeprefix("role:") for tag in tags if tag.startswith("role:"))
             subject, issuer, name = str(claims["sub"]), str(claims["iss"]), str(claims["name"])
             issued, expires = (datetime.fromtimestamp(_int(claims[k]), UTC) for k in ("iat", "exp"))
-        except (KeyError, StopIteration, ValidationError) as error:
+        except (KeyError, StopIteration, ValueError, OverflowError, OSError) as error:
             raise IdentityError("the credential lacks a claim that this system needs") from error
         verify_key(subject)
         return cls(

@@ -44,7 +44,7 @@ def decode(token: str) -> Claims:
         header = json.loads(decode_base64url(head))
         claims = json.loads(decode_base64url(body))
         raw_signature = decode_base64url(signature, length=64)
-    except (ValueError, MalformedEvent) as error:
+    except (ValueError, RecursionError, MalformedEvent) as error:
         raise IdentityError("the credential is not a JWT") from error
     if header != _HEADER or not isinstance(claims, dict) or not isinstance(claims.get("iss"), str):
         raise IdentityError("the credential is not a NATS JWT")

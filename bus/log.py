@@ -17,7 +17,7 @@ import structlog
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-from bus.connection import Connection, StreamRefusal, reachable
+from bus.connection import Connection, PublishAck, StreamRefusal, reachable
 from bus.errors import (
     BusUnreachable,
     IdentityError,
@@ -30,6 +30,7 @@ from bus.errors import (
     UntrustedEvent,
 )
 from bus.event import Draft, Event, StoredEvent, derive_id
+from bus.identity import Credential
 from bus.payloads import EventRefused, IdentityIssued
 from bus.pull import pull
 from bus.received import Received, RefusedEvent, delivered, fetched, refused_event
@@ -83,6 +84,8 @@ class EventLog:
         self._deadline_s = deadline_s
         self._order = asyncio.Lock()
         self._unresolved: Event | None = None
+        self._expectation: Mapping[str, str] = {}
+        self._position = 0
 
     async def append(self, draft: Draft, *, expected: Expected | None = None) -> StoredEvent:
         """Sign an event and store it durably; it is in the log when this returns.
@@ -94,48 +97,103 @@ class EventLog:
             PublishDenied: the policy or the broker refuses.
             PublishConflict: `expected` no longer holds; nothing was stored.
             PublishUnconfirmed: the outcome is still unknown after `deadline_s`. The next
-                append finds it out first.
+                append finds it out first: the event is stored then, unless it already is
+                or `expected` no longer holds.
             PayloadTooLarge: over 256 KiB.
         """
         async with self._order:
             if self._unresolved is not None:
-                await self._store(self._unresolved, {})
+                await self._resolve(self._unresolved)
             event = self.sender.sign(draft)
             return await self._store(event, _expectation(expected))
 
+    async def _resolve(self, event: Event) -> None:
+        """Find out what became of an event whose caller was told that nobody knows.
+
+        The log is asked first: the stream forgets ids after a while.
+        """
+        try:
+            if await self._found(event) is None:
+                await self._store(event, self._expectation)
+        except BusUnreachable as error:
+            raise PublishUnconfirmed(f"the outcome of {event.id} is still unknown") from error
+        except PublishUnconfirmed:
+            raise
+        except PublishError as error:
+            log.warning("bus.append_given_up", id=event.id, code=error.code, reason=str(error))
+
+    async def _found(self, event: Event) -> StoredEvent | None:
+        """Look for these very bytes where they would be; if they are there, they are settled."""
+        position = self._position
+        while message := await self.connection.next_message(event.subject, after=position):
+            there = fetched(message)
+            position = there.stream_sequence
+            if isinstance(there, StoredEvent) and there.event == event:
+                return self._advanced(event, position)
+        return None
+
+    def _advanced(self, event: Event, sequence: int) -> StoredEvent:
+        self.sender.advance(event)
+        self._position, self._unresolved = sequence, None
+        return StoredEvent(event=event, stream_sequence=sequence, stored_at=event.time)
+
     async def _store(self, event: Event, expectation: Mapping[str, str]) -> StoredEvent:
+        self._unresolved, self._expectation = event, expectation
         headers = {**event.headers, **expectation, "Nats-Msg-Id": event.id}
-        self._unresolved = event
         deadline = asyncio.get_running_loop().time() + self._deadline_s
         while True:
             try:
-                ack = await self.connection.publish(
-                    event.subject, event.data, headers, timeout_s=ATTEMPT_TIMEOUT_S
-                )
-                break
-            except StreamRefusal as refusal:
-                self._unresolved = None
-                raise _translated(refusal, event) from refusal
-            except PublishUnconfirmed:
+                ack = await self._publish(event, headers)
+                stored = await self._settle(event, ack)
+            except (PublishUnconfirmed, BusUnreachable) as error:
                 if asyncio.get_running_loop().time() > deadline:
-                    raise
+                    raise PublishUnconfirmed(str(error)) from error
                 await asyncio.sleep(RETRY_S)
             except PublishError:
                 self._unresolved = None
                 raise
-        stored = await self._settle(event, ack.sequence, duplicate=ack.duplicate)
-        self._unresolved = None
-        return stored
+            else:
+                if stored is not None:
+                    self._unresolved = None
+                    return stored
+                log.warning("bus.id_taken", id=event.id, by_stream_sequence=ack.sequence)
+                headers["Nats-Msg-Id"] = event.digest.hex()
 
-    async def _settle(self, event: Event, sequence: int, *, duplicate: bool) -> StoredEvent:
-        """Move the chain on if the stored event is ours; a duplicate may be somebody else's."""
-        if duplicate:
-            message = await self.connection.message_at(sequence)
+    async def _publish(self, event: Event, headers: Mapping[str, str]) -> PublishAck:
+        try:
+            return await self.connection.publish(
+                event.subject, event.data, headers, timeout_s=ATTEMPT_TIMEOUT_S
+            )
+        except StreamRefusal as refusal:
+            # The stream compares sequences before ids: what refuses this may be our own
+            # event, stored by an earlier try whose confirmation was lost.
+            there = await self._found(event)
+            if there is None:
+                raise _translated(refusal, event) from refusal
+            return PublishAck(sequence=there.stream_sequence, duplicate=False)
+
+    async def _settle(self, event: Event, ack: PublishAck) -> StoredEvent | None:
+        """Move the chain on if what is stored is ours.
+
+        A duplicate may be somebody else's. It counts as the same thing said only where it
+        verifies and its sender may say what we say; None where a message merely took our id.
+        """
+        if ack.duplicate:
+            message = await self.connection.message_at(ack.sequence)
             there = None if message is None else fetched(message)
-            if isinstance(there, StoredEvent) and there.event.signature != event.signature:
-                return there
-        self.sender.advance(event)
-        return StoredEvent(event=event, stream_sequence=sequence, stored_at=event.time)
+            if not isinstance(there, StoredEvent):
+                return None
+            if there.event != event:
+                return await self._same_thing(there, event)
+        return self._advanced(event, ack.sequence)
+
+    async def _same_thing(self, there: StoredEvent, event: Event) -> StoredEvent | None:
+        verified = await self._verified(there)
+        if isinstance(verified, RefusedEvent):
+            return None
+        said = verified.event
+        could_be_ours = self._policy.refusal(said.role, parse(event.subject)) is None
+        return verified if could_be_ours and (said.id, said.run) == (event.id, event.run) else None
 
     async def read(self, subject_filter: str, *, after: int = 0) -> AsyncGenerator[Received]:
         """Yield what the log holds now, after a stream sequence, in order.
@@ -146,8 +204,12 @@ class EventLog:
         consumer, pending = await self._make_reader(subject_filter, after)
         if pending == 0:
             return
+        expected = 1
         async with aclosing(pull(self.connection, consumer, batch=READ_BATCH)) as messages:
             async for message in messages:
+                if message.metadata.sequence.consumer != expected:
+                    raise BusUnreachable(f"the broker did not deliver message {expected} of a read")
+                expected += 1
                 yield await self.check(message)
                 if message.metadata.num_pending == 0:
                     return
@@ -157,6 +219,9 @@ class EventLog:
 
         A broker that restarts or forgets the reader is waited for; the reader continues
         after the last event it yielded.
+
+        Raises:
+            BusUnreachable: the connection was closed on our side.
         """
         position = after
         while True:
@@ -172,6 +237,8 @@ class EventLog:
                         position = received.stream_sequence
                         yield received
             except BusUnreachable as error:
+                if self.connection.is_closed:
+                    raise
                 log.info("bus.reader_restarts", after=position, reason=str(error))
                 await asyncio.sleep(RETRY_S)
 
@@ -223,7 +290,7 @@ class EventLog:
         )
         await self.append(
             Draft(
-                run=_run_of(refused.subject),
+                run=refused.run,
                 payload=payload,
                 id=derive_id("event.refused", str(refused.stream_sequence)),
             )
@@ -250,20 +317,22 @@ class EventLog:
         return received
 
     async def _look_up(self, public_key: str) -> Admitted | None:
-        """Find the credential of a key where the authority announced it."""
+        """Find the credential of a key where the authority first announced it.
+
+        A later announcement changes nothing: what was valid in the log stays valid.
+        """
         try:
             subject = subject_for(SYSTEM_RUN, IdentityIssued.TYPE, public_key)
         except SubjectMismatch as error:
             raise UnknownKey(f"{public_key[:80]!r} is not a key") from error
-        message = await self.connection.last_message(subject)
-        announced = None if message is None else fetched(message)
-        if not isinstance(announced, StoredEvent):
-            return None
-        payload = announced.payload()
-        if not isinstance(payload, IdentityIssued) or payload.public_key != public_key:
-            return None
-        admitted = self._trust.admit(payload.credential, announced.stream_sequence)
-        return admitted if admitted.credential.public_key == public_key else None
+        position = 0
+        while message := await self.connection.next_message(subject, after=position):
+            announced = fetched(message)
+            position = announced.stream_sequence
+            token = _announced_credential(announced, public_key)
+            if token is not None:
+                return self._trust.admit(token, position)
+        return None
 
     async def _make_reader(self, subject_filter: str, after: int) -> tuple[str, int]:
         name = f"read-{uuid4().hex}"
@@ -291,14 +360,19 @@ def _expectation(expected: Expected | None) -> dict[str, str]:
     }
 
 
+def _announced_credential(announced: Received, public_key: str) -> str | None:
+    """The credential in an announcement, None where it is not one of this key."""
+    try:
+        payload = announced.payload() if isinstance(announced, StoredEvent) else None
+        if isinstance(payload, IdentityIssued):
+            token = payload.credential
+            return token if Credential.parse(token).public_key == public_key else None
+    except (MalformedEvent, IdentityError) as error:
+        log.warning("bus.announcement_unreadable", key=public_key, reason=str(error)[:200])
+    return None
+
+
 def _translated(refusal: StreamRefusal, event: Event) -> PublishError:
     if refusal.code in _WRONG_LAST_SEQUENCE:
         return PublishConflict(f"{event.type} of run {event.run}: {refusal.description}")
     return PublishError(f"the stream refused {event.type}: {refusal.description} ({refusal.code})")
-
-
-def _run_of(subject: str) -> str:
-    try:
-        return parse(subject).run
-    except SubjectMismatch:
-        return SYSTEM_RUN

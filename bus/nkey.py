@@ -46,9 +46,12 @@ class AgentKey:
         """
         try:
             prefix, private = nkeys.decode_seed(seed.strip().encode())
+            key = cls(bytes(private), prefix)
         except (nkeys.NkeysError, binascii.Error, ValueError) as error:
             raise IdentityError("the text is not an NKey seed") from error
-        return cls(bytes(private), prefix)
+        if key.export_seed() != seed.strip():
+            raise IdentityError("the NKey seed has a wrong checksum")
+        return key
 
     def sign(self, message: bytes) -> bytes:
         """Sign with Ed25519; 64 bytes."""

@@ -11,6 +11,7 @@ from nats.js.api import (
     StorageType,
     StreamConfig,
 )
+from nats.js.errors import BadRequestError
 
 from bus.connection import Connection, reachable
 from bus.subjects import ALL_EVENTS, ASSIGNED, STREAM
@@ -18,6 +19,7 @@ from bus.subjects import ALL_EVENTS, ASSIGNED, STREAM
 DUPLICATE_WINDOW_S: Final = 600.0
 """How long the stream remembers ids; covers a restart of any part."""
 _MAX_IN_WORK: Final = 10_000
+_STREAM_EXISTS_OTHERWISE: Final = 10058
 
 
 async def provision(
@@ -51,7 +53,12 @@ async def provision(
         num_replicas=1,
     )
     with reachable():
-        await connection.manager.add_stream(stream)
+        try:
+            await connection.manager.add_stream(stream)
+        except BadRequestError as error:
+            if error.err_code != _STREAM_EXISTS_OTHERWISE:
+                raise
+            await connection.manager.update_stream(stream)
         for role, queue in queues.items():
             config = ConsumerConfig(
                 name=queue,

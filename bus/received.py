@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 from nats.aio.msg import Msg
 
-from bus.errors import MalformedEvent, UntrustedEvent
+from bus.errors import MalformedEvent, SubjectMismatch, UntrustedEvent
 from bus.event import Event, StoredEvent
+from bus.subjects import SYSTEM_RUN, parse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,14 @@ class RefusedEvent:
     stream_sequence: int
     stored_at: datetime
     error: MalformedEvent | UntrustedEvent
+
+    @property
+    def run(self) -> str:
+        """The run whose subject it was found on; the system's own where that says none."""
+        try:
+            return parse(self.subject).run
+        except SubjectMismatch:
+            return SYSTEM_RUN
 
 
 Received = StoredEvent | RefusedEvent

@@ -83,6 +83,8 @@ def verify(
             f"no credential in the log before {stream_sequence} vouches for {event.key}"
         )
     credential = admitted.credential
+    if credential.public_key != event.key:
+        raise UnknownKey(f"the credential is that of {credential.public_key}, not of {event.key}")
     if not (credential.valid_at(stored_at) and credential.valid_at(event.time)):
         raise ExpiredKey(
             f"the credential of {event.source} ran to {credential.expires_at.isoformat()}; "

@@ -7,7 +7,7 @@ refused by the coordinator.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +15,7 @@ import nats.errors
 import structlog
 from nats.aio.msg import Msg
 
-from bus.errors import BusUnreachable
+from bus.errors import BusUnreachable, PublishUnconfirmed
 from bus.event import StoredEvent
 from bus.log import EventLog
 from bus.pull import pull
@@ -67,14 +67,16 @@ class WorkQueue:
         self._heartbeat_s = lease_s / HEARTBEATS_PER_LEASE
 
     async def run(self, handle: Handler) -> None:
-        """Serve the queue until cancelled. A cancelled assignment goes to another agent."""
+        """Serve the queue until cancelled. A cancelled assignment is given back at once."""
         while True:
             try:
                 messages = pull(self._log.connection, self._queue, batch=1)
                 async with aclosing(messages):
                     async for message in messages:
                         await self._serve(message, handle)
-            except BusUnreachable as error:
+            except (BusUnreachable, PublishUnconfirmed) as error:
+                if self._log.connection.is_closed:
+                    raise
                 log.info("work.queue_restarts", queue=self._queue, reason=str(error))
                 await asyncio.sleep(RETRY_S)
 
@@ -88,6 +90,10 @@ class WorkQueue:
         heartbeat = asyncio.create_task(self._keep_lease(message))
         try:
             verdict = await handle(delivery)
+        except asyncio.CancelledError:
+            with suppress(BusUnreachable):  # then the lease runs out
+                await _answer(message, Retry(delay_s=0))
+            raise
         finally:
             heartbeat.cancel()
             await asyncio.wait((heartbeat,))
@@ -98,7 +104,7 @@ class WorkQueue:
             await asyncio.sleep(self._heartbeat_s)
             try:
                 await message.in_progress()
-            except nats.errors.Error as error:
+            except (nats.errors.Error, OSError) as error:
                 log.warning("work.heartbeat_failed", queue=self._queue, error=str(error))
 
 
@@ -108,8 +114,8 @@ async def _answer(message: Msg, verdict: Verdict) -> None:
             case Ack():
                 await message.ack()
             case Retry(delay_s=delay_s):
-                await message.nak(delay=delay_s)
+                await message.nak(delay=delay_s or None)
             case Dead():
                 await message.term()
-    except nats.errors.Error as error:
+    except (nats.errors.Error, OSError) as error:
         raise BusUnreachable(f"could not answer an assignment: {error}") from error

@@ -1,1 +1,29 @@
-"""The public face: the SDK, the command line."""
+"""The public face: the SDK, the command line.
+
+>>> from swarm import Swarm
+>>> with Swarm.connect() as swarm:
+...     run = swarm.submit("Write a parser for RFC 3339 timestamps.")
+...     run.wait()
+...     print(run.result)
+
+`AsyncSwarm` offers the same to asyncio. Importing this package imports neither Ray nor
+any database driver.
+"""
+
+from swarm.client import AsyncSwarm
+from swarm.run import AsyncRun
+from swarm.sync import Run, Swarm
+from swarm.view import AuditSummary, Reply, RunEvent, RunStatus, StepStatus, Usage
+
+__all__ = [
+    "AsyncRun",
+    "AsyncSwarm",
+    "AuditSummary",
+    "Reply",
+    "Run",
+    "RunEvent",
+    "RunStatus",
+    "StepStatus",
+    "Swarm",
+    "Usage",
+]

@@ -191,7 +191,7 @@ def test_an_empty_bundle_allows_nothing() -> None:
         b"version: 1\nroles: {coder: {publish: ['step.cla*']}}",  # not a wildcard to NATS
         b"version: 1\nroles: {coder: {publish: ['step. claimed']}}",
         b"version: 1\nroles: {coder: {publish: ['']}}",
-        b"version: 1\nroles: {'*': {publish: ['step.claimed.{role}']}}",  # a role that is a wildcard
+        b"version: 1\nroles: {'*': {publish: ['step.claimed.{role}']}}",  # role or wildcard?
         b"version: 1\nroles: {'a.b': {work: true}}",
         b"!!python/object/apply:os.getcwd []",
     ],

@@ -1,0 +1,107 @@
+"""What keeps a workflow, a role, an answer or an actor from being used.
+
+ActorError              (SwarmError, bus/errors.py)
+  InvalidWorkflow       a workflow that cannot be run as it is declared
+    EmptyWorkflow       it has nothing to do
+    DuplicateName       two parts of it share a name
+    UnknownInput        a step wants the answer of a step that is not there
+    WorkflowCycle       steps wait for each other
+    InvalidStep         a step with an impossible name or limit
+    InvalidLoop         a loop that could never end by a verdict
+  UnknownWorkflow       no workflow of that name
+  UnknownRole           no role of that name
+  AnswerRejected        a model's answer that does not fit its role
+  PromptTooLarge        instructions that do not fit the model's context
+  EnrolmentRefused      somebody asked for a credential without the right to it
+  NotServing            an actor that cannot be asked yet, or no more
+"""
+
+from bus.errors import SwarmError
+
+
+class ActorError(SwarmError):
+    """An agent or the coordinator failed."""
+
+    code = "actor_error"
+
+
+class InvalidWorkflow(ActorError):
+    """The workflow cannot be run as it is declared."""
+
+    code = "invalid_workflow"
+
+
+class EmptyWorkflow(InvalidWorkflow):
+    """The workflow or loop has no steps."""
+
+    code = "empty_workflow"
+
+
+class DuplicateName(InvalidWorkflow):
+    """Two parts of the workflow share a name."""
+
+    code = "duplicate_name"
+
+
+class UnknownInput(InvalidWorkflow):
+    """A step takes the answer of a step that the workflow does not have."""
+
+    code = "unknown_input"
+
+
+class WorkflowCycle(InvalidWorkflow):
+    """Steps of the workflow wait for each other."""
+
+    code = "workflow_cycle"
+    hint = "Steps that repeat belong in a loop; a loop's step may read the round before."
+
+
+class InvalidStep(InvalidWorkflow):
+    """The step has an impossible name or limit."""
+
+    code = "invalid_step"
+
+
+class InvalidLoop(InvalidWorkflow):
+    """The loop has no step whose verdict could end it, or no rounds."""
+
+    code = "invalid_loop"
+
+
+class UnknownWorkflow(ActorError):
+    """There is no workflow of that name."""
+
+    code = "unknown_workflow"
+
+
+class UnknownRole(ActorError):
+    """There is no role of that name."""
+
+    code = "unknown_role"
+
+
+class AnswerRejected(ActorError):
+    """The answer does not fit its role."""
+
+    code = "answer_rejected"
+    retryable = True
+
+
+class PromptTooLarge(ActorError):
+    """The instructions alone are longer than the prompt may be."""
+
+    code = "prompt_too_large"
+    hint = "Give the model a longer context in its profile."
+
+
+class EnrolmentRefused(ActorError):
+    """The enrolment was not granted by this authority."""
+
+    code = "enrolment_refused"
+
+
+class NotServing(ActorError):
+    """The actor does not serve at the moment."""
+
+    code = "not_serving"
+    retryable = True

@@ -1,0 +1,135 @@
+"""Joining the swarm: a key made here, a credential for it, a connection, an event log."""
+
+import asyncio
+import hashlib
+import hmac
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from bus.connection import open_connection
+from bus.errors import SwarmError
+from bus.event import Draft, derive_id
+from bus.identity import Credential
+from bus.log import EventLog
+from bus.nkey import AgentKey
+from bus.payloads import AgentStarted, AgentStopped
+from bus.signing import Sender
+from bus.subjects import SYSTEM_RUN
+from bus.trust import TrustStore
+from policies.capabilities import Capabilities, inbox_prefix
+
+logger = structlog.get_logger()
+
+FAREWELL_S: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """Where the bus is, and the root of trust on it."""
+
+    nats_url: str
+    operator_public_key: str
+    account_jwt: str
+
+    def trust(self) -> TrustStore:
+        """A trust store that believes this domain's authority only."""
+        return TrustStore(self.operator_public_key, self.account_jwt)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolment:
+    """The right to ask the authority for a credential of one role and name."""
+
+    role: str
+    name: str
+    proof: str = field(repr=False)
+
+    @classmethod
+    def grant(cls, secret: bytes, role: str, name: str) -> "Enrolment":
+        """Grant the right; only who holds the authority's secret can."""
+        message = f"{role}/{name}".encode()
+        return cls(
+            role=role, name=name, proof=hmac.new(secret, message, hashlib.sha256).hexdigest()
+        )
+
+    def is_granted_by(self, secret: bytes) -> bool:
+        """Whether the holder of the secret granted it."""
+        return hmac.compare_digest(self.proof, self.grant(secret, self.role, self.name).proof)
+
+
+Issue = Callable[[Enrolment, str], Awaitable[str]]
+"""Asks the authority: (enrolment, public key) to user JWT, once its event is in the log."""
+
+
+@asynccontextmanager
+async def joined(
+    domain: Domain, enrolment: Enrolment, issue: Issue, *, deadline_s: float = 30.0
+) -> AsyncIterator[EventLog]:
+    """Be a member of the swarm for the length of the block.
+
+    The private key is made here and never leaves. The block's first event says that the
+    agent started; a clean end says so too, with the last number of its chain.
+
+    Raises:
+        IdentityError: the authority did not vouch for the key.
+        BusUnreachable: no connection in time.
+    """
+    key = AgentKey.generate()
+    credential = Credential.parse(await issue(enrolment, key.public))
+    async with as_member(domain, key, credential, deadline_s=deadline_s) as log:
+        await log.append(started(credential))
+        try:
+            yield log
+        finally:
+            await farewell(log)
+
+
+@asynccontextmanager
+async def as_member(
+    domain: Domain, key: AgentKey, credential: Credential, *, deadline_s: float = 30.0
+) -> AsyncIterator[EventLog]:
+    """An event log under a credential that is already there; announces nothing.
+
+    Raises:
+        BusUnreachable: no connection in time.
+    """
+    policy = Capabilities.shipped()
+    inbox = inbox_prefix(key.public)
+    async with open_connection(
+        domain.nats_url, key, credential, inbox=inbox, deadline_s=deadline_s
+    ) as connection:
+        yield EventLog(connection, domain.trust(), policy, Sender(key, credential, policy))
+
+
+async def farewell(log: EventLog) -> None:
+    """Close the chain of a log's sender. Not being able to is noted: the process ends anyway."""
+    try:
+        async with asyncio.timeout(FAREWELL_S):
+            await log.append(stopped(log.sender))
+    except (TimeoutError, SwarmError) as error:
+        logger.warning("member.leaves_without_farewell", reason=repr(error))
+
+
+def started(credential: Credential) -> Draft:
+    """Says that a process acts under the credential from here on."""
+    payload = AgentStarted(
+        role=credential.role, name=credential.name, pid=os.getpid(), node=socket.gethostname()
+    )
+    event_id = derive_id("agent.started", credential.public_key)
+    return Draft(run=SYSTEM_RUN, payload=payload, id=event_id)
+
+
+def stopped(sender: Sender) -> Draft:
+    """Says that this is the last event under the sender's key."""
+    payload = AgentStopped(
+        role=sender.credential.role,
+        name=sender.credential.name,
+        last_sequence=sender.head.sequence + 1,
+    )
+    return Draft(run=SYSTEM_RUN, payload=payload, id=derive_id("agent.stopped", sender.key.public))

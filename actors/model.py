@@ -1,0 +1,78 @@
+"""The port through which an agent asks a model.
+
+An agent knows this protocol only. Whether vLLM or the scripted engine answers,
+and where it runs, is decided where the swarm is put together.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from pydantic import JsonValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One turn of the conversation that a model continues."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """A model's whole answer."""
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+    model: str
+    """The name under which the model is served."""
+    truncated: bool = False
+    """Whether the answer ran into `max_tokens`; JSON is then cut off."""
+
+
+class Model(Protocol):
+    """Something that answers a conversation.
+
+    Each call stands alone: nothing is remembered between calls, and calls may run side by side.
+    The same arguments may give another text. A call that fails has no effect, so it may be
+    repeated where its error says `retryable`.
+    """
+
+    async def connect(self) -> None:
+        """Get ready, so that the first answer takes no longer than the others.
+
+        Raises:
+            serve.errors.ModelUnavailable: No model is there to be asked, for now.
+        """
+        ...
+
+    async def complete(
+        self,
+        *,
+        messages: Sequence[Message],
+        schema: Mapping[str, JsonValue] | None,
+        max_tokens: int,
+        temperature: float,
+        seed: int,
+        deadline_s: float,
+    ) -> Completion:
+        """Answer `messages`.
+
+        Cancelling the call, or passing its deadline, stops the model's work on it.
+
+        Args:
+            messages: The conversation, oldest first; at least one.
+            schema: A JSON schema that the answer's text then follows, unless it is truncated.
+            max_tokens: Tokens after which the answer is cut off.
+            temperature: 0 takes the likeliest token each time.
+            seed: Starting point of the sampling.
+            deadline_s: Seconds for everything, waiting for a free model included.
+
+        Raises:
+            serve.errors.ModelUnavailable: No model answered, for now.
+            serve.errors.ModelRefused: The request is at fault.
+            serve.errors.ModelTimeout: The deadline passed.
+        """
+        ...

@@ -1,0 +1,56 @@
+"""nats-py's client, made to outlive whatever a sender may put on the wire.
+
+A subject that is not UTF-8 or a header block that cannot be read ends nats-py's read
+loop for good; one such message would silence every reader of the log. Here it arrives
+as a message like any other, and the reader refuses it.
+"""
+
+from typing import Final
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+STREAM_HEADER: Final = "Nats-Stream"
+STATUS_HEADER: Final = "Status"
+_ATTRIBUTES: Final = (b"ce-", b"traceparent", b"swarm-")
+
+
+class WireClient(Client):
+    """Reads every message; what it cannot make sense of has no headers."""
+
+    async def _process_headers(self, headers: bytes | None) -> dict[str, str] | None:
+        if headers is None or _repeats_an_attribute(headers):
+            return None
+        try:
+            parsed: dict[str, str] | None = await super()._process_headers(headers)
+        except (IndexError, UnicodeDecodeError):
+            return None
+        if parsed is not None and STREAM_HEADER in parsed:
+            # A stored message that a direct get returned: its status was written by its
+            # sender, in the broker's name.
+            parsed.pop(STATUS_HEADER, None)
+        return parsed
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:  # noqa: FBT001, FBT002
+        try:
+            await super()._close(status, do_cbs)
+        except OSError:
+            # The broker is gone and what was to be sent to it cannot be: without it, again.
+            self._pending.clear()
+            self._pending_data_size = 0
+            self._status = Client.RECONNECTING
+            await super()._close(status, do_cbs)
+
+    def _build_message(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
+    ) -> Msg:
+        readable = subject.decode(errors="backslashreplace").encode()
+        message: Msg = super()._build_message(sid, readable, reply, data, headers)
+        return message
+
+
+def _repeats_an_attribute(block: bytes) -> bool:
+    """Whether two headers could each be taken for the same attribute of the event."""
+    names = [line.partition(b":")[0].strip().lower() for line in block.split(b"\r\n")[1:]]
+    ours = [name for name in names if name.startswith(_ATTRIBUTES)]
+    return len(ours) != len(set(ours))

@@ -1,0 +1,91 @@
+"""What can go wrong with settings, embedded servers, and starting and stopping them.
+
+ClusterError
+  ConfigurationError   a variable with a value that cannot be used
+  HomeNotUsable        SWARM_HOME cannot be created, read or written
+  AlreadyRunning       another swarm uses this SWARM_HOME
+  NotRunning           no swarm uses this SWARM_HOME
+  PartFailed           an embedded server or an actor group that did not come up
+    PortTaken          another program listens on the port that was asked for
+  StartTimeout         not ready within SWARM_START_TIMEOUT_S
+  NotAnswering         a server that cannot be reached, or answers nonsense
+
+The supervisor writes an error down as its code and message; `from_code` reads it back.
+"""
+
+from bus.errors import SwarmError
+
+
+class ClusterError(SwarmError):
+    """The swarm could not be started, stopped or inspected."""
+
+    code = "cluster_error"
+
+
+class ConfigurationError(ClusterError):
+    """A setting has a value that cannot be used."""
+
+    code = "configuration_error"
+    hint = "Correct the variable in the environment or in .env; .env.example lists them all."
+
+
+class HomeNotUsable(ClusterError):
+    """The swarm's directory cannot be used."""
+
+    code = "home_not_usable"
+    hint = "Set SWARM_HOME to a directory of your own on a disk with free space."
+
+
+class AlreadyRunning(ClusterError):
+    """A swarm is already running with this SWARM_HOME."""
+
+    code = "already_running"
+    hint = "Stop it with: swarm down. Or start a second one with another SWARM_HOME."
+
+
+class NotRunning(ClusterError):
+    """No swarm is running with this SWARM_HOME."""
+
+    code = "not_running"
+    hint = "Start one with: swarm up."
+
+
+class PartFailed(ClusterError):
+    """A part of the swarm did not come up."""
+
+    code = "part_failed"
+    hint = "Read the log file named above, then run: swarm doctor."
+
+
+class PortTaken(PartFailed):
+    """Another program is listening on the port."""
+
+    code = "port_taken"
+    hint = "Choose another port, or 0 for a free one."
+
+
+class StartTimeout(ClusterError):
+    """The swarm was not ready in time."""
+
+    code = "start_timeout"
+    retryable = True
+    hint = "Raise SWARM_START_TIMEOUT_S on a slow machine, or choose a smaller model profile."
+
+
+class NotAnswering(ClusterError):
+    """The server does not answer."""
+
+    code = "not_answering"
+    retryable = True
+    hint = "Check the address, and that the server is up."
+
+
+def from_code(code: str, message: str) -> ClusterError:
+    """Rebuild an error that another process wrote down as its code and message."""
+    pending = [ClusterError]
+    while pending:
+        kind = pending.pop()
+        if kind.code == code:
+            return kind(message)
+        pending.extend(kind.__subclasses__())
+    return ClusterError(message)

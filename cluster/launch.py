@@ -1,0 +1,185 @@
+"""From running servers to a working swarm: the bus, the people, the members, the model.
+
+Everything that does not wait for something else happens at the same time; the model's
+engine, which takes longest, is asked for first.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import ray
+import structlog
+
+from actors.authority import vouch
+from actors.member import Domain, Enrolment, as_member
+from actors.shell import NAMESPACE, issue
+from actors.staff import AuditDesk, AuthorityDesk
+from bus.identity import Authority
+from bus.nkey import AgentKey
+from bus.provision import provision
+from cluster.addresses import Addresses
+from cluster.assembly import authority
+from cluster.home import Home
+from cluster.members import Members, Roster
+from cluster.people import (
+    audit_key_file,
+    enrolment_secret_file,
+    prepare_people,
+    token_key_file,
+)
+from cluster.serving import Serving
+from cluster.settings import AGENT_ROLES, Settings
+from cluster.state import Progress, ProgressWriter
+from policies.capabilities import Capabilities, queue_name
+from serve.gateway_parts import GatewayConfig
+from serve.inference import ModelClient
+from serve.profile import ModelProfile, load_profile
+from serve.weights import ensure_weights
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+_PROVISIONING = timedelta(minutes=5)
+
+
+class Launched:
+    """A working swarm, on servers that somebody else owns."""
+
+    def __init__(self, members: Members, serving: Serving) -> None:
+        self._members = members
+        self._serving = serving
+
+    async def stop(self) -> None:
+        """End it in order: no new work, then the members, then the connection to Ray."""
+        try:
+            await asyncio.gather(self._serving.stop(), self._members.stop())
+        finally:
+            await asyncio.to_thread(ray.shutdown)
+
+
+async def start(
+    settings: Settings, home: Home, addresses: Addresses, progress: ProgressWriter
+) -> Launched:
+    """Start everything that runs on the servers, and return when it works.
+
+    Raises:
+        SwarmError: a part did not start; what was started is stopped by ending Ray.
+    """
+    root = authority(home)
+    domain = Domain(
+        nats_url=addresses.nats,
+        operator_public_key=root.operator_public_key,
+        account_jwt=root.account_jwt,
+    )
+    profile = profile_of(settings)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_step(progress, "bus", _provision(settings, root, domain)))
+        group.create_task(_step(progress, "people", prepare_people(home, addresses.database)))
+        group.create_task(asyncio.to_thread(_join_ray, addresses.ray))
+        weights = group.create_task(_weights(progress, profile, home.models))
+    secret = enrolment_secret_file(home).read_bytes().strip()
+    serving = Serving(host=addresses.gateway_host, port=addresses.gateway_port)
+    gateway = _gateway(home, addresses, domain, secret, profile)
+    await serving.deploy(profile, weights.result(), gateway)
+    members = Members(_roster(settings, home, addresses, domain, secret))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_step(progress, "agents", members.ready(), f"{members.count} actors"))
+        group.create_task(_step(progress, "model", serving.model_ready(), profile.served_name))
+        group.create_task(_step(progress, "gateway", serving.gateway_ready(), addresses.gateway))
+    return Launched(members, serving)
+
+
+def profile_of(settings: Settings) -> ModelProfile:
+    """The model profile that the settings ask for.
+
+    Raises:
+        UnknownProfile: there is none of that name.
+    """
+    profile = load_profile(
+        settings.profile(),
+        gpu_memory_utilization=settings.vllm_gpu_memory_utilization,
+        max_model_len=settings.vllm_max_model_len,
+    )
+    if profile.engine == "scripted":
+        return profile.model_copy(update={"delay_s": settings.scripted_delay_s})
+    return profile
+
+
+def _join_ray(address: str) -> None:
+    ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
+
+
+async def _provision(settings: Settings, root: Authority, domain: Domain) -> None:
+    policy = Capabilities.shipped()
+    key = AgentKey.generate()
+    credential = vouch(
+        root, policy, key.public, role="launcher", name="launcher", ttl=_PROVISIONING
+    )
+    async with as_member(domain, key, credential) as event_log:
+        await provision(
+            event_log.connection,
+            queues={role: queue_name(role) for role in policy.worker_roles},
+            lease_s=settings.lease_s,
+            max_bytes=settings.jetstream_max_bytes,
+        )
+
+
+async def _weights(progress: ProgressWriter, profile: ModelProfile, models: Path) -> str:
+    if profile.engine == "scripted":
+        return ""
+    return await _step(progress, "weights", ensure_weights(profile, models))
+
+
+def _roster(
+    settings: Settings, home: Home, addresses: Addresses, domain: Domain, secret: bytes
+) -> Roster:
+    return Roster(
+        domain=domain,
+        secret=secret,
+        agents={role: settings.agents_of(role) for role in AGENT_ROLES},
+        model=ModelClient(),
+        lease_s=settings.lease_s,
+        authority=AuthorityDesk(keys=home.keys, secret_file=enrolment_secret_file(home)),
+        audit=AuditDesk(
+            database_url=addresses.database,
+            key_file=audit_key_file(home),
+            origin=f"vllm-swarm/{home.instance}",
+        ),
+    )
+
+
+def _gateway(
+    home: Home, addresses: Addresses, domain: Domain, secret: bytes, profile: ModelProfile
+) -> GatewayConfig:
+    return GatewayConfig(
+        domain=domain,
+        enrolment=Enrolment.grant(secret, "gateway", "gateway"),
+        issue=issue,
+        database_url=addresses.database,
+        redis_url=addresses.redis,
+        token_key=token_key_file(home),
+        model_name=profile.served_name,
+    )
+
+
+async def _step(progress: ProgressWriter, part: str, work: Awaitable[T], detail: str = "") -> T:
+    """Do the work and show how long it took."""
+    began = time.monotonic()
+    progress.write(Progress(part=part, phase="starting"))
+    try:
+        result = await work
+    except BaseException as error:
+        seconds = round(time.monotonic() - began, 3)
+        progress.write(
+            Progress(part=part, phase="failed", seconds=seconds, detail=str(error)[:500])
+        )
+        raise
+    seconds = round(time.monotonic() - began, 3)
+    log.info("part.started", part=part, seconds=seconds)
+    progress.write(Progress(part=part, phase="ready", seconds=seconds, detail=detail))
+    return result

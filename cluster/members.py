@@ -1,0 +1,107 @@
+"""The swarm's members as named Ray actors: made all at once, awaited, stopped in order."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Final
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from actors.member import Domain, Enrolment
+from actors.model import Model
+from actors.shell import AUTHORITY, NAMESPACE, Membership
+from actors.staff import (
+    AGENT_ACTORS,
+    AuditDesk,
+    AuditorActor,
+    AuthorityActor,
+    AuthorityDesk,
+    CoordinatorActor,
+)
+
+_LIFE: Final[dict[str, Any]] = {
+    "namespace": NAMESPACE,
+    "num_cpus": 0,  # they wait for messages most of the time
+    "max_restarts": -1,
+    "max_task_retries": -1,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roster:
+    """Who is to be in the swarm.
+
+    Attributes:
+        domain: the bus they join.
+        secret: grants their enrolments.
+        agents: how many agents of each role.
+        model: what the agents ask.
+        lease_s: how long an agent may be silent before its step goes to another one.
+    """
+
+    domain: Domain
+    secret: bytes
+    agents: dict[str, int]
+    model: Model
+    lease_s: float
+    authority: AuthorityDesk
+    audit: AuditDesk
+
+    def membership(self, role: str, name: str) -> Membership:
+        """What a member of that role and name needs to join."""
+        enrolment = Enrolment.grant(self.secret, role, name)
+        return Membership(domain=self.domain, enrolment=enrolment)
+
+
+class Members:
+    """The actors of a roster."""
+
+    def __init__(self, roster: Roster) -> None:
+        """Make the actors; they join on their own. The authority's name is known at once."""
+        with_the_keys = NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=False
+        )
+        self._authority = (
+            ray.remote(AuthorityActor)
+            .options(name=AUTHORITY, scheduling_strategy=with_the_keys, **_LIFE)
+            .remote(roster.membership("authority", AUTHORITY), roster.authority)
+        )
+        self._auditor = (
+            ray.remote(AuditorActor)
+            .options(name="auditor", scheduling_strategy=with_the_keys, **_LIFE)
+            .remote(roster.membership("auditor", "auditor"), roster.audit)
+        )
+        self._coordinator = (
+            ray.remote(CoordinatorActor)
+            .options(name="coordinator", **_LIFE)
+            .remote(roster.membership("coordinator", "coordinator"))
+        )
+        self._agents = [
+            AGENT_ACTORS[role]
+            .options(name=name, **_LIFE)
+            .remote(roster.membership(role, name), roster.model, roster.lease_s)
+            for role, count in roster.agents.items()
+            for name in (f"{role}-{number}" for number in range(1, count + 1))
+        ]
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._agents) + 3
+
+    async def ready(self) -> None:
+        """Return once every member serves."""
+        everyone = (self._authority, self._auditor, self._coordinator, *self._agents)
+        await asyncio.gather(*(member.ready.remote() for member in everyone))
+
+    async def stop(self) -> None:
+        """First those who work, then who records it, last who vouches for them.
+
+        Raises:
+            RayError: a member could not be reached.
+            TimeoutError: a member did not end in time.
+        """
+        working = (self._coordinator.stop, *(agent.stop for agent in self._agents))
+        await asyncio.gather(*(stop.remote() for stop in working))
+        await self._auditor.stop.remote()
+        await self._authority.stop.remote()

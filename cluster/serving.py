@@ -1,0 +1,72 @@
+"""The Serve applications: the model, reached by handle only, and the gateway over HTTP."""
+
+import asyncio
+from typing import Final
+
+from ray import serve
+from ray.serve.config import HTTPOptions
+from ray.serve.schema import ApplicationStatus
+
+from cluster.errors import PartFailed
+from serve.gateway import build_gateway_app
+from serve.gateway_parts import GatewayConfig
+from serve.inference import APP
+from serve.llm import build_model_app
+from serve.profile import ModelProfile
+
+GATEWAY_APP: Final = "gateway"
+POLL_S: Final = 0.25
+_FAILED: Final = frozenset({ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY})
+
+
+class Serving:
+    """Ray Serve on the cluster that this process has joined."""
+
+    def __init__(self, *, host: str, port: int) -> None:
+        self._http = HTTPOptions(host=host, port=port)
+
+    async def deploy(self, profile: ModelProfile, weights: str, gateway: GatewayConfig) -> None:
+        """Ask for both applications; returns before they are ready."""
+        await asyncio.to_thread(self._deploy, profile, weights, gateway)
+
+    def _deploy(self, profile: ModelProfile, weights: str, gateway: GatewayConfig) -> None:
+        serve.start(proxy_location="HeadOnly", http_options=self._http)
+        serve.run_many(
+            [
+                serve.RunTarget(build_model_app(profile, weights), name=APP, route_prefix=None),
+                serve.RunTarget(build_gateway_app(gateway), name=GATEWAY_APP, route_prefix="/"),
+            ],
+            wait_for_ingress_deployment_creation=False,
+            wait_for_applications_running=False,
+        )
+
+    async def model_ready(self) -> None:
+        """Return once the model answers.
+
+        Raises:
+            PartFailed: Serve gave it up, with Serve's reason.
+        """
+        await _running(APP)
+
+    async def gateway_ready(self) -> None:
+        """Return once the gateway answers.
+
+        Raises:
+            PartFailed: Serve gave it up, with Serve's reason.
+        """
+        await _running(GATEWAY_APP)
+
+    async def stop(self) -> None:
+        """Let replicas finish what they do, then end them."""
+        await asyncio.to_thread(serve.shutdown)
+
+
+async def _running(app: str) -> None:
+    while True:
+        overview = (await asyncio.to_thread(serve.status)).applications.get(app)
+        if overview is not None and overview.status == ApplicationStatus.RUNNING:
+            return
+        if overview is not None and overview.status in _FAILED:
+            reasons = [overview.message, *(d.message for d in overview.deployments.values())]
+            raise PartFailed(f"The {app} did not start: {' '.join(filter(None, reasons))}")
+        await asyncio.sleep(POLL_S)

@@ -1,0 +1,269 @@
+"""Everything that can be set from outside, read once; no other module reads the environment."""
+
+import difflib
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
+
+from cluster import home as homes
+from cluster.errors import ConfigurationError
+
+PREFIX = "SWARM_"
+AGENT_ROLES = (
+    "specifier", "planner", "researcher", "architect", "coder", "critic", "tester", "judge",
+)  # fmt: skip
+MARKER = "SWARM_INSTANCE"
+"""In the environment of every process of a swarm, with the digest of its home: how stragglers
+of a swarm that was killed are told from everything else on the machine."""
+
+CPU_PROFILE = "smollm2-135m"
+GPU_PROFILE = "phi-3.5-mini"
+
+_environment = os.environ  # noqa: TID251  the one place that reads it
+
+GiB = 1024**3
+MiB = 1024**2
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Positive = Annotated[float, Field(gt=0)]
+Bytes = Annotated[int, Field(ge=64 * MiB)]
+
+_SCHEMES = {
+    "nats_url": ("nats", "tls"),
+    "database_url": ("postgresql", "postgres"),
+    "redis_url": ("redis", "rediss"),
+    "qdrant_url": ("http", "https"),
+}
+
+
+def _either(name: str) -> AliasChoices:
+    """Accept SWARM_NAME, and NAME as other tools call it."""
+    return AliasChoices(PREFIX + name.upper(), name.upper())
+
+
+class Settings(BaseSettings):
+    """The settings of one swarm, from SWARM_ variables and a .env file in the working directory.
+
+    A variable of the environment wins over the file.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_file=".env",
+        env_file_encoding="utf-8",
+        frozen=True,
+        extra="ignore",  # a .env holds other programs' variables too; SWARM_ ones are checked
+        populate_by_name=True,
+        env_ignore_empty=True,
+    )
+
+    home: Path = Path("~/.swarm")
+    """Where keys, logs and data are kept. A second home is a second swarm."""
+
+    model_profile: str | None = None
+    """Which model to serve; None chooses by machine: a small one without a GPU."""
+
+    nats_url: SecretStr | None = Field(None, validation_alias=_either("nats_url"))
+    """An external NATS that trusts this home's operator (SWARM_HOME/keys); None embeds one."""
+    database_url: SecretStr | None = Field(None, validation_alias=_either("database_url"))
+    """An external Postgres database of which the user is owner; None embeds a server."""
+    redis_url: SecretStr | None = Field(None, validation_alias=_either("redis_url"))
+    """An external Redis or Valkey; None embeds one."""
+    qdrant_url: SecretStr | None = Field(None, validation_alias=_either("qdrant_url"))
+    """An external Qdrant over HTTP; None uses its local mode."""
+    ray_address: str | None = Field(None, validation_alias=_either("ray_address"))
+    """The GCS address (host:port) of a running Ray cluster; None starts one."""
+
+    gateway_host: str = "127.0.0.1"
+    """Where the gateway listens; 0.0.0.0 opens it to the network, behind TLS please."""
+    gateway_port: Port | None = None
+    """None prefers 8000 and takes a free port where that is in use; 0 takes a free one."""
+    dashboard_port: Port | None = None
+    """Ray's dashboard; None prefers 8265."""
+    nats_port: Port = 0
+    postgres_port: Port = 0
+    redis_port: Port = 0
+    ray_port: Port = 0
+    """The embedded servers listen on loopback; nobody needs to know where, so a free port."""
+
+    nats_sync: Literal["always", "default"] = "always"
+    """When JetStream calls fsync: at each message, so that an acknowledged event survives a power
+    cut, or every two minutes ("default"), ten times faster."""
+    jetstream_max_bytes: Bytes = 8 * GiB
+    """Most that JetStream may keep on disk."""
+
+    agents: Annotated[dict[str, int], NoDecode] = {}
+    """Agents per role, as "coder=2,tester=2"; one of each role not named."""
+    lease_s: Positive = 15.0
+    """How long an agent may be silent before its step goes to another one."""
+    scripted_delay_s: Annotated[float, Field(ge=0)] = 0.0
+    """How long the scripted model pretends to think; for demonstrations and fault tests."""
+
+    vllm_gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, validation_alias=_either("vllm_gpu_memory_utilization")
+    )
+    """Share of the GPU's memory that vLLM takes; None leaves it to the profile."""
+    vllm_max_model_len: Annotated[int, Field(ge=16)] | None = Field(
+        None, validation_alias=_either("vllm_max_model_len")
+    )
+    """Longest context in tokens; None leaves it to the profile."""
+
+    ray_num_cpus: Annotated[int, Field(ge=1)] | None = None
+    """Logical CPUs that Ray hands out; None: those of the machine, at least four."""
+    ray_object_store_bytes: Bytes = 200 * MiB
+    """Ray's shared memory: events travel on NATS, so little is needed."""
+
+    start_timeout_s: Positive = 900.0
+    """A first start prepares model weights and compiles bytecode on a slow machine."""
+    stop_timeout_s: Positive = 30.0
+    """How long a stop may take before what is left is killed."""
+
+    @field_validator("agents", mode="before")
+    @classmethod
+    def _parse_agents(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
+        if any(not count.strip().isdecimal() for _, _, count in pairs):
+            raise ValueError('write it as "coder=2,tester=1"')
+        return {role.strip(): int(count) for role, _, count in pairs}
+
+    @field_validator("agents")
+    @classmethod
+    def _check_agents(cls, value: dict[str, int]) -> dict[str, int]:
+        unknown = sorted(set(value) - set(AGENT_ROLES))
+        if unknown:
+            raise ValueError(f"no role is called {unknown[0]}; there are {', '.join(AGENT_ROLES)}")
+        if any(not 1 <= count <= 64 for count in value.values()):  # noqa: PLR2004
+            raise ValueError("a role has 1 to 64 agents")
+        return value
+
+    @field_validator(*_SCHEMES)
+    @classmethod
+    def _check_url(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        schemes = _SCHEMES[info.field_name or ""]
+        if value is not None:
+            parts = urlsplit(value.get_secret_value())
+            if parts.scheme not in schemes or not parts.hostname:
+                raise ValueError(f"expected a URL such as {schemes[0]}://host:port")
+        return value
+
+    @field_validator("ray_address")
+    @classmethod
+    def _check_ray_address(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[\w.:\[\]-]+:\d{1,5}", value):
+            raise ValueError("expected host:port of the cluster's GCS")
+        return value
+
+    @classmethod
+    def load(cls) -> Self:
+        """The settings of this process.
+
+        Raises:
+            ConfigurationError: naming the variable, and what is wrong with its value.
+        """
+        _refuse_unknown(_environment)
+        try:
+            return cls()
+        except ValidationError as error:
+            raise ConfigurationError(_sentence(error)) from None
+        except (SettingsError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"The settings cannot be read: {error}.") from error
+
+    def to_wire(self) -> str:
+        """One line with everything, secrets included: for a pipe to a child process only."""
+        plain = {
+            name: value.get_secret_value() if isinstance(value, SecretStr) else value
+            for name, value in ((name, getattr(self, name)) for name in type(self).model_fields)
+        }
+        return json.dumps(plain, default=str)
+
+    @classmethod
+    def from_wire(cls, line: str) -> Self:
+        """What `to_wire` wrote, whatever this process's own environment says."""
+        return cls(_env_file=None, **json.loads(line))
+
+    def agents_of(self, role: str) -> int:
+        """How many agents the role has."""
+        return self.agents.get(role, 1)
+
+    def profile(self) -> str:
+        """The model profile that was asked for, or the one for this machine."""
+        return self.model_profile or (GPU_PROFILE if gpu_found() else CPU_PROFILE)
+
+    def located_home(self) -> homes.Home:
+        """The home's paths; nothing is created."""
+        return homes.locate(self.home)
+
+
+def gpu_found() -> bool:
+    """Whether an NVIDIA GPU is visible to this process."""
+    return Path("/dev/nvidia0").exists() and _environment.get("CUDA_VISIBLE_DEVICES", "0") != ""
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """The environment for every process that the swarm starts.
+
+    It carries no setting of ours: those are passed as values.
+    """
+    home = settings.located_home()
+    dropped = {n.upper() for n, field in Settings.model_fields.items() if field.validation_alias}
+    dropped.add("PYTHONDONTWRITEBYTECODE")  # imports dominate the start: let them be cached
+    environment = {
+        name: value
+        for name, value in _environment.items()
+        if name not in dropped and not name.startswith(PREFIX)
+    }
+    environment[MARKER] = home.instance
+    environment["RAY_USAGE_STATS_ENABLED"] = "0"
+    if settings.ray_address is None:
+        environment.pop("RAY_AUTH_TOKEN", None)
+        environment["RAY_AUTH_MODE"] = "token"
+        environment["RAY_AUTH_TOKEN_PATH"] = str(home.ray_token())
+        # Ray would replace a loopback address by the network's; this keeps it from that, on any
+        # system, whatever the name says.
+        environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    root = Path(__file__).resolve().parent.parent
+    if root.name != "site-packages":  # a source tree: Ray's workers must find it too
+        inherited = environment.get("PYTHONPATH")
+        environment["PYTHONPATH"] = f"{root}{os.pathsep}{inherited}" if inherited else str(root)
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
+    return environment
+
+
+def _refuse_unknown(environment: Mapping[str, str]) -> None:
+    """A misspelt variable would be ignored silently otherwise."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {MARKER}
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            suggestion = f" Did you mean {near[0]}?" if near else ""
+            raise ConfigurationError(f"{name} is not a setting.{suggestion}")
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    name = str(first["loc"][0])
+    field = name.upper().removeprefix(PREFIX).lower()
+    variable = PREFIX + field.upper()
+    if variable not in _environment and field.upper() in _environment:
+        variable = field.upper()
+    reason = first["msg"].removeprefix("Value error, ")
+    reason = reason[:1].lower() + reason[1:]
+    shown = "" if field in _SCHEMES else f" ({first['input']!r})"
+    return f"{variable} cannot be used{shown}: {reason}."

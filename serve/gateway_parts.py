@@ -1,0 +1,108 @@
+"""Opening what the gateway works with, at the addresses it was given, and closing it again."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from actors.member import Domain, Enrolment, Issue, joined
+from actors.sparc import WORKFLOWS
+from bus.log import EventLog
+from policies.passwords import Passwords
+from policies.tokens import DEFAULT_TTL_S, TokenIssuer, TokenVerifier, load_private_key
+from serve.inference import APP, ModelClient
+from serve.ports import ChatModel, GatewayParts, Limits, Probe
+from storage.audit_reader import AuditReader
+from storage.cache import Cache, LoginThrottle
+from storage.postgres import Pool, open_pool, ping
+from storage.users import UserStore
+
+TOKEN_ISSUER: Final = "vllm-swarm"  # noqa: S105 - a name
+TOKEN_AUDIENCE: Final = "vllm-swarm/gateway"  # noqa: S105 - a name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayConfig:
+    """Everything that a gateway replica needs to know; pickles, and shows no secret in its repr.
+
+    Attributes:
+        domain: where the bus is, and its root of trust.
+        enrolment: the right to a credential of role "gateway".
+        issue: asks the authority for that credential; must pickle.
+        database_url: ``postgresql://...``, migrated.
+        redis_url: ``redis://...``
+        token_key: file with the Ed25519 key that signs access tokens (PEM, 0600).
+        model_name: what the agents' model is called, in requests and in /v1/models.
+        model_app: the Serve application that holds it.
+        login_attempts: may fail per user name within `login_window_s`.
+        token_ttl_s: life of an access token.
+        max_ongoing_requests: event streams count as long as they are open.
+    """
+
+    domain: Domain
+    enrolment: Enrolment = field(repr=False)
+    issue: Issue
+    database_url: str = field(repr=False)
+    redis_url: str = field(repr=False)
+    token_key: Path
+    model_name: str
+    model_app: str = APP
+    login_attempts: int = 5
+    login_window_s: float = 300.0
+    token_ttl_s: int = DEFAULT_TTL_S
+    max_ongoing_requests: int = 1_000
+    limits: Limits = field(default_factory=Limits)
+
+
+@asynccontextmanager
+async def connect_parts(
+    config: GatewayConfig, model: ChatModel | None = None
+) -> AsyncGenerator[GatewayParts, None]:
+    """The parts, connected for the length of the block; Redis and the model when first used.
+
+    Args:
+        config: where everything is.
+        model: instead of the Serve application that the configuration names.
+
+    Raises:
+        KeyFileError: the token key cannot be read.
+        IdentityError: the authority did not vouch for this gateway.
+        BusUnreachable, StorageUnavailable: no connection in time; start again.
+    """
+    issuer = TokenIssuer(
+        load_private_key(config.token_key), issuer=TOKEN_ISSUER, audience=TOKEN_AUDIENCE
+    )
+    verifier = TokenVerifier(issuer.public_keys, issuer=TOKEN_ISSUER, audience=TOKEN_AUDIENCE)
+    chat_model = model or ModelClient(app=config.model_app)
+    async with (
+        open_pool(config.database_url) as pool,
+        Cache.open(config.redis_url) as cache,
+        joined(config.domain, config.enrolment, config.issue) as log,
+    ):
+        yield GatewayParts(
+            log=log,
+            users=UserStore(pool),
+            passwords=Passwords(),
+            token_issuer=issuer,
+            token_verifier=verifier,
+            throttle=LoginThrottle(cache, config.login_attempts, config.login_window_s),
+            audit=AuditReader(pool),
+            model=chat_model,
+            workflows=frozenset(WORKFLOWS),
+            model_name=config.model_name,
+            probes=_probes(log, pool, cache, chat_model),
+            limits=config.limits,
+            token_ttl_s=config.token_ttl_s,
+        )
+
+
+def _probes(log: EventLog, pool: Pool, cache: Cache, model: ChatModel) -> dict[str, Probe]:
+    async def bus() -> None:
+        await log.last_sequence()
+
+    async def model_app() -> None:
+        await model.models()
+
+    return {"nats": bus, "postgres": partial(ping, pool), "redis": cache.ping, "model": model_app}

@@ -1,0 +1,208 @@
+"""The way from an agent, or the gateway, to the model app.
+
+The app is reached by its Serve handle, never over HTTP, so this works in any
+process that has joined the Ray cluster, an actor's included.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from pydantic import JsonValue, ValidationError
+
+from actors.model import Completion, Message
+from serve.completion import Failure, Reply, WholeAnswer
+from serve.errors import ModelError, ModelRefused, ModelTimeout, ModelUnavailable
+
+if TYPE_CHECKING:
+    from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
+
+APP: Final = "model"
+_STREAM_DEADLINE_S: Final = 600.0  # as long as a person waits for one answer
+_MODELS_DEADLINE_S: Final = 10.0
+_BUSY: Final = frozenset({408, 425, 429})  # HTTP: try again later
+_SERVER_ERRORS: Final = 500
+
+
+class ModelClient:
+    """Asks the model app of this Ray cluster; implements actors.model.Model.
+
+    It pickles, and costs nothing until it is used: the handle is found at the first call, and
+    again after a call that found nobody there.
+    """
+
+    def __init__(self, *, app: str = APP) -> None:
+        self._app = app
+        self._handle: DeploymentHandle[Any] | None = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # A handle belongs to the process that made it.
+        return (_client, (self._app,))
+
+    async def complete(
+        self,
+        *,
+        messages: Sequence[Message],
+        schema: Mapping[str, JsonValue] | None,
+        max_tokens: int,
+        temperature: float,
+        seed: int,
+        deadline_s: float,
+    ) -> Completion:
+        """Answer `messages`, as actors.model.Model promises."""
+        request = chat_request(
+            messages=messages,
+            schema=schema,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            seed=seed,
+        )
+        async with aclosing(self.stream(request, deadline_s=deadline_s)) as documents:
+            async for document in documents:
+                return completion(document)
+        raise ModelUnavailable("the model app answered nothing")
+
+    async def stream(
+        self, request: dict[str, JsonValue], *, deadline_s: float = _STREAM_DEADLINE_S
+    ) -> AsyncGenerator[str, None]:
+        """Pass an OpenAI chat request on, and its documents back as they come.
+
+        The documents are those of serve/completion.py; one that says `error` is passed on like
+        any other. Closing the generator before its end stops the model's work on the request.
+
+        Args:
+            request: The JSON body of a chat request; not checked here.
+            deadline_s: Seconds until the last document.
+
+        Raises:
+            ModelUnavailable: No model app runs, or it broke off.
+            ModelTimeout: The deadline passed.
+        """
+        until = asyncio.get_running_loop().time() + deadline_s
+        with self._translated(deadline_s):
+            async with asyncio.timeout_at(until):
+                handle = await self._connect()
+            response = cast(
+                "DeploymentResponseGenerator[str]",
+                handle.options(stream=True).chat.remote(request),
+            )
+            ended = False
+            try:
+                while True:
+                    async with asyncio.timeout_at(until):
+                        document = await anext(response, None)
+                    if document is None:
+                        ended = True
+                        return
+                    yield document
+            finally:
+                if not ended:
+                    response.cancel()  # type: ignore[no-untyped-call]
+
+    async def models(self) -> dict[str, JsonValue]:
+        """The OpenAI list of the models that the app serves.
+
+        Raises:
+            ModelUnavailable: No model app runs.
+            ModelTimeout: It did not say within ten seconds.
+        """
+        with self._translated(_MODELS_DEADLINE_S):
+            async with asyncio.timeout(_MODELS_DEADLINE_S):
+                handle = await self._connect()
+                listed: dict[str, JsonValue] = await handle.models.remote()
+                return listed
+
+    async def connect(self) -> None:
+        """Do beforehand what the first call would have to: import Serve, find the app.
+
+        Raises:
+            ModelUnavailable: No model app is deployed.
+        """
+        with self._translated(_MODELS_DEADLINE_S):
+            await self._connect()
+
+    async def _connect(self) -> "DeploymentHandle[Any]":
+        if self._handle is None:
+            self._handle = await asyncio.to_thread(_find, self._app)
+        return self._handle
+
+    @contextmanager
+    def _translated(self, deadline_s: float) -> Iterator[None]:
+        """Turn Ray's errors into this package's."""
+        from ray.exceptions import RayError  # noqa: PLC0415  # see _connect
+        from ray.serve.exceptions import RayServeException  # noqa: PLC0415
+
+        try:
+            yield
+        except TimeoutError as error:
+            raise ModelTimeout(f"no answer from the model within {deadline_s:g} s") from error
+        except (RayServeException, RayError) as error:
+            self._handle = None
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ModelUnavailable(f"the model app {self._app!r} failed: {first}") from error
+
+
+def _find(app: str) -> "DeploymentHandle[Any]":
+    """Blocks for two seconds the first time, and while it asks the Serve controller."""
+    from ray import serve  # noqa: PLC0415  # seconds, which importers need not pay
+
+    return serve.get_app_handle(app)
+
+
+def chat_request(
+    *,
+    messages: Sequence[Message],
+    schema: Mapping[str, JsonValue] | None,
+    max_tokens: int,
+    temperature: float,
+    seed: int,
+) -> dict[str, JsonValue]:
+    """The OpenAI chat request for what `Model.complete` takes."""
+    request: dict[str, JsonValue] = {
+        "messages": [{"role": one.role, "content": one.content} for one in messages],
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "seed": seed,
+    }
+    if schema is not None:
+        request["response_format"] = {
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "schema": dict(schema), "strict": True},
+        }
+    return request
+
+
+def completion(document: str) -> Completion:
+    """Read the one document that answers a request which is not streamed.
+
+    Raises:
+        ModelRefused: It says that the request is at fault.
+        ModelUnavailable: It says that the model failed, or is not such a document.
+    """
+    try:
+        reply = Reply.model_validate_json(document)
+        if reply.error is not None:
+            raise failure(reply.error)
+        answer = WholeAnswer.model_validate_json(document)
+    except ValidationError as error:
+        raise ModelUnavailable("the model app answered something else than a completion") from error
+    first = answer.choices[0]
+    return Completion(
+        text=first.message.content or "",
+        prompt_tokens=answer.usage.prompt_tokens,
+        completion_tokens=answer.usage.completion_tokens,
+        model=answer.model,
+        truncated=first.finish_reason == "length",
+    )
+
+
+def failure(said: Failure) -> ModelError:
+    """The error that an `error` object amounts to."""
+    if said.code in _BUSY or said.code >= _SERVER_ERRORS:
+        return ModelUnavailable(said.message)
+    return ModelRefused(said.message)
+
+
+def _client(app: str) -> ModelClient:
+    return ModelClient(app=app)

@@ -1,0 +1,248 @@
+"""vLLM behind the interface of a model app: `chat`, `models`, `check_health`.
+
+The engine is ray.serve.llm's, configured from a model profile. What decides the
+configuration is pure and stands first. The deployment imports vLLM inside its
+replica only, so that whoever deploys it does not pay for the import.
+"""
+
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from importlib.util import find_spec
+from multiprocessing import forkserver, set_forkserver_preload
+from os import sched_getaffinity
+from pathlib import Path
+from typing import Any
+
+import structlog
+from pydantic import JsonValue, ValidationError
+from ray import serve
+from ray.serve import Application
+
+from serve.completion import error_document
+from serve.errors import ModelUnavailable
+from serve.profile import ModelProfile
+from serve.scripted import ScriptedModel
+
+log = structlog.get_logger()
+
+# A replica that imports vLLM without compiled bytecode on a loaded machine is far from dead.
+_HEALTH_PERIOD_S = 10.0
+_HEALTH_TIMEOUT_S = 30.0
+_SHUTDOWN_S = 20.0
+# Chunks that come within this time go out together.
+_STREAM_BATCH_MS = {"cpu": 0, "gpu": 50}
+_SSE_PREFIX = "data: "
+_SSE_END = "[DONE]"
+
+
+def engine_kwargs(profile: ModelProfile) -> dict[str, JsonValue]:
+    """Give the engine arguments of vLLM for the profile."""
+    kwargs: dict[str, JsonValue] = {
+        "dtype": profile.dtype,
+        "max_model_len": profile.max_model_len,
+        "tensor_parallel_size": profile.tensor_parallel,
+        "pipeline_parallel_size": profile.pipeline_parallel,
+    }
+    if profile.gpu_memory_utilization is not None:
+        kwargs["gpu_memory_utilization"] = profile.gpu_memory_utilization
+    return {**kwargs, **profile.engine_kwargs}
+
+
+def placement_bundles(profile: ModelProfile) -> list[dict[str, float]]:
+    """Resources of one replica, a bundle for each accelerator.
+
+    The replica itself runs in the first bundle, beside the first worker.
+    """
+    if profile.accelerator == "cpu":
+        return [{"CPU": 1.0}]
+    bundle = {"GPU": 1.0}
+    if profile.accelerator_type is not None:
+        bundle[f"accelerator_type:{profile.accelerator_type}"] = 0.001
+    rest = [dict(bundle) for _ in range(profile.accelerators - 1)]
+    return [{"CPU": 1.0, **bundle}, *rest]
+
+
+def llm_config(profile: ModelProfile, weights: str) -> dict[str, Any]:
+    """Keyword arguments of ray.serve.llm.LLMConfig for the profile.
+
+    Args:
+        profile: A profile whose engine is vLLM.
+        weights: A directory on every node, or a hub id.
+    """
+    config: dict[str, Any] = {
+        "model_loading_config": {"model_id": profile.served_name, "model_source": weights},
+        "engine_kwargs": engine_kwargs(profile),
+        "accelerator_config": {"kind": profile.accelerator},
+        "placement_group_config": {"bundles": placement_bundles(profile), "strategy": "PACK"},
+        "experimental_configs": {
+            "stream_batching_interval_ms": _STREAM_BATCH_MS[profile.accelerator]
+        },
+        "runtime_env": {"env_vars": dict(profile.env)},
+    }
+    if profile.accelerator_type is not None:
+        config["accelerator_type"] = profile.accelerator_type
+    return config
+
+
+def process_env(
+    profile: ModelProfile, *, cores: int, preload: Sequence[str] = ()
+) -> dict[str, str]:
+    """Environment of the replica and of the engine process that it starts.
+
+    Args:
+        profile: Its own `env` wins over what is set here.
+        cores: CPU cores of the machine, or of the part of it that we may use.
+        preload: Libraries that vLLM's CPU build wants loaded before all others.
+    """
+    env = {
+        # Without compiled bytecode every process compiles 6,000 modules again.
+        "PYTHONDONTWRITEBYTECODE": "",
+    }
+    if profile.accelerator == "cpu" and profile.engine == "vllm":
+        # OpenMP reads this once, when a process starts. One core is left to everybody else: its
+        # threads wait for each other after each layer, so one that is held up holds up all.
+        env["OMP_NUM_THREADS"] = str(max(1, cores - 1))
+        if preload:
+            env["LD_PRELOAD"] = ":".join(preload)
+    return {**env, **profile.env}
+
+
+def deployment_options(profile: ModelProfile, env: Mapping[str, str]) -> dict[str, Any]:
+    """Options of the Serve deployment for the profile."""
+    options: dict[str, Any] = {
+        "name": f"VLLM:{profile.name}" if profile.engine == "vllm" else "Scripted",
+        "num_replicas": profile.replicas,
+        "max_ongoing_requests": profile.max_ongoing_requests,
+        "health_check_period_s": _HEALTH_PERIOD_S,
+        "health_check_timeout_s": _HEALTH_TIMEOUT_S,
+        "graceful_shutdown_timeout_s": _SHUTDOWN_S,
+        "ray_actor_options": {"num_cpus": 1, "runtime_env": {"env_vars": dict(env)}},
+    }
+    if profile.engine == "vllm":
+        options["placement_group_bundles"] = placement_bundles(profile)
+        options["placement_group_strategy"] = "PACK"
+    return options
+
+
+def documents(item: object) -> list[str]:
+    """The JSON documents in one item that ray.serve.llm's chat yields.
+
+    An item is a list of server-sent events, or a single typed answer or error.
+    """
+    if isinstance(item, list):
+        return [document for part in item for document in documents(part)]
+    if isinstance(item, str):
+        lines = (line.removeprefix(_SSE_PREFIX) for line in item.splitlines())
+        return [line for line in lines if line.strip() and line != _SSE_END]
+    dump = getattr(item, "model_dump_json", None)
+    if dump is None:
+        raise TypeError(f"the engine yielded {type(item).__name__}")
+    return [str(dump(exclude_none=True))]
+
+
+def preload_libraries() -> list[str]:
+    """Libraries that vLLM's CPU build wants preloaded, where the wheels carry them."""
+    found: list[str] = []
+    for package, pattern in (
+        ("vllm", "libs/libtcmalloc_minimal*.so*"),
+        ("torch", "lib/libgomp*.so*"),
+    ):
+        spec = find_spec(package)  # looks, does not import
+        for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+            found.extend(str(path) for path in sorted(Path(folder).glob(pattern))[:1])
+    return found
+
+
+class VllmModel:
+    """A replica of a vLLM model. Ready when its constructor has returned."""
+
+    def __init__(self, profile: ModelProfile, weights: str) -> None:
+        self._profile = profile
+        self._weights = weights
+        self._created = int(time.time())
+        self._server: Any = None  # ray.serve.llm.LLMServer, which has no types
+
+    async def reconfigure(self, _: object) -> None:
+        """Start the engine; Serve calls this before it sends a request."""
+        if self._server is not None:
+            return
+        started = time.monotonic()
+        cpu = self._profile.accelerator == "cpu"
+        if cpu:
+            set_forkserver_preload(["serve.engine", "vllm.v1.worker.cpu_worker"])
+            forkserver.ensure_running()
+        from serve.engine import create_server  # noqa: PLC0415  # imports vLLM
+
+        imported = time.monotonic()
+        server = create_server(llm_config(self._profile, self._weights), cpu=cpu)
+        await server.start()  # type: ignore[no-untyped-call]
+        self._server = server
+        log.info(
+            "model.started",
+            model=self._profile.served_name,
+            import_s=round(imported - started, 1),
+            engine_s=round(time.monotonic() - imported, 1),
+        )
+
+    async def chat(self, request: dict[str, JsonValue]) -> AsyncGenerator[str, None]:
+        """Answer an OpenAI chat request, as the documents of serve/inference.py."""
+        from ray.serve.llm.openai_api_models import ChatCompletionRequest  # noqa: PLC0415
+
+        try:
+            parsed = ChatCompletionRequest.model_validate(
+                {"model": self._profile.served_name, **request}
+            )
+        except ValidationError as error:
+            yield error_document(str(error), 400)
+            return
+        # Closing the stream, as Serve does when the caller has gone, aborts the engine's request.
+        async with aclosing(await self._server.chat(parsed)) as stream:
+            async for item in stream:
+                for document in documents(item):
+                    yield document
+
+    async def models(self) -> dict[str, JsonValue]:
+        """The OpenAI list of models, of which there is one."""
+        return {
+            "object": "list",
+            "data": [
+                {
+                    "id": self._profile.served_name,
+                    "object": "model",
+                    "created": self._created,
+                    "owned_by": "vllm",
+                    "max_model_len": self._profile.max_model_len,
+                }
+            ],
+        }
+
+    async def check_health(self) -> None:
+        """Raise when the engine is dead, so that Serve replaces the replica."""
+        if self._server is None:
+            raise ModelUnavailable("the engine has not started")
+        await self._server.check_health()
+
+
+def build_model_app(profile: ModelProfile, weights: str | Path) -> Application:
+    """Make the Serve application that answers for the profile.
+
+    Run it with `serve.run(app, name="model", route_prefix=None)`. Building it imports no engine.
+
+    Args:
+        profile: What to serve.
+        weights: What `serve.weights.ensure_weights` returned: a directory that every node
+            sees under this path, or a hub id. The scripted engine has none.
+    """
+    cpu = profile.accelerator == "cpu" and profile.engine == "vllm"
+    env = process_env(
+        profile,
+        cores=len(sched_getaffinity(0)),
+        preload=preload_libraries() if cpu else (),
+    )
+    options = deployment_options(profile, env)
+    if profile.engine == "scripted":
+        return serve.deployment(**options)(ScriptedModel).bind(profile)
+    # A user_config makes Serve call `reconfigure`.
+    options["user_config"] = {"profile": profile.name}
+    return serve.deployment(**options)(VllmModel).bind(profile, str(weights))

@@ -1,0 +1,133 @@
+"""What the gateway needs of the rest of the system, and nothing more.
+
+Each port is what one adapter offers: `bus.log.EventLog`, `storage.users.UserStore`,
+`storage.cache.LoginThrottle`, `storage.audit_reader.AuditReader`, and serve/inference.py
+for the model. Whatever they raise descends from SwarmError; serve/problems.py says what
+of it a caller gets to see.
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol
+
+from pydantic import JsonValue
+
+from bus.event import Draft, StoredEvent
+from bus.log import Expected
+from bus.received import Received
+from policies.passwords import Passwords
+from policies.tokens import DEFAULT_TTL_S, TokenIssuer, TokenVerifier
+from storage.audit_reader import AuditSummary
+from storage.cache import Allow, Deny
+from storage.users import User
+
+
+class Log(Protocol):
+    """The event log as one sender and reader; see bus/log.py for delivery and order."""
+
+    async def append(self, draft: Draft, *, expected: Expected | None = None) -> StoredEvent:
+        """Store an event; PublishConflict where `expected` no longer holds."""
+        ...
+
+    def read(self, subject_filter: str, *, after: int = 0) -> AsyncGenerator[Received, None]:
+        """What the log holds now, in order, each once."""
+        ...
+
+    def follow(self, subject_filter: str, *, after: int = 0) -> AsyncGenerator[Received, None]:
+        """What the log holds and what comes, in order, each once, endlessly."""
+        ...
+
+    async def last_sequence(self) -> int:
+        """The stream sequence of the last event of the whole log."""
+        ...
+
+
+class Users(Protocol):
+    """Who may log in."""
+
+    async def by_name(self, username: str) -> User | None:
+        """The user of that name in whatever case, disabled ones included."""
+        ...
+
+
+class Throttle(Protocol):
+    """Counts failed attempts to log in; denies when it cannot count."""
+
+    async def check(self, key: str) -> Allow | Deny:
+        """Ask before the password is looked at; the attempt counts as failed from then on."""
+        ...
+
+    async def succeeded(self, key: str) -> None:
+        """Forget the failures."""
+        ...
+
+
+class ChatModel(Protocol):
+    """The model behind the OpenAI-compatible routes."""
+
+    def stream(
+        self, request: dict[str, JsonValue], *, deadline_s: float
+    ) -> AsyncGenerator[str, None]:
+        """One JSON document per piece: chunks for a stream, else one completion, or an error.
+
+        Closing the generator stops the model's work; ModelTimeout when the deadline passes.
+        """
+        ...
+
+    async def models(self) -> dict[str, JsonValue]:
+        """The list of models, in the form of /v1/models."""
+        ...
+
+
+class Audit(Protocol):
+    """The audit log."""
+
+    async def summary(self, run: str) -> AuditSummary:
+        """Counts of one run, and the state of the whole log."""
+        ...
+
+
+Probe = Callable[[], Awaitable[None]]
+"""Returns if the part answers, raises if not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of one request; each is there so that no caller can occupy the gateway for long."""
+
+    body_bytes: int = 256 * 1024
+    body_timeout_s: float = 10.0
+    """For the whole body: a client that dribbles is cut off."""
+    objective_chars: int = 16_384
+    call_timeout_s: float = 15.0
+    """For what one request asks of the log and the stores together."""
+    chat_timeout_s: float = 300.0
+    """For the whole of a model's answer."""
+    heartbeat_s: float = 10.0
+    """Silence after which an event stream sends a comment, so that nobody takes it for dead."""
+    stream_life_s: float = 3_600.0
+    """An event stream ends then and the client comes back, with a token that is still valid."""
+    probe_timeout_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayParts:
+    """Everything the gateway works with; it opens and closes none of it."""
+
+    log: Log
+    users: Users
+    passwords: Passwords
+    token_issuer: TokenIssuer
+    token_verifier: TokenVerifier
+    throttle: Throttle
+    audit: Audit
+    model: ChatModel
+    workflows: frozenset[str]
+    model_name: str
+    """What the agents' model is called; a run may name it or leave it out."""
+    probes: Mapping[str, Probe]
+    """Health, by name of the part."""
+    limits: Limits = field(default_factory=Limits)
+    token_ttl_s: int = DEFAULT_TTL_S
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)

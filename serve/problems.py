@@ -1,0 +1,294 @@
+"""Refusals over HTTP: one shape, RFC 9457 problem details, for all that is not a success.
+
+ServeError                (serve/errors.py)
+  RequestRefused          400  a request that is not carried out; nothing was stored
+    MalformedRequest      400
+    NotAuthenticated      401
+    NotAllowed            403
+    NotFound              404
+    MethodNotAllowed      405
+    RequestTooSlow        408
+    RequestTooLarge       413
+    NotJson               415
+    InvalidFields         422
+    TooManyRequests       429
+    ModelFailed           502
+    Unavailable           503
+    TooSlow               504
+
+An answer carries sentences written for people, never a stack trace, and never
+the value that was refused: it may be a secret, or huge.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import ClassVar, Final
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from bus.errors import BusUnreachable, PublishUnconfirmed, SwarmError
+from serve.errors import ModelRefused, ModelTimeout, ModelUnavailable, ServeError
+from storage.errors import StorageUnavailable
+
+MEDIA_TYPE: Final = "application/problem+json"
+TYPE_PREFIX: Final = "urn:vllm-swarm:problem:"
+RETRY_AFTER_S: Final = 2
+"""What a 503 asks for: brokers and databases on one machine restart in about that time."""
+_MAX_FIELDS = 20
+_MAX_REASON_CHARS = 300
+_MAX_NAME_CHARS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldReason:
+    """What is wrong with one field; never what it held."""
+
+    field: str
+    reason: str
+
+
+class RequestRefused(ServeError):
+    """The request is not carried out."""
+
+    code = "request_refused"
+    status: ClassVar[HTTPStatus] = HTTPStatus.BAD_REQUEST
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        fields: tuple[FieldReason, ...] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.fields = fields
+        self.headers = dict(headers or {})
+
+
+class MalformedRequest(RequestRefused):
+    """The request cannot be understood."""
+
+    code = "malformed_request"
+
+
+class NotAuthenticated(RequestRefused):
+    """This needs an access token: log in at /auth/login."""
+
+    code = "not_authenticated"
+    status = HTTPStatus.UNAUTHORIZED
+
+
+class NotAllowed(RequestRefused):
+    """The user's role does not allow this."""
+
+    code = "not_allowed"
+    status = HTTPStatus.FORBIDDEN
+
+
+class NotFound(RequestRefused):
+    """There is nothing here."""
+
+    code = "not_found"
+    status = HTTPStatus.NOT_FOUND
+
+
+class MethodNotAllowed(RequestRefused):
+    """The path does not take this method."""
+
+    code = "method_not_allowed"
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+
+
+class RequestTooSlow(RequestRefused):
+    """The request's body did not arrive in time."""
+
+    code = "request_too_slow"
+    status = HTTPStatus.REQUEST_TIMEOUT
+
+
+class RequestTooLarge(RequestRefused):
+    """The request's body is over the limit."""
+
+    code = "request_too_large"
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+class NotJson(RequestRefused):
+    """The body must be JSON, with Content-Type: application/json."""
+
+    code = "not_json"
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+
+class InvalidFields(RequestRefused):
+    """Fields of the request cannot be accepted."""
+
+    code = "invalid_fields"
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+class TooManyRequests(RequestRefused):
+    """Too many attempts; wait before the next."""
+
+    code = "too_many_requests"
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    retryable = True
+
+
+class ModelFailed(RequestRefused):
+    """The model failed to answer."""
+
+    code = "model_failed"
+    status = HTTPStatus.BAD_GATEWAY
+
+
+class Unavailable(RequestRefused):
+    """A part of the swarm is not there; try again."""
+
+    code = "unavailable"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    retryable = True
+
+
+class TooSlow(RequestRefused):
+    """The answer did not come in time."""
+
+    code = "too_slow"
+    status = HTTPStatus.GATEWAY_TIMEOUT
+    retryable = True
+
+
+_MAY_PASS: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...]] = (
+    ((BusUnreachable, PublishUnconfirmed), "The event bus does not answer."),
+    (StorageUnavailable, "The storage does not answer."),
+    (ModelUnavailable, "No model is up to answer."),
+    (ModelTimeout, "The model did not answer in time."),
+    (TimeoutError, "The swarm did not answer in time."),
+)
+
+
+class ProblemField(BaseModel):
+    """One entry of a problem's `errors`."""
+
+    model_config = ConfigDict(frozen=True)
+    field: str = Field(description="Where: a name, or a path with dots.")
+    reason: str
+
+
+class Problem(BaseModel):
+    """The body of every refusal (RFC 9457)."""
+
+    model_config = ConfigDict(frozen=True)
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    retryable: bool
+    hint: str | None = None
+    request_id: str | None = None
+    errors: tuple[ProblemField, ...] = ()
+
+
+def refusal_of(error: Exception) -> RequestRefused | None:
+    """The refusal that an error means to the caller; None for a fault of ours.
+
+    A fault's own message stays in our log: it may speak of addresses and internals.
+    """
+    match error:
+        case RequestRefused():
+            return error
+        case RequestValidationError():
+            return _from_validation(error)
+        case HTTPException():
+            return _from_http(error)
+        case ModelRefused():
+            return InvalidFields(short(str(error)))
+        case _:
+            return _from_fault(error)
+
+
+def response_for(refusal: RequestRefused | None, request_id: str | None = None) -> Response:
+    """The answer for a refusal; for None, a 500 that says no more than that."""
+    if refusal is None:
+        status, code, hint = HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", ""
+        detail, retryable = "The gateway failed; its log has the request id.", False
+    else:
+        status, code, hint = refusal.status, refusal.code, refusal.hint
+        detail, retryable = str(refusal), refusal.retryable
+    fields = refusal.fields if refusal else ()
+    problem = Problem(
+        type=TYPE_PREFIX + code,
+        title=status.phrase,
+        status=status,
+        detail=detail,
+        code=code,
+        retryable=retryable,
+        hint=hint or None,
+        request_id=request_id,
+        errors=tuple(ProblemField(field=f.field, reason=f.reason) for f in fields[:_MAX_FIELDS]),
+    )
+    return Response(
+        problem.model_dump_json(exclude_none=True),
+        status_code=status,
+        headers=refusal.headers if refusal else None,
+        media_type=MEDIA_TYPE,
+    )
+
+
+def _from_fault(error: Exception) -> RequestRefused | None:
+    """What may go better next time is said to be so; of the rest the caller learns nothing."""
+    for kinds, sentence in _MAY_PASS:
+        if isinstance(error, kinds):
+            return TooSlow(sentence) if isinstance(error, ModelTimeout) else _unavailable(sentence)
+    if isinstance(error, SwarmError) and error.retryable:
+        return _unavailable("A part of the swarm could not do its work; try again.")
+    return None
+
+
+def _unavailable(sentence: str) -> Unavailable:
+    return Unavailable(sentence, headers={"Retry-After": str(RETRY_AFTER_S)})
+
+
+def _from_validation(error: RequestValidationError) -> RequestRefused:
+    details = error.errors()
+    if any(detail["type"] == "json_invalid" for detail in details):
+        return MalformedRequest("The body is not JSON.")
+    fields = tuple(
+        FieldReason(field=_path(detail["loc"]), reason=_reason(detail))
+        for detail in details[:_MAX_FIELDS]
+    )
+    return InvalidFields(
+        "; ".join(f"{field.field}: {field.reason}" for field in fields), fields=fields
+    )
+
+
+def _from_http(error: HTTPException) -> RequestRefused:
+    """Starlette's own refusals: no such path, no such method, an unreadable body."""
+    status = HTTPStatus(error.status_code)
+    kinds = {kind.status: kind for kind in RequestRefused.__subclasses__()}
+    kind = kinds.get(status, MalformedRequest)
+    if kind is MalformedRequest:
+        return kind(short(str(error.detail)), headers=error.headers)
+    return kind(headers=error.headers)
+
+
+def _path(location: tuple[str | int, ...]) -> str:
+    """Where the fault is, without the part of the request that FastAPI puts first."""
+    parts = [str(part)[:_MAX_NAME_CHARS] for part in location[1:5]] or [str(location[0])]
+    return ".".join(parts)
+
+
+def _reason(detail: Mapping[str, object]) -> str:
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    return short(message[:1].lower() + message[1:])
+
+
+def short(text: str) -> str:
+    """The first line of a text, of a length that fits an answer."""
+    first = text.splitlines()[0] if text else ""
+    return first if len(first) <= _MAX_REASON_CHARS else first[:_MAX_REASON_CHARS] + "…"

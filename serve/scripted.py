@@ -1,0 +1,169 @@
+"""The scripted engine: answers made from the request by rule, without a model.
+
+It stands in for a model in tests and demonstrations. The same messages, schema
+and seed get the same answer on every machine. The answers say what they are:
+they quote the request and reason about nothing.
+"""
+
+import asyncio
+import hashlib
+import json
+import re
+import time
+from collections.abc import AsyncGenerator
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from serve.completion import Answer, chunk_documents, completion_document, error_document
+from serve.errors import ModelRefused
+from serve.profile import ModelProfile
+from serve.sample import Sampler
+
+NAME: Final = "scripted"
+_PIECE: Final = re.compile(r"\S+\s*|^\s+")
+_WORD: Final = re.compile(r"[\w'-]+")
+_ID_CHARACTERS: Final = 24
+
+
+class _Request(BaseModel):
+    # OpenAI's API has many more fields; they make no difference here.
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+
+class _ContentPart(_Request):
+    type: str
+    text: str = ""
+
+
+class _ChatMessage(_Request):
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[_ContentPart] | None = None
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, list):
+            return " ".join(part.text for part in self.content)
+        return self.content or ""
+
+
+class _JsonSchema(_Request):
+    name: str = "answer"
+    schema_: Annotated[dict[str, JsonValue], Field(alias="schema")]
+
+
+class _ResponseFormat(_Request):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: _JsonSchema | None = None
+
+
+class _StreamOptions(_Request):
+    include_usage: bool = False
+
+
+class ChatRequest(_Request):
+    """What is read of an OpenAI chat request."""
+
+    model: str = NAME
+    messages: Annotated[list[_ChatMessage], Field(min_length=1)]
+    response_format: _ResponseFormat | None = None
+    max_tokens: Annotated[int, Field(gt=0)] | None = None
+    seed: int | None = None
+    stream: bool = False
+    stream_options: _StreamOptions | None = None
+
+    @property
+    def schema_wanted(self) -> dict[str, JsonValue] | None:
+        """The JSON schema that the answer follows; None for plain text."""
+        if self.response_format is None or self.response_format.type == "text":
+            return None
+        wanted = self.response_format.json_schema
+        return {"type": "object"} if wanted is None else wanted.schema_
+
+
+def answer(request: ChatRequest) -> Answer:
+    """Answer the request; the same one gets the same answer.
+
+    Tokens are words between white space. `max_tokens` cuts plain text off; JSON is never cut.
+
+    Raises:
+        ModelRefused: The schema is one that no answer is found for.
+    """
+    schema = request.schema_wanted
+    heard = [(message.role, message.text) for message in request.messages]
+    seed = hashlib.sha256(json.dumps([heard, schema, request.seed]).encode()).digest()
+    said = [text for role, text in heard if role == "user"] or [heard[-1][1]]
+    words = _WORD.findall(said[-1])
+    sampler = Sampler(root=schema or {}, seed=seed, words=words)
+    if schema is None:
+        text = f"{sampler.sentence('A scripted answer')} No model was asked."
+    else:
+        text = json.dumps(sampler.value(schema), ensure_ascii=False)
+    pieces = _PIECE.findall(text)
+    limit = len(pieces) if schema is not None or request.max_tokens is None else request.max_tokens
+    return Answer(
+        id=f"chatcmpl-{seed.hex()[:_ID_CHARACTERS]}",
+        model=NAME,
+        pieces=tuple(pieces[:limit]),
+        prompt_tokens=sum(len(text.split()) for _, text in heard),
+        truncated=limit < len(pieces),
+    )
+
+
+def parse(body: dict[str, JsonValue]) -> ChatRequest:
+    """Read a request body.
+
+    Raises:
+        ModelRefused: It is not a chat request; the message names the first field at fault.
+    """
+    try:
+        return ChatRequest.model_validate(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the request"
+        raise ModelRefused(f"{where}: {first['msg']}") from error
+
+
+class ScriptedModel:
+    """A replica of the scripted engine, with the interface of any model app."""
+
+    def __init__(self, profile: ModelProfile) -> None:
+        self._delay_s = profile.delay_s
+        self._context = profile.max_model_len
+        self._created = int(time.time())
+
+    async def chat(self, request: dict[str, JsonValue]) -> AsyncGenerator[str, None]:
+        """Answer an OpenAI chat request with the documents of serve/completion.py."""
+        try:
+            wanted = parse(request)
+            if wanted.model != NAME:
+                yield error_document(f"the model {wanted.model!r} does not exist", 404)
+                return
+            made = answer(wanted)
+        except ModelRefused as error:
+            yield error_document(str(error), 400)
+            return
+        await asyncio.sleep(self._delay_s)
+        created = int(time.time())
+        if not wanted.stream:
+            yield completion_document(made, created=created)
+            return
+        options = wanted.stream_options
+        usage = options is not None and options.include_usage
+        for document in chunk_documents(made, created=created, include_usage=usage):
+            yield document
+            await asyncio.sleep(0)  # lets a cancelled request stop here
+
+    async def models(self) -> dict[str, JsonValue]:
+        """The OpenAI list of models, of which there is one."""
+        model: dict[str, JsonValue] = {
+            "id": NAME,
+            "object": "model",
+            "created": self._created,
+            "owned_by": "swarm",
+            "max_model_len": self._context,
+        }
+        return {"object": "list", "data": [model]}
+
+    async def check_health(self) -> None:
+        """Nothing here can break."""

@@ -1,0 +1,67 @@
+"""The command line: `swarm up`, `run`, `events`, `status`, `doctor`, `creds`, `demo`, `down`.
+
+Exit codes: 0 done, 1 the run or the swarm failed, 2 usage, 3 no swarm to reach.
+This is the one place of the public face that may import cluster/.
+"""
+
+import sys
+
+import typer
+
+from bus.errors import SwarmError
+from cluster.errors import ConfigurationError, HomeNotUsable, NotRunning, PortTaken
+from swarm.cli import credentials, demonstration, lifecycle, runs
+from swarm.cli.show import complain
+from swarm.errors import NotReachable, Refused, Unavailable
+
+DONE = 0
+FAILED = 1
+USAGE = 2
+UNREACHABLE = 3
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="swarm",
+    help="A swarm of LLM agents whose every message is a signed, audited event.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+lifecycle.add_to(app)
+runs.add_to(app)
+credentials.add_to(app)
+demonstration.add_to(app)
+
+
+def main() -> None:
+    """Run one command and exit with its code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; the exit code."""
+    try:
+        code = app(arguments, standalone_mode=False)
+    except SwarmError as error:
+        complain(str(error), error.hint)
+        return exit_code(error)
+    except typer.Abort:
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        complain("Interrupted.")
+        return INTERRUPTED
+    except typer.TyperException as error:
+        complain(str(error), "See swarm --help.")
+        return USAGE
+    return code if isinstance(code, int) else DONE
+
+
+def exit_code(error: SwarmError) -> int:
+    """Which exit code an error has."""
+    match error:
+        case NotReachable() | Unavailable() | NotRunning():
+            return UNREACHABLE
+        case ConfigurationError() | HomeNotUsable() | PortTaken() | Refused():
+            return USAGE
+        case _:
+            return FAILED

@@ -1,0 +1,47 @@
+"""`swarm creds`: a NATS credentials file for a person's own tools."""
+
+import asyncio
+from typing import Final
+from uuid import uuid4
+
+import typer
+
+from actors.authority import acting_authority
+from actors.member import Domain, Enrolment
+from bus.identity import Credential, credentials_file
+from bus.nkey import AgentKey
+from cluster.assembly import authority
+from cluster.control import read_state
+from cluster.people import enrolment_secret_file
+from cluster.settings import Settings
+
+OBSERVER: Final = "observer"
+creds = typer.Typer(help="NATS credentials for your own tools.", no_args_is_help=True)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.add_typer(creds, name="creds")
+
+
+@creds.command(name=OBSERVER)
+def observer() -> None:
+    """Print a .creds file of an identity that may read every event and publish none."""
+    typer.echo(asyncio.run(_observer(Settings.load())), nl=False)
+
+
+async def _observer(settings: Settings) -> str:
+    home = settings.located_home()
+    state = read_state(settings)
+    root = authority(home)
+    domain = Domain(
+        nats_url=state.addresses.nats,
+        operator_public_key=root.operator_public_key,
+        account_jwt=root.account_jwt,
+    )
+    secret = enrolment_secret_file(home).read_bytes().strip()
+    key = AgentKey.generate()
+    name = f"{OBSERVER}-{uuid4().hex[:8]}"
+    async with acting_authority(root, secret, domain, f"authority-{uuid4().hex[:8]}") as registrar:
+        jwt = await registrar.issue(Enrolment.grant(secret, OBSERVER, name), key.public)
+    return credentials_file(Credential.parse(jwt), key)

@@ -1,0 +1,104 @@
+"""`swarm up`, `down`, `status`, `doctor`."""
+
+import asyncio
+import json
+import time
+from typing import Annotated
+
+import typer
+
+from cluster import control, doctor, health
+from cluster.settings import Settings
+from cluster.state import State
+from swarm.cli.show import printer, show_findings, show_progress, show_status
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Model = Annotated[
+    str | None, typer.Option("--model", help="Model profile; default: by what the machine has.")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    for command in (up, down, status, diagnose):
+        app.command(name="doctor" if command is diagnose else None)(command)
+
+
+def up(model: Model = None) -> None:
+    """Start a swarm on this machine; it goes on in the background."""
+    asyncio.run(start(settings_with(model)))
+
+
+def down() -> None:
+    """Stop the swarm; returns when no process of it is left."""
+    asyncio.run(stop(Settings.load()))
+
+
+def status(*, as_json: Json = False) -> int:
+    """Show where the parts of the swarm are and whether each is healthy."""
+    settings = Settings.load()
+    state = control.read_state(settings)
+    parts = asyncio.run(health.check(state, settings))
+    if as_json:
+        print_json(status_document(state, parts))
+    else:
+        show_status(state, parts)
+    return 0 if all(part.healthy for part in parts) else 1
+
+
+def diagnose() -> int:
+    """Look for what would keep a swarm from starting here."""
+    findings = asyncio.run(doctor.diagnose(Settings.load()))
+    show_findings(findings)
+    return 0 if all(finding.ok for finding in findings) else 1
+
+
+async def start(settings: Settings) -> State:
+    """Start the swarm of these settings, showing each part as it comes up."""
+    out = printer(to_stderr=True)
+    out.print(f"Starting a swarm in {settings.located_home().root}, model {settings.profile()}")
+    began = time.monotonic()
+    state = await control.up(settings, show_progress)
+    out.print(f"Ready after {time.monotonic() - began:.1f} s")
+    out.print(f"  gateway    {state.addresses.gateway}")
+    out.print(f"  dashboard  {state.addresses.ray_dashboard or 'that of your Ray cluster'}")
+    return state
+
+
+async def stop(settings: Settings) -> None:
+    """Stop the swarm of these settings, showing each part as it ends."""
+    out = printer(to_stderr=True)
+    began = time.monotonic()
+    await control.down(settings, show_progress)
+    out.print(f"Stopped after {time.monotonic() - began:.1f} s")
+
+
+def settings_with(model: str | None) -> Settings:
+    """The settings of this process, with another model profile if one is named."""
+    settings = Settings.load()
+    return settings.model_copy(update={"model_profile": model}) if model else settings
+
+
+def status_document(state: State, parts: list[health.PartHealth]) -> dict[str, object]:
+    """What `swarm status --json` prints: the state, and each part by name."""
+    return {
+        "phase": state.phase,
+        "began": state.began.isoformat(),
+        "healthy": all(part.healthy for part in parts),
+        "parts": {
+            part.name: {
+                "address": part.address,
+                "healthy": part.healthy,
+                "detail": part.detail,
+                "latency_ms": round(part.latency_ms, 1),
+            }
+            for part in parts
+        },
+        "versions": state.versions,
+        "seconds": state.seconds,
+    }
+
+
+def print_json(document: object) -> None:
+    """Print one JSON document to stdout."""
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False, default=str))

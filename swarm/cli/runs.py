@@ -1,0 +1,144 @@
+"""`swarm run` and `swarm events`."""
+
+import asyncio
+import sys
+import time
+from contextlib import aclosing
+from typing import Annotated
+
+import typer
+
+from swarm.cli.lifecycle import Json, print_json
+from swarm.cli.show import printer, show_result, show_summary, step_line
+from swarm.client import AsyncSwarm
+from swarm.errors import WaitTimeout
+from swarm.run import AsyncRun
+from swarm.view import AuditSummary, RunStatus
+
+FROM_STDIN = "-"
+AUDIT_DEADLINE_S = 30.0
+AUDIT_POLL_S = 0.1
+_OBJECTIVE_LIMIT = 1 << 21
+
+Objective = Annotated[str, typer.Argument(help="What is wanted, in plain words; - reads stdin.")]
+Workflow = Annotated[str, typer.Option("--workflow", help="How to go about it.")]
+RunModel = Annotated[str | None, typer.Option("--model", help="Refuse if it is not this one.")]
+Timeout = Annotated[float | None, typer.Option("--timeout", min=0.1, help="Seconds to wait.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command(name="run")(run)
+    app.command(name="events")(events)
+
+
+def run(
+    objective: Objective,
+    *,
+    workflow: Workflow = "sparc",
+    model: RunModel = None,
+    as_json: Json = False,
+    timeout: Timeout = None,
+) -> int:
+    """Give the swarm a job, watch it, and print the result and its audit."""
+    if objective == FROM_STDIN:
+        objective = sys.stdin.read(_OBJECTIVE_LIMIT)
+    return asyncio.run(do_run(objective, workflow, model, as_json=as_json, timeout_s=timeout))
+
+
+def events(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Print the events of a run, until it has ended."""
+    asyncio.run(_events(run_id, as_json=as_json))
+
+
+async def do_run(
+    objective: str,
+    workflow: str,
+    model: str | None,
+    *,
+    as_json: bool = False,
+    timeout_s: float | None = None,
+) -> int:
+    """Submit, watch, show; 0 if the run completed, 1 if it failed or took too long.
+
+    Raises:
+        NotReachable: no swarm is running.
+        Refused: the objective, workflow or model is not accepted.
+        WaitTimeout: the run has not ended in time; it goes on.
+    """
+    err = printer(to_stderr=True)
+    async with await AsyncSwarm.connect() as swarm:
+        began = time.monotonic()
+        handle = await swarm.submit(objective, workflow=workflow, model=model)
+        err.print(f"Run {handle.id}, workflow {workflow}")
+        try:
+            async with asyncio.timeout(timeout_s):
+                seen = await _watch(handle)
+        except TimeoutError as error:
+            raise WaitTimeout(
+                f"Run {handle.id} has not ended within {timeout_s:g} s; it goes on."
+            ) from error
+        status = await handle.status()
+        seconds = time.monotonic() - began
+        audit = await complete_audit(handle, seen)
+        if as_json:
+            print_json(_document(status, seconds, audit))
+        else:
+            show_result(status)
+            show_summary(status, seconds, audit)
+    return 0 if status.status == "completed" else 1
+
+
+async def complete_audit(run: AsyncRun, events: int) -> AuditSummary | None:
+    """What the audit log has of a run, once it has that many events; None if it lags too far."""
+    try:
+        async with asyncio.timeout(AUDIT_DEADLINE_S):
+            while True:
+                audit = await run.audit()
+                if audit.events >= events:
+                    return audit
+                await asyncio.sleep(AUDIT_POLL_S)
+    except TimeoutError:
+        return None
+
+
+async def _watch(run: AsyncRun) -> int:
+    """Print a run's steps as they happen; how many events it had when it ended."""
+    err = printer(to_stderr=True)
+    seen = 0
+    async with aclosing(run.events()) as following:
+        async for event in following:
+            seen += 1
+            line = step_line(event)
+            if line is not None:
+                err.print(line)
+    return seen
+
+
+async def _events(run_id: str, *, as_json: bool) -> None:
+    out = printer()
+    async with (
+        await AsyncSwarm.connect() as swarm,
+        aclosing(swarm.run(run_id).events()) as following,
+    ):
+        async for event in following:
+            if as_json:
+                typer.echo(event.model_dump_json())
+            else:
+                source = event.source or "refused"
+                out.print(
+                    f"{event.stream_sequence:>8} {event.stored_at:%H:%M:%S.%f} "
+                    f"{source:<32} {event.type} {event.code or ''}"
+                )
+
+
+def _document(status: RunStatus, seconds: float, audit: AuditSummary | None) -> dict[str, object]:
+    return {
+        **status.model_dump(mode="json"),
+        "seconds": round(seconds, 3),
+        "audit": None if audit is None else audit.model_dump(mode="json"),
+    }

@@ -1,0 +1,143 @@
+"""What the command line prints: progress and complaints to stderr, results to stdout."""
+
+import re
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.table import Table
+
+from cluster.findings import Finding
+from cluster.health import PartHealth
+from cluster.state import Progress, State
+from swarm.view import AuditSummary, RunEvent, RunStatus, StepStatus
+
+_STEP_WIDTH = 16
+_ASSIGNED = "swarm.step.assigned.v1"
+_CLAIMED = "swarm.step.claimed.v1"
+_COMPLETED = "swarm.step.completed.v1"
+_FAILED = "swarm.step.failed.v1"
+_TERMINAL_CODES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def printer(*, to_stderr: bool = False) -> Console:
+    """A console that prints plain text as it is."""
+    return Console(stderr=to_stderr, highlight=False, markup=False, soft_wrap=True)
+
+
+def complain(message: str, hint: str = "") -> None:
+    """Say what went wrong, and what to do about it."""
+    err = printer(to_stderr=True)
+    err.print(f"swarm: {harmless(message)}", style="red")
+    if hint:
+        err.print(f"       {hint}")
+
+
+def progress_line(progress: Progress) -> str | None:
+    """One line for a part that got somewhere; None for what is not worth a line."""
+    if progress.phase in ("starting", "stopping"):
+        return None
+    seconds = f"{progress.seconds:6.1f} s"
+    detail = f"  {harmless(progress.detail)}" if progress.detail else ""
+    return f"  {progress.part:<10} {progress.phase:<8} {seconds}{detail}"
+
+
+def show_progress(progress: Progress) -> None:
+    """Print a part's progress to stderr."""
+    line = progress_line(progress)
+    if line is not None:
+        style = "red" if progress.phase == "failed" else None
+        printer(to_stderr=True).print(line, style=style)
+
+
+def show_status(state: State, health: Sequence[PartHealth]) -> None:
+    """Print where everything is and whether it answers."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("part", "health", "ms", "address", ""):
+        table.add_column(column, justify="right" if column == "ms" else "left", overflow="fold")
+    for part in health:
+        word = "ok" if part.healthy else "DOWN"
+        table.add_row(part.name, word, f"{part.latency_ms:.0f}", part.address, part.detail)
+    out = printer()
+    out.print(f"{state.phase}, since {state.began:%Y-%m-%d %H:%M:%S %Z}")
+    out.print(table)
+
+
+def show_findings(findings: Sequence[Finding]) -> None:
+    """Print what the doctor found."""
+    out = printer()
+    for finding in findings:
+        word, style = ("ok  ", None) if finding.ok else ("FAIL", "red")
+        out.print(f"{word} {finding.check}: {finding.detail}", style=style)
+        if finding.hint and not finding.ok:
+            out.print(f"     {finding.hint}")
+
+
+def step_line(event: RunEvent) -> str | None:
+    """One line for an event that a watching person wants to know of, None for the others."""
+    payload, source = event.payload or {}, (event.source or "").removeprefix("swarm://")
+    step = f"{payload.get('step', '')}"
+    if payload.get("iteration", 1) != 1:
+        step += f" #{payload['iteration']}"
+    agent = source.split("/")[-1]
+    if event.type == _CLAIMED:
+        return f"  {step:<{_STEP_WIDTH}} {agent:<14} works"
+    if event.type == _COMPLETED:
+        usage, duration = payload.get("usage"), payload.get("duration_ms")
+        tokens = usage.get("completion_tokens") if isinstance(usage, dict) else "?"
+        seconds = duration / 1000 if isinstance(duration, int) else 0.0
+        return f"  {step:<{_STEP_WIDTH}} {agent:<14} done    {seconds:6.1f} s  {tokens:>5} tokens"
+    if event.type == _FAILED:
+        reason = harmless(str(payload.get("message", "")))[:120]
+        return f"  {step:<{_STEP_WIDTH}} {agent:<14} failed  {payload.get('code')}: {reason}"
+    if event.refused:
+        return f"  refused event {event.stream_sequence}: {event.code}"
+    return None
+
+
+def show_result(status: RunStatus) -> None:
+    """Print the result of a run as a document, or why there is none."""
+    out = Console(highlight=False)
+    if status.result is not None:
+        out.print()
+        out.print(Markdown(harmless(status.result)))
+        out.print()
+    elif status.failure is not None:
+        where = f" in step {status.failure.step}" if status.failure.step else ""
+        message = f"The run failed{where}: {status.failure.message} ({status.failure.code})"
+        complain(message)
+
+
+def show_summary(status: RunStatus, seconds: float, audit: AuditSummary | None) -> None:
+    """Print what the run took, and what the audit log has of it."""
+    out = printer()
+    tokens = status.usage
+    out.print(
+        f"Run {status.id} {status.status} in {seconds:.1f} s: {_count(status.steps)}, "
+        f"{tokens.prompt_tokens} tokens read, {tokens.completion_tokens} written, "
+        f"model {_model(status.model)}"
+    )
+    if audit is None:
+        out.print("Audit: not complete yet; ask again with: swarm events " + status.id)
+        return
+    out.print("Audit")
+    out.print(f"  events               {audit.events}")
+    out.print(f"  signatures verified  {audit.signatures_verified}")
+    out.print(f"  events refused       {audit.refused}")
+    out.print(f"  Merkle root          {audit.root} (of {audit.tree_size} leaves)")
+    out.print("  signed checkpoint")
+    for line in (audit.checkpoint or "none yet").rstrip("\n").split("\n"):
+        out.print(f"    {line}")
+
+
+def harmless(text: str) -> str:
+    """Text from elsewhere, without what would steer a terminal."""
+    return _TERMINAL_CODES.sub("", text)
+
+
+def _count(steps: Sequence[StepStatus]) -> str:
+    return f"{len(steps)} steps by {len({step.agent for step in steps})} agents"
+
+
+def _model(name: str) -> str:
+    return "scripted (a stand-in: no model was asked)" if name == "scripted" else name

@@ -1,0 +1,192 @@
+"""The SDK on asyncio: connect to a swarm, hand in runs, follow them, talk to the model."""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal, Self, overload
+from uuid import uuid4
+
+import httpx
+from pydantic import JsonValue
+
+from swarm.answer import parse
+from swarm.chat import reply_of, texts_of
+from swarm.errors import NotAuthenticated
+from swarm.home import ADMIN, admin_password, find_home, gateway_url
+from swarm.http import Call, Credentials, Gateway
+from swarm.run import AsyncRun
+from swarm.view import AuditSummary, Reply, Submitted
+
+TIMEOUT_S: Final = 30.0
+CHAT_TIMEOUT_S: Final = 300.0
+"""A small model on a shared CPU takes a minute for an answer."""
+Message = Mapping[str, JsonValue]
+
+
+class AsyncSwarm:
+    """A connection to a swarm, for one event loop. Make it with `connect`, close it after use.
+
+    async with await AsyncSwarm.connect() as swarm:
+        run = await swarm.submit("Write a parser for RFC 3339 timestamps.")
+        await run.wait()
+        print(await run.result())
+    """
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str | None = None,
+        *,
+        username: str | None = None,
+        password: str | None = None,
+        token: str | None = None,
+        home: Path | str | None = None,
+        timeout_s: float = TIMEOUT_S,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> Self:
+        """Connect, and prove who is calling.
+
+        Without a URL it is the swarm that runs on this machine, as the user "admin" whose
+        password stands in its home. That password is never sent to a URL that was given.
+
+        Args:
+            url: of a gateway, such as ``https://swarm.example.org``.
+            username: with `password`; the token is then renewed by itself.
+            password: of that user.
+            token: an access token instead; it lasts an hour.
+            home: the directory of the swarm; SWARM_HOME or ~/.swarm if left out.
+            timeout_s: for each call, its repeats included.
+            transport: another way to reach the gateway, for tests.
+
+        Raises:
+            NotReachable: no swarm is running here, or none answers there.
+            NotAuthenticated: the credentials are missing or not accepted.
+        """
+        if url is None:
+            place = find_home(home)
+            url = gateway_url(place)
+            if username in (None, ADMIN) and password is None and token is None:
+                username, password = ADMIN, admin_password(place)
+        credentials = Credentials(
+            username=username or "", password=password or "", token=token or ""
+        )
+        if not (credentials.renewable or credentials.token):
+            raise NotAuthenticated("A user name with its password is needed, or a token.")
+        gateway = Gateway(url, credentials, timeout_s=timeout_s, transport=transport)
+        try:
+            await gateway.authenticate()
+        except BaseException:
+            await gateway.aclose()
+            raise
+        return cls(gateway)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._gateway.url!r})"
+
+    async def aclose(self) -> None:
+        """Close the connections. Runs go on without us."""
+        await self._gateway.aclose()
+
+    async def submit(
+        self,
+        objective: str,
+        workflow: str = "sparc",
+        model: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> AsyncRun:
+        """Hand in a job. It is stored durably when this returns, and handed in once only.
+
+        Args:
+            objective: what is wanted, in plain words.
+            workflow: by name.
+            model: the swarm's own if left out.
+            idempotency_key: the same key is the same run, whichever process asks.
+
+        Raises:
+            Refused: the objective, workflow or model is not accepted; `fields` says which.
+            NotAllowed: the user may only look.
+        """
+        call = Call(
+            method="POST",
+            path="/v1/runs",
+            json={"objective": objective, "workflow": workflow, "model": model},
+            headers={"Idempotency-Key": idempotency_key or uuid4().hex},
+        )
+        return self.run(parse(Submitted, await self._gateway.call(call)).id)
+
+    def run(self, run_id: str) -> AsyncRun:
+        """A handle on a run, known or not; nothing is asked yet."""
+        return AsyncRun(self._gateway, run_id)
+
+    async def audit(self, run_id: str) -> AuditSummary:
+        """What the audit log has of a run."""
+        return await self.run(run_id).audit()
+
+    @overload
+    async def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        stream: Literal[False] = False,
+        timeout_s: float = CHAT_TIMEOUT_S,
+        **options: JsonValue,
+    ) -> Reply: ...
+
+    @overload
+    async def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        stream: Literal[True],
+        timeout_s: float = CHAT_TIMEOUT_S,
+        **options: JsonValue,
+    ) -> AsyncGenerator[str, None]: ...
+
+    async def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        stream: bool = False,
+        timeout_s: float = CHAT_TIMEOUT_S,
+        **options: JsonValue,
+    ) -> Reply | AsyncGenerator[str, None]:
+        """Ask the model directly, without a run and without a record.
+
+        Args:
+            messages: as for OpenAI: ``{"role": "user", "content": "..."}``.
+            stream: True gives the answer's text piece by piece.
+            timeout_s: for the whole answer, or from one piece to the next.
+            options: further fields of the request, such as ``max_tokens=100``.
+
+        Raises:
+            Refused: the model does not accept the request.
+            GatewayFailed: the model failed.
+        """
+        body: dict[str, JsonValue] = {
+            **options,
+            "messages": [dict(message) for message in messages],
+            "stream": stream,
+        }
+        call = Call(method="POST", path="/v1/chat/completions", json=body)
+        if stream:
+            return self._chat_pieces(call, timeout_s)
+        return reply_of(await self._gateway.call(call, repeatable=False, timeout_s=timeout_s))
+
+    async def _chat_pieces(self, call: Call, silence_s: float) -> AsyncGenerator[str, None]:
+        async with self._gateway.stream(call, silence_s=silence_s) as response:
+            async for text in texts_of(response):
+                yield text

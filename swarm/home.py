@@ -1,0 +1,58 @@
+"""What a swarm on this machine leaves for its user in SWARM_HOME: its address, a password."""
+
+import json
+import os
+from pathlib import Path
+from typing import Final
+
+from swarm.errors import NotAuthenticated, NotReachable
+
+DEFAULT_HOME: Final = Path("~/.swarm")
+ADMIN: Final = "admin"
+"""The user whose password the swarm writes down when it first starts."""
+_READY: Final = "ready"
+
+
+def find_home(home: Path | str | None = None) -> Path:
+    """The directory of the swarm: the one given, or SWARM_HOME, or ~/.swarm."""
+    if home is None:
+        # The SDK's own edge: it must not import the settings of the whole cluster.
+        home = os.environ.get("SWARM_HOME") or DEFAULT_HOME  # noqa: TID251
+    return Path(home).expanduser()
+
+
+def gateway_url(home: Path) -> str:
+    """The address of the gateway of the swarm that runs in this home.
+
+    Reads ``run/state.json`` as cluster/state.py writes it, of which only the phase and
+    the gateway's address matter here.
+
+    Raises:
+        NotReachable: no swarm is running there, or it is not ready.
+    """
+    try:
+        state = json.loads((home / "run" / "state.json").read_bytes())
+        phase, url = state["phase"], state["addresses"]["gateway"]
+    except FileNotFoundError as error:
+        raise NotReachable(f"No swarm is running in {home}.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NotReachable(f"The state of the swarm in {home} cannot be read.") from error
+    if phase != _READY or not isinstance(url, str) or not url:
+        raise NotReachable(f"The swarm in {home} is not ready: it is {str(phase)[:20]}.")
+    return url
+
+
+def admin_password(home: Path) -> str:
+    """The password of the user "admin".
+
+    Raises:
+        NotAuthenticated: it cannot be read.
+    """
+    path = home / "keys" / "admin.password"
+    try:
+        password = path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise NotAuthenticated(f"The password in {path} cannot be read.") from error
+    if not password:
+        raise NotAuthenticated(f"There is no password in {path}.")
+    return password

@@ -1,0 +1,120 @@
+"""Real weights, real vLLM, on the CPU: minutes the first time, about one after that."""
+
+import asyncio
+import json
+import secrets
+import tempfile
+import warnings
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, Field, JsonValue
+
+from actors.model import Completion, Message
+from serve.errors import ModelRefused, ModelTimeout
+from serve.inference import ModelClient
+from serve.profile import load_profile
+from serve.weights import ensure_weights
+from tests.unit.serve.quiet_ray import serve
+
+pytestmark = [pytest.mark.model, pytest.mark.timeout(900)]
+
+PROFILE = load_profile("smollm2-135m")
+WEIGHTS = Path(tempfile.gettempdir()) / "swarm-test-weights"  # kept: they take a minute to make
+
+
+class Plan(BaseModel):
+    title: str = Field(max_length=60)
+    steps: list[str] = Field(min_length=2, max_length=3)
+    accepted: bool
+
+
+@pytest.fixture(scope="module")
+async def model() -> AsyncIterator[ModelClient]:
+    """The default profile on a Ray of its own."""
+    environment = pytest.MonkeyPatch()
+    environment.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    weights = await ensure_weights(PROFILE, WEIGHTS)
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        warnings.simplefilter("ignore")
+        import ray  # noqa: PLC0415
+
+        from serve.llm import build_model_app  # noqa: PLC0415
+
+        ray.init(
+            address="local",
+            _temp_dir=folder,
+            num_cpus=4,
+            include_dashboard=False,
+            log_to_driver=False,
+        )
+        try:
+            serve.start(proxy_location="Disabled")
+            app = build_model_app(PROFILE, weights)
+            await asyncio.to_thread(serve.run, app, name="model", route_prefix=None)
+            yield ModelClient()
+        finally:
+            serve.shutdown()  # type: ignore[no-untyped-call]
+            ray.shutdown()
+            environment.undo()
+
+
+async def ask(
+    model: ModelClient,
+    text: str,
+    *,
+    schema: dict[str, JsonValue] | None = None,
+    max_tokens: int = 40,
+    deadline_s: float = 120.0,
+) -> Completion:
+    return await model.complete(
+        messages=[Message(role="user", content=text)],
+        schema=schema,
+        max_tokens=max_tokens,
+        temperature=0.0,
+        seed=1,
+        deadline_s=deadline_s,
+    )
+
+
+async def test_the_model_knows_a_capital(model: ModelClient) -> None:
+    answer = await ask(model, "What is the capital of France?")
+    assert "Paris" in answer.text
+    assert answer.model == "smollm2-135m"
+    assert answer.completion_tokens > 0
+
+
+async def test_the_model_follows_a_schema(model: ModelClient) -> None:
+    answer = await ask(
+        model,
+        "Plan a function that adds two numbers. Answer in JSON.",
+        schema=Plan.model_json_schema(),
+        max_tokens=400,
+    )
+    assert not answer.truncated
+    Plan.model_validate_json(answer.text)
+
+
+async def test_the_model_streams(model: ModelClient) -> None:
+    request: dict[str, JsonValue] = {
+        "messages": [{"role": "user", "content": "Count to five."}],
+        "max_tokens": 20,
+        "stream": True,
+    }
+    chunks = [json.loads(one) async for one in model.stream(request)]
+    assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
+    assert len(chunks) > 3
+
+
+async def test_a_prompt_that_is_too_long_is_refused(model: ModelClient) -> None:
+    with pytest.raises(ModelRefused, match="8192"):
+        await ask(model, "word " * 9000)
+
+
+async def test_a_deadline_frees_the_model_for_others(model: ModelClient) -> None:
+    endless = "Write a very long story about a fox and a river."
+    with pytest.raises(ModelTimeout):
+        await ask(model, endless, max_tokens=4000, deadline_s=1.0)
+    assert "Paris" in (await ask(model, "What is the capital of France?")).text

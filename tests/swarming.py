@@ -1,0 +1,152 @@
+"""A swarm of plain classes in one event loop, on a real broker: no Ray, no model."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+
+from pydantic import JsonValue
+
+from actors.coordinator import Coordinator
+from actors.model import Completion, Message
+from actors.team import AGENTS
+from bus.event import Draft, StoredEvent, derive_id
+from bus.log import EventLog
+from bus.payloads import RunCompleted, RunFailed, RunSubmitted
+from bus.subjects import run_filter
+from bus.work import WorkQueue
+from policies.capabilities import queue_name
+from serve.scripted import answer, parse
+from tests.broker import Broker
+
+Gate = Callable[[Sequence[Message]], Awaitable[None]]
+
+
+async def _open(_: Sequence[Message]) -> None:
+    """A gate that holds nobody up."""
+
+
+@dataclass
+class ScriptedAnswers:
+    """The scripted model without Serve; a gate may hold an answer back or fail it."""
+
+    gate: Gate = _open
+    calls: list[str] = field(default_factory=list)
+
+    async def connect(self) -> None:
+        """There is nothing to connect to."""
+
+    async def complete(
+        self,
+        *,
+        messages: Sequence[Message],
+        schema: Mapping[str, JsonValue] | None,
+        max_tokens: int,
+        temperature: float,  # noqa: ARG002 - the port has it
+        seed: int,  # noqa: ARG002
+        deadline_s: float,  # noqa: ARG002
+    ) -> Completion:
+        self.calls.append(messages[0].content)
+        await self.gate(messages)
+        request = parse(
+            {
+                "model": "scripted",
+                "messages": [{"role": m.role, "content": m.content} for m in messages],
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "answer", "schema": dict(schema or {})},
+                },
+                "max_tokens": max_tokens,
+            }
+        )
+        text = "".join(answer(request).pieces)
+        return Completion(
+            text=text,
+            prompt_tokens=sum(len(m.content.split()) for m in messages),
+            completion_tokens=len(text.split()),
+            model="scripted",
+        )
+
+
+def submission(
+    run: str, objective: str = "Design a rate limiter", workflow: str = "sparc"
+) -> Draft:
+    return Draft(
+        run=run,
+        payload=RunSubmitted(
+            objective=objective, workflow=workflow, model="scripted", requested_by="admin"
+        ),
+        id=derive_id("run.submitted", run),
+        on_behalf_of="admin",
+    )
+
+
+@asynccontextmanager
+async def in_background(work: Awaitable[None]) -> AsyncIterator[asyncio.Task[None]]:
+    """Runs something that never ends, for as long as the block; its failure fails the block."""
+    task = asyncio.ensure_future(work)
+    try:
+        yield task
+        if task.done() and not task.cancelled():
+            task.result()
+    finally:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait((task,), timeout=1.0)
+
+
+@asynccontextmanager
+async def agent(
+    broker: Broker, role: str, name: str, model: ScriptedAnswers, lease_s: float = 1.0
+) -> AsyncIterator[asyncio.Task[None]]:
+    async with broker.joined(role, name) as log:
+        member = AGENTS[role](log, model)
+        queue = WorkQueue(log, queue_name(role), lease_s=lease_s)
+        async with in_background(member.run(queue)) as task:
+            yield task
+
+
+@asynccontextmanager
+async def coordinator(broker: Broker, name: str = "coordinator-1") -> AsyncIterator[None]:
+    async with (
+        broker.joined("coordinator", name) as log,
+        in_background(Coordinator(log).run()),
+    ):
+        yield
+
+
+@asynccontextmanager
+async def team(broker: Broker, model: ScriptedAnswers) -> AsyncIterator[None]:
+    """A coordinator and an agent of each role."""
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(coordinator(broker))
+        for role in AGENTS:
+            await stack.enter_async_context(agent(broker, role, f"{role}-1", model))
+        yield
+
+
+async def until_end(log: EventLog, run: str, deadline_s: float = 30.0) -> list[StoredEvent]:
+    """Every event of a run, up to the one that ends it."""
+    events: list[StoredEvent] = []
+    async with asyncio.timeout(deadline_s), aclosing(log.follow(run_filter(run))) as following:
+        async for received in following:
+            if isinstance(received, StoredEvent):
+                events.append(received)
+                if received.event.type in (RunCompleted.TYPE, RunFailed.TYPE):
+                    break
+    return events
+
+
+def by_type(events: Sequence[StoredEvent]) -> dict[str, list[StoredEvent]]:
+    found: dict[str, list[StoredEvent]] = {}
+    for event in events:
+        found.setdefault(event.event.type, []).append(event)
+    return found
+
+
+def readable(events: Sequence[StoredEvent]) -> str:
+    return "\n".join(
+        f"{e.stream_sequence} {e.event.type} {e.event.source} {json.loads(e.event.data)}"[:200]
+        for e in events
+    )

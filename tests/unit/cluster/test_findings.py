@@ -1,0 +1,133 @@
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from cluster.findings import (
+    HomeFacts,
+    judge_amount,
+    judge_engine,
+    judge_home,
+    judge_model,
+    judge_port,
+    judge_python,
+    judge_reach,
+    judge_state,
+    judge_weights,
+)
+from cluster.state import Failure, Phase, State
+
+
+def _home(**changes: object) -> HomeFacts:
+    facts: dict[str, object] = {
+        "path": Path("/home/me/.swarm"),
+        "exists": True,
+        "is_directory": True,
+        "mine": True,
+        "mode": 0o700,
+        "writable": True,
+        "free_bytes": 1 << 40,
+    }
+    return HomeFacts(**{**facts, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("facts", "ok", "words"),
+    [
+        (_home(), True, "/home/me/.swarm"),
+        (_home(exists=False, mine=False), True, "will be created"),
+        (_home(mode=0o755), True, "set to 700"),
+        (_home(is_directory=False), False, "not a directory"),
+        (_home(mine=False), False, "someone else's"),
+        (_home(writable=False), False, "cannot be written"),
+        (_home(exists=False, writable=False), False, "cannot be written"),
+    ],
+)
+def test_a_home_is_judged_by_what_a_start_would_meet(
+    facts: HomeFacts, *, ok: bool, words: str
+) -> None:
+    finding = judge_home(facts)
+    assert finding.ok is ok
+    assert words in finding.detail
+
+
+def _state(phase: Phase, failure: str = "") -> State:
+    return State(
+        phase=phase,
+        guard_pid=1,
+        supervisor_pid=2,
+        supervisor_started=0,
+        began=datetime(2026, 1, 1, tzinfo=UTC),
+        model_profile="scripted",
+        failure=Failure(code="part_failed", message=failure) if failure else None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "alive", "ok", "words"),
+    [
+        (None, False, True, "no swarm has run"),
+        (_state(Phase.READY), True, True, "is ready"),
+        (_state(Phase.STOPPED), False, True, "was stopped"),
+        (_state(Phase.FAILED, "no port"), False, True, "no port"),
+        (_state(Phase.READY), False, False, "killed while ready"),
+    ],
+)
+def test_a_state_without_its_process_is_stale(
+    state: State | None, *, alive: bool, ok: bool, words: str
+) -> None:
+    finding = judge_state(state, alive=alive)
+    assert finding.ok is ok
+    assert words in finding.detail
+
+
+@pytest.mark.parametrize(
+    ("ray", "engine", "wanted", "ok"),
+    [
+        ("2.60.0", "0.29.0", "0.29.0", True),
+        ("2.60.0", "0.29.0+cpu", "0.29.0", True),
+        ("2.60.0", "0.30.0", "0.29.0", False),
+        ("2.60.0", None, "0.29.0", False),
+        (None, "0.29.0", None, False),
+        ("2.60.0", "0.29.0", None, True),
+    ],
+)
+def test_the_engine_must_be_the_one_that_ray_was_made_for(
+    ray: str | None, engine: str | None, wanted: str | None, *, ok: bool
+) -> None:
+    assert judge_engine(ray, engine, wanted).ok is ok
+
+
+def test_amounts_are_compared_and_shown_in_gib() -> None:
+    assert judge_amount("disk", 2 << 30, 3 << 30, "free some").ok is False
+    assert judge_amount("disk", 3 << 30, 3 << 30, "").detail == "3.0 GiB, at least 3.0 GiB needed"
+
+
+def test_a_taken_port_names_its_variable() -> None:
+    finding = judge_port("gateway", 8000, "SWARM_GATEWAY_PORT", free=False)
+    assert not finding.ok
+    assert "SWARM_GATEWAY_PORT" in finding.hint
+
+
+def test_an_old_python_is_found() -> None:
+    assert judge_python((3, 11)).ok
+    assert not judge_python((3, 10)).ok
+
+
+def test_an_unknown_profile_is_found() -> None:
+    assert not judge_model("nonesuch", gpu=False, known=False).ok
+    assert "no GPU" in judge_model("smollm2-135m", gpu=False, known=True).detail
+
+
+def test_weights_may_be_prepared_later_but_not_out_of_nothing() -> None:
+    assert judge_weights(prepared=True, found=False).ok
+    assert judge_weights(prepared=False, found=True).ok
+    assert not judge_weights(prepared=False, found=False).ok
+
+
+def test_an_external_ray_needs_servers_that_its_nodes_reach() -> None:
+    assert judge_reach("127.0.0.1", ["NATS_URL"]).ok
+    assert judge_reach("10.0.0.1", []).ok
+    finding = judge_reach("10.0.0.1", ["NATS_URL"])
+    assert not finding.ok
+    assert "NATS_URL" in finding.hint

@@ -1,0 +1,151 @@
+from pathlib import Path
+
+import pytest
+
+from cluster.errors import ConfigurationError
+from cluster.settings import CPU_PROFILE, MARKER, Settings, child_environment
+
+
+@pytest.fixture(autouse=True)
+def _somewhere_without_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(MARKER, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("SWARM_GATEWAY_PORT", "http", "valid integer"),
+        ("SWARM_GATEWAY_PORT", "70000", "less than or equal to 65535"),
+        ("SWARM_LEASE_S", "0", "greater than 0"),
+        ("SWARM_NATS_SYNC", "sometimes", "'always' or 'default'"),
+        ("SWARM_AGENTS", "coder", "coder=2,tester=1"),
+        ("SWARM_AGENTS", "wizard=1", "no role is called wizard"),
+        ("SWARM_AGENTS", "coder=0", "1 to 64"),
+        ("NATS_URL", "broker:4222", "expected a URL such as nats://host:port"),
+        ("SWARM_DATABASE_URL", "mysql://db", "expected a URL such as postgresql://host:port"),
+        ("RAY_ADDRESS", "auto", "host:port"),
+        ("VLLM_MAX_MODEL_LEN", "-1", "greater than or equal to 16"),
+        ("VLLM_GPU_MEMORY_UTILIZATION", "1.5", "less than or equal to 1"),
+    ],
+)
+def test_a_bad_value_is_refused_in_a_sentence_that_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, reason: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.load()
+    assert str(caught.value).startswith(f"{variable} cannot be used")
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_misspelt_variable_is_refused_with_the_nearest_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SWARM_GATWAY_PORT", "8000")
+    with pytest.raises(ConfigurationError, match="Did you mean SWARM_GATEWAY_PORT"):
+        Settings.load()
+
+
+def test_a_bad_url_is_not_repeated_because_it_may_hold_a_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "mysql://me:hunter2@db")
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.load()
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("variable", ["NATS_URL", "SWARM_NATS_URL"])
+def test_an_external_server_is_named_with_or_without_our_prefix(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "nats://broker:4222")
+    url = Settings.load().nats_url
+    assert url is not None
+    assert url.get_secret_value() == "nats://broker:4222"
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NATS_URL", "")
+    monkeypatch.setenv("SWARM_GATEWAY_PORT", "")
+    settings = Settings.load()
+    assert settings.nats_url is None
+    assert settings.gateway_port is None
+
+
+def test_the_environment_wins_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("SWARM_LEASE_S=3\nSWARM_NATS_SYNC=default\nOTHER=1\n")
+    monkeypatch.setenv("SWARM_LEASE_S", "4")
+    settings = Settings.load()
+    assert settings.lease_s == 4
+    assert settings.nats_sync == "default"
+
+
+def test_every_role_has_one_agent_unless_more_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SWARM_AGENTS", "coder=3, tester=2")
+    settings = Settings.load()
+    assert [settings.agents_of(role) for role in ("coder", "tester", "judge")] == [3, 2, 1]
+
+
+def test_settings_cross_the_pipe_unchanged_whatever_the_other_side_has_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = Settings(home=tmp_path, redis_url="redis://:pw@cache", agents={"coder": 2})
+    line = sent.to_wire()
+    monkeypatch.setenv("SWARM_NATS_URL", "nats://elsewhere:1")
+    monkeypatch.setenv("SWARM_REDIS_URL", "redis://elsewhere")
+    assert "\n" not in line
+    assert Settings.from_wire(line) == sent
+
+
+def test_secrets_do_not_show_in_the_representation() -> None:
+    assert "hunter2" not in repr(Settings(database_url="postgresql://me:hunter2@db/swarm"))
+
+
+def test_the_profile_is_the_small_one_where_no_gpu_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert Settings().profile() == CPU_PROFILE
+    assert Settings(model_profile="scripted").profile() == "scripted"
+
+
+def test_a_child_gets_no_setting_of_ours_and_no_foreign_ray(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me:hunter2@db/swarm")
+    monkeypatch.setenv("SWARM_LEASE_S", "9")
+    monkeypatch.setenv("RAY_ADDRESS", "other:6379")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "hunter2")
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("HTTPS_PROXY", "kept")
+    environment = child_environment(Settings(home=tmp_path, ray_address=None))
+    assert "hunter2" not in str(environment)
+    assert not {"SWARM_LEASE_S", "RAY_ADDRESS", "PYTHONDONTWRITEBYTECODE"} & set(environment)
+    assert environment["HTTPS_PROXY"] == "kept"
+    assert environment["RAY_AUTH_TOKEN_PATH"] == str(tmp_path / "keys" / "ray_token")
+
+
+def test_an_external_ray_keeps_the_token_that_the_user_gave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "theirs")
+    environment = child_environment(Settings(home=tmp_path, ray_address="head:6379"))
+    assert environment["RAY_AUTH_TOKEN"] == "theirs"
+    assert environment.get("RAY_AUTH_TOKEN_PATH") is None
+
+
+def test_the_example_file_names_every_setting() -> None:
+    example = (Path(__file__).parents[3] / ".env.example").read_text()
+    missing = [
+        name
+        for name, field in Settings.model_fields.items()
+        if (name.upper() if field.validation_alias else f"SWARM_{name.upper()}") not in example
+    ]
+    assert missing == []

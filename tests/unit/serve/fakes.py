@@ -1,0 +1,393 @@
+"""Complete parts in memory for the gateway: a log that signs, users, a throttle, a model."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import UUID
+
+import httpx
+from argon2 import PasswordHasher
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import JsonValue
+
+from actors.authority import vouch
+from bus.errors import BadSignature, BusUnreachable, PublishConflict
+from bus.event import Draft, StoredEvent, derive_id
+from bus.identity import Authority
+from bus.log import Expected
+from bus.nkey import AgentKey
+from bus.payloads import (
+    RunCompleted,
+    RunFailed,
+    RunSubmitted,
+    StepAssigned,
+    StepClaimed,
+    StepCompleted,
+    Usage,
+)
+from bus.received import Received, RefusedEvent
+from bus.signing import Sender
+from bus.subjects import subject_for
+from policies.capabilities import Capabilities
+from policies.passwords import Passwords
+from policies.roles import Role
+from policies.tokens import TokenIssuer, TokenVerifier
+from serve.app import create_app
+from serve.ports import GatewayParts, Limits, Probe
+from storage.audit_reader import AuditSummary
+from storage.cache import Allow, Deny
+from storage.errors import StorageUnavailable
+from storage.users import User, UserRole, username_key
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+PASSWORD = "correct horse battery staple"
+MODEL = "smollm2-135m"
+BASE_URL = "http://gateway.test"
+RESEARCH: dict[str, JsonValue] = {"findings": ["Parsers read text."], "risks": ["None."]}
+
+
+def matches(subject_filter: str, subject: str) -> bool:
+    """NATS wildcards, as far as the gateway uses them."""
+    prefix = subject_filter.removesuffix(".>")
+    return subject == subject_filter or (
+        subject_filter.endswith(".>") and subject.startswith(f"{prefix}.")
+    )
+
+
+class MemoryLog:
+    """The log as a list, with the promises of bus.log.EventLog; really signed."""
+
+    def __init__(self) -> None:
+        self.stored: list[Received] = []
+        self.down = False
+        self.reads = 0
+        self._authority = Authority.create()
+        self._policy = Capabilities.shipped()
+        self._senders: dict[tuple[str, str], Sender] = {}
+        self._grown = asyncio.Condition()
+
+    async def append(self, draft: Draft, *, expected: Expected | None = None) -> StoredEvent:
+        return await self.append_as("gateway", "gateway-1", draft, expected=expected)
+
+    async def append_as(
+        self, role: str, agent: str, draft: Draft, *, expected: Expected | None = None
+    ) -> StoredEvent:
+        self._check_up()
+        known = self._known(draft.id)
+        if known is not None:
+            return known
+        if expected is not None and self._last_on(expected.subject_filter) != (
+            expected.stream_sequence
+        ):
+            raise PublishConflict
+        sender = self._sender(role, agent)
+        event = sender.sign(draft)
+        sender.advance(event)
+        stored = StoredEvent(
+            event=event, stream_sequence=len(self.stored) + 1, stored_at=datetime.now(UTC)
+        )
+        await self._add(stored)
+        return stored
+
+    async def append_refused(self, run: str, event_type: str) -> None:
+        """Something forged on a subject of the run."""
+        await self._add(
+            RefusedEvent(
+                subject=subject_for(run, event_type),
+                headers={},
+                data=b'{"document": "forged"}',
+                stream_sequence=len(self.stored) + 1,
+                stored_at=datetime.now(UTC),
+                error=BadSignature(),
+            )
+        )
+
+    async def read(self, subject_filter: str, *, after: int = 0) -> AsyncGenerator[Received, None]:
+        self._check_up()
+        self.reads += 1
+        for received in self.stored[after:]:
+            if matches(subject_filter, _subject_of(received)):
+                yield received
+
+    async def follow(
+        self, subject_filter: str, *, after: int = 0
+    ) -> AsyncGenerator[Received, None]:
+        position = after
+        while True:
+            async with self._grown:
+                while not self.down and len(self.stored) <= position:
+                    await self._grown.wait()
+            self._check_up()
+            for received in self.stored[position:]:
+                position = received.stream_sequence
+                if matches(subject_filter, _subject_of(received)):
+                    yield received
+
+    async def last_sequence(self) -> int:
+        self._check_up()
+        return len(self.stored)
+
+    async def break_down(self) -> None:
+        """The broker is gone; whoever follows the log notices."""
+        async with self._grown:
+            self.down = True
+            self._grown.notify_all()
+
+    def _known(self, event_id: str) -> StoredEvent | None:
+        for known in self.stored:
+            if isinstance(known, StoredEvent) and known.event.id == event_id:
+                return known
+        return None
+
+    def _check_up(self) -> None:
+        if self.down:
+            raise BusUnreachable
+
+    def _last_on(self, subject_filter: str) -> int:
+        on = [r.stream_sequence for r in self.stored if matches(subject_filter, _subject_of(r))]
+        return max(on, default=0)
+
+    def _sender(self, role: str, agent: str) -> Sender:
+        if (role, agent) not in self._senders:
+            key = AgentKey.generate()
+            credential = vouch(self._authority, self._policy, key.public, role=role, name=agent)
+            self._senders[role, agent] = Sender(key, credential, self._policy)
+        return self._senders[role, agent]
+
+    async def _add(self, received: Received) -> None:
+        async with self._grown:
+            self.stored.append(received)
+            self._grown.notify_all()
+
+
+def _subject_of(received: Received) -> str:
+    return received.event.subject if isinstance(received, StoredEvent) else received.subject
+
+
+class MemoryUsers:
+    def __init__(self) -> None:
+        self.users: dict[str, User] = {}
+        self.down = False
+
+    def add(self, name: str, role: UserRole, password_hash: str, *, disabled: bool = False) -> None:
+        self.users[username_key(name)] = User(
+            id=UUID(int=len(self.users) + 1),
+            username=name,
+            password_hash=password_hash,
+            role=role,
+            created_at=NOW,
+            disabled=disabled,
+        )
+
+    async def by_name(self, username: str) -> User | None:
+        if self.down:
+            raise StorageUnavailable("Postgres at 10.0.0.7: connection refused")
+        return self.users.get(username_key(username))
+
+
+@dataclass
+class MemoryThrottle:
+    limit: int = 3
+    attempts: dict[str, int] = field(default_factory=dict)
+
+    async def check(self, key: str) -> Allow | Deny:
+        if self.attempts.get(key, 0) >= self.limit:
+            return Deny(reason="Too many failed attempts.", retry_after_s=41.2)
+        self.attempts[key] = self.attempts.get(key, 0) + 1
+        return Allow(remaining=self.limit - self.attempts[key])
+
+    async def succeeded(self, key: str) -> None:
+        self.attempts.pop(key, None)
+
+
+class MemoryAudit:
+    def __init__(self) -> None:
+        self.summaries: dict[str, AuditSummary] = {}
+
+    async def summary(self, run: str) -> AuditSummary:
+        empty = AuditSummary(
+            run=run, events=0, accepted=0, refused=0, tree_size=7, root="ab" * 32, checkpoint=None
+        )
+        return self.summaries.get(run, empty)
+
+
+class EchoModel:
+    """Says back the last message, word by word; or what it was told to say."""
+
+    def __init__(self) -> None:
+        self.requests: list[dict[str, JsonValue]] = []
+        self.says: list[str | Exception] | None = None
+        self.closed = 0
+        self.deadline_s = 0.0
+
+    async def stream(
+        self, request: dict[str, JsonValue], *, deadline_s: float
+    ) -> AsyncGenerator[str, None]:
+        self.requests.append(request)
+        self.deadline_s = deadline_s
+        try:
+            for piece in self._pieces(request) if self.says is None else self.says:
+                if isinstance(piece, Exception):
+                    raise piece
+                yield piece
+        finally:
+            self.closed += 1
+
+    async def models(self) -> dict[str, JsonValue]:
+        return {"object": "list", "data": [{"id": MODEL, "object": "model"}]}
+
+    def _pieces(self, request: dict[str, JsonValue]) -> list[str]:
+        messages = request["messages"]
+        assert isinstance(messages, list)
+        assert isinstance(messages[-1], dict)
+        text = str(messages[-1]["content"])
+        if request.get("stream"):
+            return [
+                json.dumps({"model": MODEL, "choices": [{"delta": {"content": word}, "index": 0}]})
+                for word in text.split()
+            ]
+        answer = {
+            "model": MODEL,
+            "choices": [
+                {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+            ],
+            "usage": {"prompt_tokens": 3, "completion_tokens": 2},
+        }
+        return [json.dumps(answer)]
+
+
+@dataclass
+class Fakes:
+    """The parts, each within reach of a test."""
+
+    log: MemoryLog = field(default_factory=MemoryLog)
+    users: MemoryUsers = field(default_factory=MemoryUsers)
+    throttle: MemoryThrottle = field(default_factory=MemoryThrottle)
+    audit: MemoryAudit = field(default_factory=MemoryAudit)
+    model: EchoModel = field(default_factory=EchoModel)
+    probes: dict[str, Probe] = field(default_factory=dict)
+    now: datetime = NOW
+
+    def __post_init__(self) -> None:
+        hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+        self.passwords = Passwords(hasher)
+        stored = hasher.hash(PASSWORD)
+        self.users.add("Ada", "admin", stored)
+        self.users.add("uma", "user", stored)
+        self.users.add("vic", "viewer", stored)
+        self.users.add("off", "user", stored, disabled=True)
+        self.issuer = TokenIssuer(Ed25519PrivateKey.generate(), issuer="swarm", audience="gateway")
+
+    def parts(self, limits: Limits | None = None) -> GatewayParts:
+        return GatewayParts(
+            log=self.log,
+            users=self.users,
+            passwords=self.passwords,
+            token_issuer=self.issuer,
+            token_verifier=TokenVerifier(
+                self.issuer.public_keys, issuer="swarm", audience="gateway"
+            ),
+            throttle=self.throttle,
+            audit=self.audit,
+            model=self.model,
+            workflows=frozenset({"sparc"}),
+            model_name=MODEL,
+            probes=self.probes,
+            limits=limits or Limits(),
+            clock=lambda: self.now,
+        )
+
+    def token(self, name: str = "uma") -> str:
+        user = self.users.users[name]
+        return self.issuer.issue(str(user.id), user.username, Role(user.role), now=self.now)
+
+    @asynccontextmanager
+    async def client(
+        self, name: str | None = "uma", limits: Limits | None = None
+    ) -> AsyncGenerator[httpx.AsyncClient, None]:
+        """A client of the gateway over these parts, with that user's token or with none."""
+        headers = {} if name is None else {"Authorization": f"Bearer {self.token(name)}"}
+        transport = httpx.ASGITransport(create_app(self.parts(limits)))
+        async with httpx.AsyncClient(
+            transport=transport, base_url=BASE_URL, headers=headers
+        ) as client:
+            yield client
+
+
+async def submit(log: MemoryLog, run: str = "r1", workflow: str = "sparc") -> StoredEvent:
+    """A run is handed in."""
+    payload = RunSubmitted(
+        objective="Write a parser.", workflow=workflow, model=MODEL, requested_by="uma"
+    )
+    return await log.append(
+        Draft(run=run, payload=payload, id=derive_id("run.submitted", run), on_behalf_of="uma")
+    )
+
+
+async def do_step(
+    log: MemoryLog, run: str, *, step: str, role: str, answer: Mapping[str, JsonValue]
+) -> None:
+    """A step is assigned, claimed and completed."""
+    names = {"step": step, "iteration": 1, "attempt": 1}
+    assigned_id = derive_id("step.assigned", run, step, "1", "1")
+    assigned = StepAssigned(
+        **names, role=role, objective="Write a parser.", inputs={}, deadline_s=60.0
+    )
+    await log.append_as(
+        "coordinator",
+        "coordinator",
+        Draft(run=run, payload=assigned, id=assigned_id, suffix=(role, "normal")),
+    )
+    claim_id = derive_id("step.claimed", assigned_id, "1")
+    agent = f"{role}-1"
+    claimed = StepClaimed(**names, epoch=1, agent=agent)
+    await log.append_as(
+        role,
+        agent,
+        Draft(run=run, payload=claimed, id=claim_id, suffix=(role,), cause=assigned_id),
+    )
+    completed = StepCompleted(
+        **names,
+        epoch=1,
+        answer=dict(answer),
+        model=MODEL,
+        usage=Usage(prompt_tokens=30, completion_tokens=12),
+        duration_ms=1_500,
+    )
+    await log.append_as(
+        role,
+        agent,
+        Draft(
+            run=run,
+            payload=completed,
+            id=derive_id("step.completed", claim_id),
+            suffix=(role,),
+            cause=claim_id,
+        ),
+    )
+
+
+async def complete(log: MemoryLog, run: str, document: str = "# Done") -> None:
+    """The run ends well."""
+    payload = RunCompleted(
+        document=document, steps=1, usage=Usage(prompt_tokens=30, completion_tokens=12)
+    )
+    await _end(log, run, payload)
+
+
+async def fail(log: MemoryLog, run: str) -> None:
+    """The run ends badly."""
+    await _end(log, run, RunFailed(code="step_failed", message="No agent could.", step="research"))
+
+
+async def _end(log: MemoryLog, run: str, payload: RunCompleted | RunFailed) -> None:
+    draft = Draft(run=run, payload=payload, id=derive_id("run.ended", run))
+    await log.append_as("coordinator", "coordinator", draft)
+
+
+def quick(*, heartbeat_s: float = 0.02, stream_life_s: float = 3_600.0) -> Limits:
+    """Limits for a test that waits for one of them."""
+    return Limits(heartbeat_s=heartbeat_s, stream_life_s=stream_life_s)

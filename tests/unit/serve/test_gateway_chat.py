@@ -1,0 +1,134 @@
+"""The model behind the OpenAI-compatible routes."""
+
+import json
+
+import pytest
+
+from serve.errors import ModelTimeout, ModelUnavailable
+from serve.ports import Limits
+from tests.unit.serve.fakes import MODEL, Fakes
+
+HELLO = [{"role": "user", "content": "hello there"}]
+
+
+def error(code: int | None) -> str:
+    return json.dumps({"error": {"message": "why it\nTraceback: secrets", "code": code}})
+
+
+async def test_an_answer_comes_whole() -> None:
+    fakes = Fakes()
+    async with fakes.client() as client:
+        answer = await client.post("/v1/chat/completions", json={"messages": HELLO})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json()["choices"][0]["message"]["content"] == "hello there"
+    assert fakes.model.closed == 1
+
+
+async def test_an_answer_comes_in_chunks() -> None:
+    fakes = Fakes()
+    async with fakes.client() as client:
+        answer = await client.post("/v1/chat/completions", json={"messages": HELLO, "stream": True})
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    lines = answer.text.removesuffix("\n\n").split("\n\n")
+    assert lines[-1] == "data: [DONE]"
+    chunks = [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
+    assert [chunk["choices"][0]["delta"]["content"] for chunk in chunks] == ["hello", "there"]
+    assert fakes.model.closed == 1
+
+
+async def test_what_the_gateway_does_not_know_goes_to_the_model_as_it_is() -> None:
+    fakes = Fakes()
+    body = {"messages": HELLO, "temperature": 0.5, "response_format": {"type": "json_object"}}
+    async with fakes.client() as client:
+        await client.post("/v1/chat/completions", json=body)
+        await client.post("/v1/chat/completions", json={**body, "model": MODEL})
+    assert fakes.model.requests == [{**body, "model": MODEL, "stream": False}] * 2
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "messages"),
+        ({"messages": []}, "messages"),
+        ({"messages": "hello"}, "messages"),
+        ({"messages": [7]}, "messages.0"),
+        ({"messages": [{}]}, "messages.0"),
+        ({"messages": HELLO, "stream": "perhaps"}, "stream"),
+        ({"messages": HELLO, "model": "gpt-9"}, "model"),
+        ({"messages": HELLO, "model": 3}, "model"),
+    ],
+)
+async def test_a_request_that_no_model_could_answer_does_not_reach_one(
+    body: dict[str, object], field: str
+) -> None:
+    fakes = Fakes()
+    async with fakes.client() as client:
+        answer = await client.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == field
+    assert fakes.model.requests == []
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (error(400), 422),
+        (error(404), 422),
+        (error(429), 429),
+        (error(503), 503),
+        (error(500), 502),
+        (error(None), 502),
+        ('{"error": "odd"}', 502),
+        (ModelUnavailable("replica 7 on 10.0.0.7 died"), 503),
+        (ModelTimeout("10.0.0.7"), 504),
+    ],
+)
+async def test_a_model_that_refuses_or_fails_is_told_by_the_status(
+    said: str | Exception, status: int, *, stream: bool
+) -> None:
+    fakes = Fakes()
+    fakes.model.says = [said]
+    async with fakes.client() as client:
+        answer = await client.post(
+            "/v1/chat/completions", json={"messages": HELLO, "stream": stream}
+        )
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "secrets" not in answer.text
+    assert "10.0.0.7" not in answer.text
+    assert fakes.model.closed == 1
+
+
+async def test_a_model_that_says_nothing_has_failed() -> None:
+    fakes = Fakes()
+    fakes.model.says = []
+    async with fakes.client() as client:
+        answer = await client.post("/v1/chat/completions", json={"messages": HELLO})
+    assert answer.status_code == 502
+
+
+async def test_a_stream_that_breaks_says_so_before_it_is_done() -> None:
+    fakes = Fakes()
+    fakes.model.says = ["{}", ModelUnavailable("10.0.0.7")]
+    async with fakes.client() as client:
+        answer = await client.post("/v1/chat/completions", json={"messages": HELLO, "stream": True})
+    first, broken, done = answer.text.removesuffix("\n\n").split("\n\n")
+    assert (first, done) == ("data: {}", "data: [DONE]")
+    assert json.loads(broken.removeprefix("data: ")) == {
+        "error": {"message": "No model is up to answer.", "code": 503}
+    }
+
+
+async def test_a_model_is_told_how_long_it_may_take() -> None:
+    fakes = Fakes()
+    async with fakes.client(limits=Limits(chat_timeout_s=7.0)) as client:
+        await client.post("/v1/chat/completions", json={"messages": HELLO})
+    assert fakes.model.deadline_s == 7.0
+
+
+async def test_the_models_are_listed() -> None:
+    async with Fakes().client("vic") as client:
+        answer = await client.get("/v1/models")
+    assert [model["id"] for model in answer.json()["data"]] == [MODEL]

@@ -1,0 +1,145 @@
+import subprocess
+import sys
+
+import pytest
+from pydantic import BaseModel
+
+import tests.unit.serve.quiet_ray  # noqa: F401  # before what imports ray.serve
+from serve.llm import (
+    deployment_options,
+    documents,
+    engine_kwargs,
+    llm_config,
+    placement_bundles,
+    process_env,
+)
+from serve.profile import ModelProfile, load_profile
+
+CPU = load_profile("smollm2-135m")
+GPU = load_profile("phi-3.5-mini")
+SHARDED = GPU.model_copy(
+    update={"tensor_parallel": 2, "pipeline_parallel": 2, "accelerator_type": "A100"}
+)
+
+
+def test_the_cpu_engine_runs_eagerly_in_float32_with_tight_json() -> None:
+    kwargs = engine_kwargs(CPU)
+    assert kwargs["dtype"] == "float32"
+    assert kwargs["enforce_eager"] is True
+    assert kwargs["max_model_len"] == 8192
+    assert kwargs["structured_outputs_config"] == {
+        "backend": "xgrammar",
+        "disable_any_whitespace": True,
+    }
+    assert "gpu_memory_utilization" not in kwargs
+
+
+def test_the_gpu_engine_gets_its_share_of_memory_and_its_length() -> None:
+    kwargs = engine_kwargs(GPU)
+    assert kwargs["gpu_memory_utilization"] == 0.90
+    assert kwargs["max_model_len"] == 16384
+    assert (kwargs["tensor_parallel_size"], kwargs["pipeline_parallel_size"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("profile", "bundles"),
+    [
+        (CPU, [{"CPU": 1.0}]),
+        (GPU, [{"CPU": 1.0, "GPU": 1.0}]),
+        (
+            SHARDED,
+            [
+                {"CPU": 1.0, "GPU": 1.0, "accelerator_type:A100": 0.001},
+                *[{"GPU": 1.0, "accelerator_type:A100": 0.001}] * 3,
+            ],
+        ),
+    ],
+)
+def test_a_replica_has_a_bundle_for_each_accelerator(
+    profile: ModelProfile, bundles: list[dict[str, float]]
+) -> None:
+    assert placement_bundles(profile) == bundles
+    options = deployment_options(profile, {})
+    assert options["placement_group_bundles"] == bundles
+    assert options["placement_group_strategy"] == "PACK"
+
+
+def test_the_cpu_config_names_directory_model_and_kind_of_hardware() -> None:
+    config = llm_config(CPU, "/weights")
+    assert config["model_loading_config"] == {
+        "model_id": "smollm2-135m",
+        "model_source": "/weights",
+    }
+    assert config["accelerator_config"] == {"kind": "cpu"}
+    assert "accelerator_type" not in config
+    assert config["runtime_env"]["env_vars"]["VLLM_CPU_KVCACHE_SPACE"] == "1"
+
+
+def test_the_sharded_config_asks_for_its_gpus() -> None:
+    config = llm_config(SHARDED, SHARDED.weights)
+    assert config["accelerator_config"] == {"kind": "gpu"}
+    assert config["accelerator_type"] == "A100"
+    assert config["engine_kwargs"]["tensor_parallel_size"] == 2
+    assert config["engine_kwargs"]["pipeline_parallel_size"] == 2
+    assert len(config["placement_group_config"]["bundles"]) == 4
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, "1"), (2, "1"), (8, "7")])
+def test_a_cpu_replica_leaves_a_core_to_the_others(cores: int, threads: str) -> None:
+    assert process_env(CPU, cores=cores)["OMP_NUM_THREADS"] == threads
+
+
+def test_a_cpu_replica_is_started_with_its_libraries_and_environment() -> None:
+    env = process_env(CPU, cores=2, preload=["/a.so", "/b.so"])
+    assert env["LD_PRELOAD"] == "/a.so:/b.so"
+    assert env["PYTHONDONTWRITEBYTECODE"] == ""
+    assert env["HF_HUB_OFFLINE"] == "1"
+
+
+def test_the_profile_wins_over_what_is_worked_out() -> None:
+    profile = CPU.model_copy(update={"env": {"OMP_NUM_THREADS": "7"}})
+    assert process_env(profile, cores=2)["OMP_NUM_THREADS"] == "7"
+
+
+def test_a_gpu_replica_keeps_its_own_threads_and_libraries() -> None:
+    assert process_env(GPU, cores=2, preload=["/a.so"]).keys() == {
+        "PYTHONDONTWRITEBYTECODE",
+        "VLLM_NO_USAGE_STATS",
+    }
+
+
+def test_deployments_are_named_for_the_dashboard() -> None:
+    assert deployment_options(CPU, {})["name"] == "VLLM:smollm2-135m"
+    assert deployment_options(load_profile("scripted"), {})["name"] == "Scripted"
+
+
+class Said(BaseModel):
+    text: str
+    missing: str | None = None
+
+
+def test_server_sent_events_become_documents() -> None:
+    batch = ['data: {"a":1}\n\n', 'data: {"b":2}\n\ndata: {"c":3}\n\n', "data: [DONE]\n\n"]
+    assert documents(batch) == ['{"a":1}', '{"b":2}', '{"c":3}']
+
+
+def test_a_typed_answer_becomes_one_document() -> None:
+    assert documents(Said(text="x")) == ['{"text":"x"}']
+    assert documents([Said(text="x")]) == ['{"text":"x"}']
+
+
+def test_anything_else_from_the_engine_is_an_error() -> None:
+    with pytest.raises(TypeError, match="int"):
+        documents(3)
+
+
+def test_building_an_app_imports_no_engine() -> None:
+    program = (
+        "import sys; from serve.llm import build_model_app; from serve.profile import load_profile;"
+        "app = build_model_app(load_profile('smollm2-135m'), '/weights');"
+        "print(sorted({'vllm', 'torch', 'transformers', 'ray.llm'} & sys.modules.keys()))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert result.stdout.strip() == "[]"

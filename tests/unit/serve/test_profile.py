@@ -1,0 +1,65 @@
+import pytest
+from pydantic import ValidationError
+
+from serve.errors import UnknownProfile
+from serve.profile import ModelProfile, load_profile, profile_names
+
+
+def test_the_shipped_profiles_all_load_under_their_own_names() -> None:
+    assert profile_names() == ["phi-3.5-mini", "scripted", "smollm2-135m"]
+    for name in profile_names():
+        assert load_profile(name).name == name
+
+
+def test_an_unknown_name_is_refused_with_the_names_there_are() -> None:
+    with pytest.raises(UnknownProfile, match=r"'gpt-5'; there are phi-3\.5-mini, scripted, smollm"):
+        load_profile("gpt-5")
+
+
+def test_a_name_cannot_reach_out_of_the_folder() -> None:
+    with pytest.raises(UnknownProfile):
+        load_profile("../profiles/scripted")
+
+
+def test_the_gpu_profile_has_the_values_people_are_told_about() -> None:
+    profile = load_profile("phi-3.5-mini")
+    assert profile.weights == "microsoft/Phi-3.5-mini-instruct"
+    assert profile.gpu_memory_utilization == 0.90
+    assert profile.max_model_len == 16384
+    assert profile.accelerators == 1
+
+
+def test_overrides_win_over_the_file() -> None:
+    profile = load_profile("phi-3.5-mini", gpu_memory_utilization=0.5, max_model_len=2048)
+    assert (profile.gpu_memory_utilization, profile.max_model_len) == (0.5, 2048)
+
+
+def test_a_cpu_profile_ignores_the_share_of_gpu_memory() -> None:
+    profile = load_profile("smollm2-135m", gpu_memory_utilization=0.5, max_model_len=1024)
+    assert (profile.gpu_memory_utilization, profile.max_model_len) == (None, 1024)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.1, -0.5])
+def test_a_share_of_memory_out_of_range_is_refused(share: float) -> None:
+    with pytest.raises(ValidationError):
+        load_profile("phi-3.5-mini", gpu_memory_utilization=share)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"engine": "vllm"},  # names no weights
+        {"engine": "vllm", "weights": "x", "tensor_parallel": 2},  # two processes on CPU
+        {"engine": "vllm", "weights": "x", "gpu_memory_utilization": 0.5},  # of no GPU
+        {"engine": "magic"},
+        {"engine": "scripted", "surprise": 1},
+    ],
+)
+def test_values_that_do_not_belong_together_are_refused(values: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        ModelProfile.model_validate({"name": "x", "served_name": "x", **values})
+
+
+def test_a_profile_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        load_profile("scripted").delay_s = 1.0  # type: ignore[misc]

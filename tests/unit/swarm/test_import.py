@@ -1,0 +1,13 @@
+"""What importing the SDK costs."""
+
+import subprocess
+import sys
+
+
+def test_importing_the_sdk_imports_none_of_the_servers_libraries() -> None:
+    heavy = ["ray", "vllm", "torch", "nats", "asyncpg", "redis", "qdrant_client", "fastapi"]
+    script = f"import sys, swarm; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"
