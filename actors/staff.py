@@ -1,30 +1,22 @@
-"""The swarm's Ray actors: authority, coordinator, auditor, and one class for each role.
+"""The Ray actors that serve the whole swarm: authority, coordinator, auditor.
 
 The plain classes decide; what stands here joins them to the bus and gives them to Ray.
 """
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 import ray
 from nacl.signing import SigningKey
-from ray.actor import ActorClass
 
 from actors.auditor import Auditor
 from actors.authority import Registrar, acting_authority
 from actors.coordinator import Coordinator
 from actors.member import Enrolment, joined
-from actors.model import Model
 from actors.shell import MemberActor, Membership, Ready, issue
-from actors.step_agent import StepAgent
-from actors.team import AGENTS
 from bus.identity import Authority
 from bus.trust import ChainTracker
-from bus.work import WorkQueue
-from policies.capabilities import queue_name
 from storage.audit import AuditStore
 from storage.checkpoint import checkpoint_signer
 from storage.postgres import open_pool
@@ -103,36 +95,3 @@ class AuditorActor(MemberActor):
             chains = ChainTracker.resume(await store.chain_heads())
             ready()
             await Auditor(log, store, sign, chains).run()
-
-
-class AgentActor(MemberActor):
-    """Serves one role; subclasses name it."""
-
-    agent: type[StepAgent]
-
-    def __init__(self, membership: Membership, model: Model, lease_s: float) -> None:
-        self._model = model
-        self._lease_s = lease_s
-        super().__init__(membership)
-
-    async def body(self, ready: Ready) -> None:
-        """Take assignments until cancelled."""
-        await self._model.connect()
-        async with joined(self.membership.domain, self.membership.enrolment, issue) as log:
-            agent = self.agent(log, self._model)
-            queue = WorkQueue(log, queue_name(agent.role), lease_s=self._lease_s)
-            ready()
-            await agent.run(queue)
-
-
-def _agent_actor(agent: type[StepAgent]) -> ActorClass[AgentActor]:
-    """A Ray actor class with the agent's name, which is what the dashboard shows."""
-    shell: type[AgentActor] = type(
-        agent.__name__, (AgentActor,), {"agent": agent, "__doc__": agent.__doc__}
-    )
-    return ray.remote(shell)
-
-
-AGENT_ACTORS: Final[Mapping[str, ActorClass[AgentActor]]] = {
-    role: _agent_actor(agent) for role, agent in AGENTS.items()
-}

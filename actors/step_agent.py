@@ -30,13 +30,14 @@ from bus.payloads import (
     Usage,
 )
 from bus.subjects import subject_for
-from bus.work import Ack, Dead, Delivery, Verdict
+from bus.work import Ack, Dead, Delivery, Retry, Verdict
 
 log = structlog.get_logger()
 tracer = trace.get_tracer("actors.agent")
 
 DELIVERY_LIMIT: Final = 8
 """Deliveries of one assignment after which it is given up: it kills whoever takes it."""
+CLAIM_RETRY_S: Final = 1.0
 TEMPERATURE: Final = 0.2
 """Low, because answers must fit a schema; not zero, so that another attempt differs."""
 
@@ -66,6 +67,9 @@ class StepAgent(Agent):
         if delivery.epoch > 1 and await self._is_answered(delivery.assignment, assigned):
             return Ack()
         claim = await self._claim(delivery, assigned)
+        if claim.event.key != self.log.sender.key.public:
+            # Somebody else spoke under the id of our claim; with the next epoch we get our own.
+            return Retry(delay_s=CLAIM_RETRY_S)
         if delivery.epoch > DELIVERY_LIMIT:
             message = f"given up after {DELIVERY_LIMIT} deliveries without a result"
             await self._fail(claim, assigned, delivery.epoch, "delivery_limit", message)

@@ -6,6 +6,7 @@ becomes an error of the call itself.
 
 import asyncio
 import base64
+import itertools
 import json
 import re
 from collections.abc import AsyncIterator, Mapping
@@ -31,6 +32,7 @@ log = structlog.get_logger()
 _DENIED = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE)
 RECONNECT_WAIT_S: Final = 0.2
 DRAIN_TIMEOUT_S: Final = 5.0
+_ANSWERS: Final = "answer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,14 @@ class PublishAck:
 
     sequence: int
     duplicate: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _InFlight:
+    """A publish that waits: for the stream's answer, or for the broker's refusal."""
+
+    subject: str
+    answer: "asyncio.Future[Msg | PublishDenied]"
 
 
 class StreamRefusal(Exception):
@@ -59,8 +69,9 @@ class Connection:
     def __init__(self, client: Client, inbox: str) -> None:
         self.client = client
         self.manager: JetStreamManager = client.jsm()
-        self._inbox = inbox
-        self._in_flight: dict[str, set[asyncio.Future[None]]] = {}
+        self._answers = f"{inbox}.{_ANSWERS}"
+        self._tokens = itertools.count(1)
+        self._in_flight: dict[str, _InFlight] = {}
 
     @classmethod
     async def open(
@@ -106,6 +117,7 @@ class Connection:
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type] # it sleeps for it
                 )
+                await client.subscribe(f"{connection._answers}.*", cb=connection._take_answer)
         except (TimeoutError, nats.errors.Error, OSError) as error:
             reason = str(last_error[0] if last_error else error) or "timed out"
             await client.close()
@@ -135,9 +147,11 @@ class Connection:
         if denied is None:
             log.warning("bus.connection_error", error=str(error) or type(error).__name__)
             return
-        for future in self._in_flight.get(denied.group(1).lower(), ()):
-            if not future.done():
-                future.set_result(None)
+        refused = denied.group(1)
+        for publish in self._in_flight.values():
+            if publish.subject.lower() == refused.lower() and not publish.answer.done():
+                message = f"the broker refused to let this credential publish {publish.subject}"
+                publish.answer.set_result(PublishDenied(message))
 
     async def publish(
         self, subject: str, data: bytes, headers: Mapping[str, str], *, timeout_s: float
@@ -149,26 +163,29 @@ class Connection:
             PublishUnconfirmed: no answer in time; it may or may not be stored.
             StreamRefusal: the stream said no.
         """
-        denied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        in_flight = subject.lower()  # nats-py reports the broker's errors in lower case
-        self._in_flight.setdefault(in_flight, set()).add(denied)
-        request = asyncio.ensure_future(
-            self.client.request(subject, data, timeout=timeout_s, headers=dict(headers))
-        )
+        token = str(next(self._tokens))
+        answer: asyncio.Future[Msg | PublishDenied] = asyncio.get_running_loop().create_future()
+        self._in_flight[token] = _InFlight(subject=subject, answer=answer)
+        reply = f"{self._answers}.{token}"
         try:
-            await asyncio.wait((request, denied), return_when=asyncio.FIRST_COMPLETED)
-            if denied.done():
-                raise PublishDenied(f"the broker refused to let this credential publish {subject}")
-            return _parse_ack(request.result())
+            async with asyncio.timeout(timeout_s):
+                await self.client.publish(subject, data, reply=reply, headers=dict(headers))
+                said = await answer
         except (TimeoutError, nats.errors.Error, OSError) as error:
             raise PublishUnconfirmed(
                 f"no confirmation of {subject}: {type(error).__name__}"
             ) from error
         finally:
-            await _end(request)
-            self._in_flight[in_flight].discard(denied)
-            if not self._in_flight[in_flight]:
-                del self._in_flight[in_flight]
+            del self._in_flight[token]
+        if isinstance(said, PublishDenied):
+            raise said
+        return _parse_ack(said)
+
+    async def _take_answer(self, message: Msg) -> None:
+        """Give the stream's answer to the publish that waits for it, if one still does."""
+        publish = self._in_flight.get(message.subject.rpartition(".")[2])
+        if publish is not None and not publish.answer.done():
+            publish.answer.set_result(message)
 
     async def last_message(self, subject: str) -> Msg | None:
         """The last stored message on an exact subject, None where there is none.
@@ -236,15 +253,7 @@ class reachable:  # noqa: N801 - read as a verb: with reachable(): ...
         if isinstance(error, NotFoundError):
             return
         if isinstance(error, TimeoutError | nats.errors.Error | OSError):
-            raise BusUnreachable(f"the broker did not answer: {error!r}") from error
-
-
-async def _end(request: asyncio.Future[Msg]) -> None:
-    if not request.done():
-        request.cancel()
-        await asyncio.wait((request,))
-    if not request.cancelled():
-        request.exception()
+            raise BusUnreachable(f"the broker did not answer: {error or kind}") from error
 
 
 def _parse_ack(message: Msg) -> PublishAck:

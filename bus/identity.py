@@ -1,8 +1,13 @@
 """Who a key belongs to: the credential, and the authority that issues it.
 
-NATS operator mode: an operator signs an account, the account signs users. A user
-JWT over an agent's public key is at once what the broker enforces and what a
+NATS operator mode: an operator signs accounts, the members' account signs users. A
+user JWT over an agent's public key is at once what the broker enforces and what a
 receiver verifies an event's sender against.
+
+The log is in an account of its own. The broker does not check the subject that a
+request asks to be answered on, and answers under its own name: were the log in the
+members' account, an answer could be sent to ``$JS.API.STREAM.DELETE``. An answer that
+crosses to another account only reaches subscribers there (docs/adr/0007).
 """
 
 import json
@@ -17,9 +22,29 @@ from pydantic import JsonValue, TypeAdapter
 from bus import jwt
 from bus.errors import IdentityError
 from bus.nkey import ACCOUNT, OPERATOR, AgentKey, verify_key
+from bus.subjects import ALL_EVENTS, STREAM
 
 AUTHORITY_ROLE: Final = "authority"
-_SEED_FILES: Final = ("operator", "account", "system")
+LAUNCHER_ROLE: Final = "launcher"
+"""Provisions the log: the only role whose credentials are of the log's account."""
+_SEED_FILES: Final = ("operator", "account", "system", "log")
+_ANSWERED_ONCE: Final = (
+    ALL_EVENTS,
+    "$JS.API.INFO",
+    "$JS.API.STREAM.NAMES",
+    f"$JS.API.STREAM.INFO.{STREAM}",
+    f"$JS.API.CONSUMER.CREATE.{STREAM}.>",
+    f"$JS.API.CONSUMER.INFO.{STREAM}.>",
+    f"$JS.ACK.{STREAM}.>",
+    f"$JS.FC.{STREAM}.>",
+)
+_ANSWERED_MANY_TIMES: Final = (
+    f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.>",
+    f"$JS.API.DIRECT.GET.{STREAM}",
+    f"$JS.API.DIRECT.GET.{STREAM}.>",
+)
+_PUSHED: Final = "_INBOX.>"
+"""Where consumers may push to, across the accounts: what a plain NATS client listens on."""
 _TAGS = TypeAdapter(list[str])
 
 
@@ -82,15 +107,23 @@ class Credential:
 
 
 class Authority:
-    """Holds the operator's and the account's keys and issues credentials."""
+    """Holds the operator's and the accounts' keys and issues credentials."""
 
-    def __init__(self, operator: AgentKey, account: AgentKey, system: AgentKey) -> None:
-        self._operator, self._account, self._system = operator, account, system
+    def __init__(
+        self, operator: AgentKey, account: AgentKey, system: AgentKey, log: AgentKey
+    ) -> None:
+        self._operator, self._account, self._system, self._log = operator, account, system, log
         self.operator_jwt = jwt.encode(
             jwt.operator_claims(operator.public, system.public, 0), operator
         )
         self.account_jwt = jwt.encode(
-            jwt.account_claims(account.public, "swarm", 0, jetstream=True), operator
+            jwt.account_claims(
+                account.public, "swarm", 0, jetstream=False, imports=_imports(log.public)
+            ),
+            operator,
+        )
+        self.log_account_jwt = jwt.encode(
+            jwt.account_claims(log.public, "log", 0, jetstream=True, exports=_exports()), operator
         )
         self.system_account_jwt = jwt.encode(
             jwt.account_claims(system.public, "system", 0, jetstream=False), operator
@@ -103,8 +136,13 @@ class Authority:
 
     @property
     def account_public_key(self) -> str:
-        """The account that all agents belong to."""
+        """The account that all agents belong to, and that vouches for them."""
         return self._account.public
+
+    @property
+    def log_account_public_key(self) -> str:
+        """The account that holds the log; only who provisions it connects there."""
+        return self._log.public
 
     @property
     def system_account_public_key(self) -> str:
@@ -114,7 +152,7 @@ class Authority:
     @classmethod
     def create(cls) -> Self:
         """Make new keys."""
-        return cls(AgentKey.generate(OPERATOR), *(AgentKey.generate(ACCOUNT) for _ in range(2)))
+        return cls(AgentKey.generate(OPERATOR), *(AgentKey.generate(ACCOUNT) for _ in range(3)))
 
     @classmethod
     def load(cls, directory: Path) -> Self:
@@ -123,6 +161,11 @@ class Authority:
         Raises:
             IdentityError: a file is missing or not a seed; the error names the file.
         """
+        if (directory / "account.seed").exists() and not (directory / "log.seed").exists():
+            raise IdentityError(
+                f"there is no log key at {directory / 'log.seed'}: either it was lost, or an "
+                "earlier version made these keys, and a new SWARM_HOME is needed"
+            )
         keys = []
         for name in _SEED_FILES:
             path = directory / f"{name}.seed"
@@ -138,9 +181,8 @@ class Authority:
         Raises:
             IdentityError: a file exists or cannot be written.
         """
-        for name, key in zip(
-            _SEED_FILES, (self._operator, self._account, self._system), strict=True
-        ):
+        keys = (self._operator, self._account, self._system, self._log)
+        for name, key in zip(_SEED_FILES, keys, strict=True):
             path = directory / f"{name}.seed"
             try:
                 path.touch(mode=0o600, exist_ok=False)
@@ -151,11 +193,12 @@ class Authority:
     def issue(
         self, public_key: str, *, role: str, name: str, permissions: Permissions, ttl: timedelta
     ) -> Credential:
-        """Vouch for a key.
+        """Vouch for a key: as a member's, or as one that may provision the log.
 
         Args:
             public_key: the agent's public NKey (``U...``).
-            role: what the agent is; becomes the tag ``role:<role>``.
+            role: what the agent is; becomes the tag ``role:<role>``. The credential of a
+                launcher is of the log's account: receivers do not take its events.
             name: unique among the agents of a role.
             permissions: what the broker lets the connection do.
             ttl: life of the credential, from now.
@@ -178,7 +221,8 @@ class Authority:
                 **dict.fromkeys(("subs", "data", "payload"), -1),
             },
         }
-        return Credential.parse(jwt.encode(claims, self._account))
+        issuer = self._log if role == LAUNCHER_ROLE else self._account
+        return Credential.parse(jwt.encode(claims, issuer))
 
 
 def credentials_file(credential: Credential, key: AgentKey) -> str:
@@ -200,6 +244,22 @@ def issuer_of(account_jwt: str, operator_public_key: str) -> str:
     if claims["iss"] != operator_public_key:
         raise IdentityError("the account is not signed by the operator of this trust domain")
     return str(claims["sub"])
+
+
+def _exports() -> list[jwt.Claims]:
+    return [
+        jwt.stream_export(_PUSHED),
+        *(jwt.service_export(subject, answers="Singleton") for subject in _ANSWERED_ONCE),
+        *(jwt.service_export(subject, answers="Stream") for subject in _ANSWERED_MANY_TIMES),
+    ]
+
+
+def _imports(log: str) -> list[jwt.Claims]:
+    requests = (*_ANSWERED_ONCE, *_ANSWERED_MANY_TIMES)
+    return [
+        jwt.stream_import(log, _PUSHED),
+        *(jwt.service_import(log, subject) for subject in requests),
+    ]
 
 
 def _allow(subjects: Sequence[str], denied: Sequence[str] = ()) -> JsonValue:

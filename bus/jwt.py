@@ -8,8 +8,8 @@ the NATS JWT description (github.com/nats-io/jwt).
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal
 
 from pydantic import JsonValue
 
@@ -61,8 +61,25 @@ def operator_claims(operator: str, system_account: str, issued_at: int) -> Claim
     return {"name": "swarm", "sub": operator, "iat": issued_at, "nats": nats}
 
 
-def account_claims(account: str, name: str, issued_at: int, *, jetstream: bool) -> Claims:
-    """Claims of an account; JetStream is bounded by the server's own limits."""
+def account_claims(
+    account: str,
+    name: str,
+    issued_at: int,
+    *,
+    jetstream: bool,
+    exports: Sequence[Claims] = (),
+    imports: Sequence[Claims] = (),
+) -> Claims:
+    """Claims of an account; JetStream is bounded by the server's own limits.
+
+    Args:
+        account: its public key.
+        name: for people.
+        issued_at: seconds since 1970.
+        jetstream: whether the account has a store.
+        exports: what other accounts may import, from `service_export`, `stream_export`.
+        imports: what the account sees of others, from `service_import`, `stream_import`.
+    """
     storage = _UNLIMITED if jetstream else 0
     limits: JsonValue = {
         **dict.fromkeys(("subs", "data", "payload", "imports", "exports"), _UNLIMITED),
@@ -70,8 +87,32 @@ def account_claims(account: str, name: str, issued_at: int, *, jetstream: bool) 
         **dict.fromkeys(("streams", "consumer", "mem_storage", "disk_storage"), storage),
         "wildcards": True,
     }
-    nats: JsonValue = {"type": "account", "version": 2, "limits": limits}
+    nats: Claims = {"type": "account", "version": 2, "limits": limits}
+    if exports:
+        nats["exports"] = [*exports]
+    if imports:
+        nats["imports"] = [*imports]
     return {"name": name, "sub": account, "iat": issued_at, "nats": nats}
+
+
+def service_export(subject: str, *, answers: Literal["Singleton", "Stream"]) -> Claims:
+    """Lets other accounts send requests to the subject, each for one answer or for many."""
+    return {"name": subject, "subject": subject, "type": "service", "response_type": answers}
+
+
+def stream_export(subject: str) -> Claims:
+    """Lets other accounts hear what is published on the subject."""
+    return {"name": subject, "subject": subject, "type": "stream"}
+
+
+def service_import(account: str, subject: str) -> Claims:
+    """Sends requests on the subject to the account that exports it."""
+    return {"name": subject, "account": account, "subject": subject, "type": "service"}
+
+
+def stream_import(account: str, subject: str) -> Claims:
+    """Hears what the exporting account publishes on the subject, under the same name."""
+    return {"name": subject, "account": account, "subject": subject, "type": "stream"}
 
 
 def _json(value: object) -> bytes:

@@ -201,18 +201,26 @@ class EventLog:
         Raises:
             BusUnreachable: the broker went away meanwhile.
         """
-        consumer, pending = await self._make_reader(subject_filter, after)
-        if pending == 0:
-            return
-        expected = 1
-        async with aclosing(pull(self.connection, consumer, batch=READ_BATCH)) as messages:
-            async for message in messages:
-                if message.metadata.sequence.consumer != expected:
-                    raise BusUnreachable(f"the broker did not deliver message {expected} of a read")
-                expected += 1
-                yield await self.check(message)
-                if message.metadata.num_pending == 0:
-                    return
+        position = after
+        while True:
+            consumer, pending = await self._make_reader(subject_filter, position)
+            if pending == 0:
+                return
+            expected = 1
+            async with aclosing(pull(self.connection, consumer, batch=READ_BATCH)) as messages:
+                async for message in messages:
+                    if message.metadata.sequence.consumer != expected:
+                        raise BusUnreachable(
+                            f"the broker did not deliver message {expected} of a read"
+                        )
+                    expected += 1
+                    received = await self.check(message)
+                    position = received.stream_sequence
+                    yield received
+                    if message.metadata.num_pending == 0:
+                        return
+                    if _ends_answers(message):
+                        break
 
     async def follow(self, subject_filter: str, *, after: int = 0) -> AsyncGenerator[Received]:
         """Yield what the log holds after a stream sequence, then what comes, endlessly.
@@ -236,6 +244,8 @@ class EventLog:
                         received = await self.check(message)
                         position = received.stream_sequence
                         yield received
+                        if _ends_answers(message):
+                            break
             except BusUnreachable as error:
                 if self.connection.is_closed:
                     raise
@@ -349,6 +359,14 @@ class EventLog:
         with reachable():
             info = await self.connection.manager.add_consumer(STREAM, config)
         return name, info.num_pending or 0
+
+
+def _ends_answers(message: Msg) -> bool:
+    """Whether the broker passes on no more answers of a pull to the account that asked.
+
+    To it, a message of nothing at all is the end of the answers that cross accounts.
+    """
+    return not message.data and not message.headers
 
 
 def _expectation(expected: Expected | None) -> dict[str, str]:

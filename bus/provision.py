@@ -1,6 +1,7 @@
 """What must exist on the broker before the first event: one stream and the work queues."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Final
 
 from nats.js.api import (
@@ -11,15 +12,17 @@ from nats.js.api import (
     StorageType,
     StreamConfig,
 )
-from nats.js.errors import BadRequestError
+from nats.js.errors import NotFoundError
 
 from bus.connection import Connection, reachable
 from bus.subjects import ALL_EVENTS, ASSIGNED, STREAM
 
 DUPLICATE_WINDOW_S: Final = 600.0
 """How long the stream remembers ids; covers a restart of any part."""
+ANSWER_TIMEOUT_S: Final = 60.0
+"""For each answer: creating a stream waits for the disk, which may be busy for seconds just
+after an installation."""
 _MAX_IN_WORK: Final = 10_000
-_STREAM_EXISTS_OTHERWISE: Final = 10058
 
 
 async def provision(
@@ -31,7 +34,7 @@ async def provision(
     ones, and nobody may delete or purge.
 
     Args:
-        connection: of a credential that may provision.
+        connection: of a launcher's credential, which is of the log's own account.
         queues: name of the durable consumer by role.
         lease_s: seconds until an assignment without heartbeat goes to another agent.
         max_bytes: bound of the stream.
@@ -52,13 +55,17 @@ async def provision(
         allow_direct=True,
         num_replicas=1,
     )
+    manager = connection.client.jsm(timeout=ANSWER_TIMEOUT_S)
     with reachable():
         try:
-            await connection.manager.add_stream(stream)
-        except BadRequestError as error:
-            if error.err_code != _STREAM_EXISTS_OTHERWISE:
-                raise
-            await connection.manager.update_stream(stream)
+            there = (await manager.stream_info(STREAM)).config
+        except NotFoundError:
+            await manager.add_stream(stream)
+        else:
+            # Only a real change is asked for: the broker counts the bound of a stream that is
+            # asked for again as if it came on top of what is stored.
+            if any(getattr(there, name) != wanted for name, wanted in _given(stream)):
+                await manager.update_stream(stream)
         for role, queue in queues.items():
             config = ConsumerConfig(
                 name=queue,
@@ -68,4 +75,9 @@ async def provision(
                 ack_wait=lease_s,
                 max_ack_pending=_MAX_IN_WORK,
             )
-            await connection.manager.add_consumer(STREAM, config)
+            await manager.add_consumer(STREAM, config)
+
+
+def _given(config: StreamConfig) -> list[tuple[str, object]]:
+    """The settings that we decide on; the broker fills in the others."""
+    return [(name, value) for name, value in asdict(config).items() if value is not None]

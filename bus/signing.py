@@ -14,7 +14,6 @@ from bus.event import (
     Draft,
     Event,
     encode_attribute,
-    signing_input,
 )
 from bus.identity import Credential
 from bus.nkey import AgentKey, encode_base64url
@@ -87,10 +86,10 @@ class Sender:
                 f"{draft.payload.TYPE} has {len(data)} bytes, the limit is {MAX_PAYLOAD_BYTES}"
             )
         headers = self._attributes(draft)
-        headers[SIGNATURE_HEADER] = encode_base64url(
-            self.key.sign(signing_input(subject, headers, data))
-        )
-        return Event.parse(subject, headers, data)
+        event = Event(subject=subject, headers=headers, data=data)
+        # The signature's own header is not among what it covers.
+        headers[SIGNATURE_HEADER] = encode_base64url(self.key.sign(event.signed_bytes))
+        return event
 
     def advance(self, event: Event) -> None:
         """Record that the event is stored, so that the next one follows it."""

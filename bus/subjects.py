@@ -11,6 +11,7 @@ Kinds in `ROLE_KINDS` carry a role, `ASSIGNED` a priority as well.
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from bus.errors import SubjectMismatch
 
@@ -47,6 +48,7 @@ class Subject:
         return self.suffix[0] if self.kind in ROLE_KINDS else None
 
 
+@lru_cache(maxsize=4096)
 def partition_of(run: str) -> int:
     """The partition of a run: the first byte of its SHA-256, modulo 16."""
     return hashlib.sha256(run.encode()).digest()[0] % PARTITIONS

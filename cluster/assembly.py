@@ -56,6 +56,8 @@ def trust_of(root: Authority) -> NatsTrust:
         operator_jwt=root.operator_jwt,
         account_public_key=root.account_public_key,
         account_jwt=root.account_jwt,
+        log_account_public_key=root.log_account_public_key,
+        log_account_jwt=root.log_account_jwt,
         system_account_public_key=root.system_account_public_key,
         system_account_jwt=root.system_account_jwt,
     )

@@ -18,7 +18,7 @@ from actors.authority import vouch
 from actors.member import Domain, Enrolment, as_member
 from actors.shell import NAMESPACE, issue
 from actors.staff import AuditDesk, AuthorityDesk
-from bus.identity import Authority
+from bus.identity import LAUNCHER_ROLE, Authority
 from bus.nkey import AgentKey
 from bus.provision import provision
 from cluster.addresses import Addresses
@@ -83,12 +83,12 @@ async def start(
         group.create_task(asyncio.to_thread(_join_ray, addresses.ray))
         weights = group.create_task(_weights(progress, profile, home.models))
     secret = enrolment_secret_file(home).read_bytes().strip()
+    members = Members(_roster(settings, home, addresses, domain, secret))
     serving = Serving(host=addresses.gateway_host, port=addresses.gateway_port)
     gateway = _gateway(home, addresses, domain, secret, profile)
-    await serving.deploy(profile, weights.result(), gateway)
-    members = Members(_roster(settings, home, addresses, domain, secret))
     async with asyncio.TaskGroup() as group:
         group.create_task(_step(progress, "agents", members.ready(), f"{members.count} actors"))
+        await serving.deploy(profile, weights.result(), gateway)
         group.create_task(_step(progress, "model", serving.model_ready(), profile.served_name))
         group.create_task(_step(progress, "gateway", serving.gateway_ready(), addresses.gateway))
     return Launched(members, serving)
@@ -118,7 +118,7 @@ async def _provision(settings: Settings, root: Authority, domain: Domain) -> Non
     policy = Capabilities.shipped()
     key = AgentKey.generate()
     credential = vouch(
-        root, policy, key.public, role="launcher", name="launcher", ttl=_PROVISIONING
+        root, policy, key.public, role=LAUNCHER_ROLE, name=LAUNCHER_ROLE, ttl=_PROVISIONING
     )
     async with as_member(domain, key, credential) as event_log:
         await provision(

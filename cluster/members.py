@@ -7,11 +7,11 @@ from typing import Any, Final
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from actors.crew import AGENT_ACTORS
 from actors.member import Domain, Enrolment
 from actors.model import Model
 from actors.shell import AUTHORITY, NAMESPACE, Membership
 from actors.staff import (
-    AGENT_ACTORS,
     AuditDesk,
     AuditorActor,
     AuthorityActor,

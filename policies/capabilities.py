@@ -18,21 +18,23 @@ from bus.subjects import ALL_EVENTS, STREAM, Subject
 from policies.errors import PolicyNotUsable
 
 _API: Final = "$JS.API"
+# A consumer is made by the subject that names it, never by the one that leaves the name to
+# the body: the broker could not tell there whose consumer it is.
 _READ_LOG: Final = (
     f"{_API}.INFO",
     f"{_API}.STREAM.NAMES",
     f"{_API}.STREAM.INFO.{STREAM}",
-    f"{_API}.CONSUMER.CREATE.{STREAM}",
     f"{_API}.CONSUMER.CREATE.{STREAM}.>",
     f"{_API}.CONSUMER.INFO.{STREAM}.>",
-    f"{_API}.CONSUMER.DELETE.{STREAM}.>",
     f"{_API}.CONSUMER.MSG.NEXT.{STREAM}.>",
     f"$JS.FC.{STREAM}.>",
 )
 _PROVISION: Final = (
     f"{_API}.STREAM.CREATE.{STREAM}",
     f"{_API}.STREAM.UPDATE.{STREAM}",
-    f"{_API}.CONSUMER.DURABLE.CREATE.{STREAM}.>",
+    f"{_API}.STREAM.INFO.{STREAM}",
+    f"{_API}.CONSUMER.CREATE.{STREAM}.>",
+    f"{_API}.CONSUMER.INFO.{STREAM}.>",
 )
 
 
@@ -126,7 +128,7 @@ class Capabilities:
         return [
             f"{_API}.CONSUMER.{verb}.{STREAM}.{queue}{rest}"
             for queue in queues
-            for verb, rest in (("MSG.NEXT", ""), ("DELETE", ""), ("CREATE", ""), ("CREATE", ".>"))
+            for verb, rest in (("MSG.NEXT", ""), ("CREATE", ""), ("CREATE", ".>"))
         ]
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 APP: Final = "model"
 _STREAM_DEADLINE_S: Final = 600.0  # as long as a person waits for one answer
 _MODELS_DEADLINE_S: Final = 10.0
+_DEPLOYED_WITHIN_S: Final = 60.0
+_LOOK_AGAIN_S: Final = 0.5
 _BUSY: Final = frozenset({408, 425, 429})  # HTTP: try again later
 _SERVER_ERRORS: Final = 500
 
@@ -116,11 +118,22 @@ class ModelClient:
     async def connect(self) -> None:
         """Do beforehand what the first call would have to: import Serve, find the app.
 
+        Waits for an app that is only being deployed.
+
         Raises:
-            ModelUnavailable: No model app is deployed.
+            ModelUnavailable: No model app was deployed within a minute.
         """
-        with self._translated(_MODELS_DEADLINE_S):
-            await self._connect()
+        until = asyncio.get_running_loop().time() + _DEPLOYED_WITHIN_S
+        while True:
+            try:
+                with self._translated(_DEPLOYED_WITHIN_S):
+                    await self._connect()
+            except ModelUnavailable:
+                if asyncio.get_running_loop().time() > until:
+                    raise
+                await asyncio.sleep(_LOOK_AGAIN_S)
+            else:
+                return
 
     async def _connect(self) -> "DeploymentHandle[Any]":
         if self._handle is None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bus.connection import Connection
 from bus.event import Draft, derive_id
-from bus.identity import AUTHORITY_ROLE, Authority, Credential
+from bus.identity import AUTHORITY_ROLE, LAUNCHER_ROLE, Authority, Credential
 from bus.log import EventLog
 from bus.nkey import AgentKey
 from bus.payloads import IdentityIssued
@@ -25,6 +25,10 @@ from bus.trust import TrustStore
 from policies.capabilities import Capabilities, inbox_prefix, queue_name
 
 SERVER = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or "nats-server"
+
+
+STORE_BYTES = 1 << 28
+"""As in the swarm: the stream may fill what the server may store."""
 
 
 def free_port() -> int:
@@ -42,6 +46,8 @@ class Broker:
     authority: Authority = field(default_factory=Authority.create)
     policy: Capabilities = field(default_factory=Capabilities.shipped)
     port: int = field(default_factory=free_port)
+    sync: str = "2m"
+    """JetStream's sync_interval; its default loses little in a test."""
     process: asyncio.subprocess.Process | None = None
 
     @property
@@ -54,12 +60,17 @@ class Broker:
             json.dumps(
                 {
                     "listen": f"127.0.0.1:{self.port}",
-                    "jetstream": {"store_dir": str(self.directory / "store")},
+                    "jetstream": {
+                        "store_dir": str(self.directory / "store"),
+                        "sync_interval": self.sync,
+                        "max_file_store": STORE_BYTES,
+                    },
                     "operator": self.authority.operator_jwt,
                     "system_account": self.authority.system_account_public_key,
                     "resolver": "MEMORY",
                     "resolver_preload": {
                         self.authority.account_public_key: self.authority.account_jwt,
+                        self.authority.log_account_public_key: self.authority.log_account_jwt,
                         self.authority.system_account_public_key: self.authority.system_account_jwt,
                     },
                 }
@@ -99,12 +110,12 @@ class Broker:
         return TrustStore(self.authority.operator_public_key, self.authority.account_jwt)
 
     async def provision(self, *, lease_s: float = 2.0) -> None:
-        async with self.connected("launcher") as (connection, _):
+        async with self.connected(LAUNCHER_ROLE) as (connection, _):
             await provision(
                 connection,
                 queues={role: queue_name(role) for role in self.policy.worker_roles},
                 lease_s=lease_s,
-                max_bytes=1 << 28,
+                max_bytes=STORE_BYTES,
             )
 
     @asynccontextmanager

@@ -26,7 +26,7 @@ class Code(RoleAnswer):
         str,
         Field(
             min_length=1,
-            max_length=700,
+            max_length=400,
             description="The complete code, ready to run.",
             json_schema_extra={"minLength": 40},  # a small model would write a word
         ),

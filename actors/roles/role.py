@@ -4,23 +4,34 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from actors.errors import AnswerRejected
 
-MAX_TOKENS: Final = 400
+MAX_TOKENS: Final = 480
 """Tokens for one answer. The bounds of every answer keep its JSON under three times as many
 characters, so that a small model closes it before it is cut off."""
 _REASON_CHARS: Final = 80
 
 
-def _words(most: int) -> dict[str, JsonValue]:
-    """Constrains a model to prose: without it a small one fills a text with version numbers."""
-    return {"pattern": rf"^[A-Z][a-z]{{0,12}}( [^ .\"\\]{{1,14}}){{4,{most}}}[.]$"}
+def _prose(most_words: int) -> WithJsonSchema:
+    """Constrains a model to a sentence: without it a small one fills a text with numbers.
+
+    The pattern bounds the length as well; xgrammar takes a pattern or a length, not both.
+    """
+    pattern = rf"^[A-Z][a-z]{{0,12}}( [^ .\"\\]{{1,12}}){{4,{most_words}}}[.]$"
+    return WithJsonSchema({"type": "string", "pattern": pattern})
 
 
-Sentence = Annotated[str, Field(min_length=1, max_length=150, json_schema_extra=_words(9))]
-Paragraph = Annotated[str, Field(min_length=1, max_length=240, json_schema_extra=_words(15))]
+Sentence = Annotated[str, Field(min_length=1, max_length=200), _prose(14)]
+Paragraph = Annotated[str, Field(min_length=1, max_length=280), _prose(20)]
 
 
 class RoleAnswer(BaseModel):

@@ -23,6 +23,8 @@ class NatsTrust:
     operator_jwt: str
     account_public_key: str
     account_jwt: str
+    log_account_public_key: str
+    log_account_jwt: str
     system_account_public_key: str
     system_account_jwt: str
 
@@ -101,6 +103,7 @@ class Nats:
             "resolver": "MEMORY",
             "resolver_preload": {
                 trust.account_public_key: trust.account_jwt,
+                trust.log_account_public_key: trust.log_account_jwt,
                 trust.system_account_public_key: trust.system_account_jwt,
             },
         }

@@ -76,7 +76,7 @@ async def test_a_read_only_identity_reads_every_event_with_standard_tools(
         subscription = await stream.subscribe(
             f"evt.*.{run.id}.>",
             stream="EVENTS",
-            config=ConsumerConfig(
+            config=ConsumerConfig(  # a name: NATS asks for permission by it
                 deliver_policy=DeliverPolicy.ALL, ack_policy=AckPolicy.NONE, flow_control=True,
                 idle_heartbeat=1.0,
             ),

@@ -1,6 +1,7 @@
 """The envelope: nothing in it can change unseen, nothing in it is spelt in two ways."""
 
 from datetime import UTC, datetime
+from hashlib import sha256
 from urllib.parse import unquote
 
 import pytest
@@ -196,7 +197,7 @@ def test_the_signature_and_key_are_not_signed_but_all_else_is() -> None:
         without = {n: v for n, v in INTACT.headers.items() if n != name}
         same = signing_input(INTACT.subject, without, INTACT.data) == INTACT.signed_bytes
         assert same == name.startswith("swarm-")
-    assert INTACT.signed_bytes.split(b" ", 1)[1].startswith(b"%d %b " % (len(DOMAIN), DOMAIN))
+    assert INTACT.signed_bytes.split(b" ", 1)[1].startswith(f"{len(DOMAIN)} {DOMAIN} ".encode())
 
 
 def test_a_signature_for_one_event_does_not_fit_another() -> None:
@@ -246,3 +247,19 @@ def test_a_time_outside_utc_is_malformed(text: str) -> None:
     headers = {**INTACT.headers, "ce-time": encode_attribute(text)}
     with pytest.raises(MalformedEvent, match="ce-time"):
         Event.parse(INTACT.subject, headers, INTACT.data)
+
+
+@given(
+    subject=st.text(max_size=20),
+    headers=st.dictionaries(st.text(max_size=8).map("ce-".__add__), st.text(max_size=20)),
+    data=st.binary(max_size=20),
+)
+def test_plain_and_other_text_are_encoded_alike(
+    subject: str, headers: dict[str, str], data: bytes
+) -> None:
+    fields = [DOMAIN, subject]
+    for name in sorted(headers):
+        fields += (name, headers[name])
+    assert signing_input(subject, headers, data) == pre_authentication_encoding(
+        *(field.encode() for field in fields), sha256(data).digest()
+    )

@@ -109,7 +109,9 @@ async def test_every_event_of_a_run_is_a_cloud_event_to_an_outsider(
 ) -> None:
     sent = await some_run(broker, run)
     async with observing(broker, tmp_path) as client:
-        subscription = await client.jetstream().subscribe(run_filter(run), ordered_consumer=True)
+        subscription = await client.jetstream().subscribe(
+            run_filter(run), ordered_consumer=True, config=ConsumerConfig(name=f"ordered-{run}")
+        )
         for stored in sent:
             message = await subscription.next_msg(timeout=5)
             check(stored, message)

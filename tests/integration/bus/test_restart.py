@@ -153,3 +153,20 @@ async def test_a_queue_survives_a_restart(mortal: Broker, run: str) -> None:
             task.cancel()
             await asyncio.wait((task,))
         assert task.cancelled()
+
+
+async def test_what_exists_is_provisioned_again_after_a_restart(tmp_path: Path) -> None:
+    """Also where the stream's bound is all that the server may store, and part of it is used."""
+    broker = Broker(tmp_path)
+    await broker.start()
+    await broker.provision()
+    async with broker.joined("gateway") as gateway:
+        stored = await gateway.last_sequence()
+    await broker.stop()
+    await broker.start()
+    try:
+        await broker.provision(lease_s=7.0)
+        async with broker.joined("gateway") as gateway:
+            assert await gateway.last_sequence() > stored
+    finally:
+        await broker.stop()

@@ -134,7 +134,7 @@ def test_an_answer_may_stand_between_white_space() -> None:
         "{}",
         json.dumps(answer_for("judge", "verdict") | {"mood": "good"}),
         json.dumps(answer_for("judge", "verdict") | {"reasons": []}),
-        json.dumps(answer_for("judge", "verdict") | {"reasons": ["x" * 151]}),
+        json.dumps(answer_for("judge", "verdict") | {"reasons": ["x" * 201]}),
         json.dumps(answer_for("judge", "verdict") | {"accepted": 1}),
         json.dumps(answer_for("judge", "verdict")) + " Done.",
         json.dumps(answer_for("judge", "verdict"))[:-1],

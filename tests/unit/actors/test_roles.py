@@ -111,3 +111,18 @@ def nodes_of(schema: JsonValue) -> Iterator[dict[str, JsonValue]]:
     elif isinstance(schema, list):
         for part in schema:
             yield from nodes_of(part)
+
+
+@pytest.mark.parametrize("spec", TASKS.values(), ids=lambda spec: spec.task)
+def test_no_text_is_bound_both_by_a_pattern_and_by_a_length(spec: RoleSpec) -> None:
+    """vLLM refuses such a schema: xgrammar would ignore the length."""
+
+    def texts(schema: object) -> Iterator[dict[str, object]]:
+        if isinstance(schema, dict):
+            if schema.get("type") == "string":
+                yield schema
+            for part in schema.values():
+                yield from texts(part)
+
+    for text in texts(spec.schema):
+        assert not ("pattern" in text and {"minLength", "maxLength"} & text.keys())

@@ -137,7 +137,9 @@ def test_the_shape_of_the_last_attempt_decides_the_run() -> None:
 
 def test_a_repeat_changes_nothing() -> None:
     run = started()
-    run.do("code")
+    run.fail(run.claim(run.assigned("code")))
+    run.settle()
+    run.do("code", attempt=2)
     once = run.state
     assert fold(once, run.log) == once
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nats.aio.msg import Msg
 
 from bus.connection import Connection, StreamRefusal, _parse_ack
-from bus.errors import PublishUnconfirmed
+from bus.errors import PublishDenied, PublishUnconfirmed
 from bus.wire import WireClient
 
 CLIENT = WireClient()
@@ -87,13 +87,20 @@ def drive(coroutine: Coroutine[object, object, dict[str, str] | None]) -> dict[s
 
 async def test_a_refusal_by_the_broker_reaches_the_publish_in_any_case() -> None:
     """nats-py gives the broker's errors in lower case."""
-    connection = Connection(CLIENT, "_INBOX_x")
-    waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    connection._in_flight["evt.00.r1.identity.issued.uabc"] = {waiting}
+
+    class Silent(WireClient):
+        async def publish(self, *_: object, **__: object) -> None:
+            """Sends nothing: the answer comes by the error callback."""
+
+    connection = Connection(Silent(), "_INBOX_x")
+    subject = "evt.00.r1.identity.issued.UABC"
+    publish = asyncio.ensure_future(connection.publish(subject, b"", {}, timeout_s=5))
+    await asyncio.sleep(0)  # lets it begin to wait
     connection.note_error(
-        Exception('nats: permissions violation for publish to "evt.00.r1.identity.issued.UABC"')
+        Exception(f'nats: permissions violation for publish to "{subject.lower()}"')
     )
-    assert waiting.done()
+    with pytest.raises(PublishDenied):
+        await publish
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"null", b'{"seq": "x"}', b"\xff"])

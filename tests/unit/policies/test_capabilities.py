@@ -160,8 +160,22 @@ def test_only_the_launcher_provisions_and_only_readers_make_consumers() -> None:
 
     assert may(f"STREAM.CREATE.{STREAM}") == {"launcher"}
     assert may(f"STREAM.UPDATE.{STREAM}") == {"launcher"}
-    readers = {"launcher", "gateway", "coordinator", "auditor", "observer"}
-    assert may(f"CONSUMER.CREATE.{STREAM}.read-x.evt.>") == readers
+    readers = {"gateway", "coordinator", "auditor", "observer"}
+    assert may(f"CONSUMER.CREATE.{STREAM}.read-x.evt.>") == {*readers, "launcher"}
+    assert may(f"CONSUMER.MSG.NEXT.{STREAM}.read-x") == readers
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        f"CONSUMER.CREATE.{STREAM}",  # the name is in the body: of any queue
+        f"CONSUMER.DURABLE.CREATE.{STREAM}.x",
+        f"CONSUMER.DELETE.{STREAM}.read-x",
+    ],
+)
+def test_nobody_makes_a_consumer_without_naming_it_or_removes_one(request_: str) -> None:
+    for role in ROLES:
+        assert not broker_allows(POLICY.permissions(role, KEY), f"$JS.API.{request_}"), role
 
 
 def test_the_digest_is_that_of_the_file() -> None:

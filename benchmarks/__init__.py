@@ -1,0 +1,1 @@
+"""What the swarm's parts cost, each figure beside the raw part's in the same run."""

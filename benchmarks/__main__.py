@@ -1,0 +1,28 @@
+"""`make bench`: print the figures, each beside the raw part's."""
+
+import asyncio
+import os
+import platform
+
+from benchmarks import audited, round_trip
+from benchmarks.world import quiet
+
+SYNCS = {"always": "fsync on every write", "2m": "JetStream's default"}
+
+
+async def main() -> None:
+    quiet()
+    print(f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.machine()}")
+    print("load average before:", ", ".join(f"{load:.1f}" for load in os.getloadavg()))
+    print("\nRequest to reply between two members in two processes, 1 KiB, through the stream")
+    for sync, meaning in SYNCS.items():
+        for name, (median, p99) in (await round_trip.measure(sync)).items():
+            print(f"  {meaning:<22} {name:<28} median {median:6.2f} ms   p99 {p99:6.2f} ms")
+    print(f"\nEvents of 1 KiB end to end, {audited.SENDERS} senders in one process")
+    for sync, meaning in SYNCS.items():
+        for name, rate in (await audited.measure(sync)).items():
+            print(f"  {meaning:<22} {name:<28} {rate:8,.0f} events/s")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

