@@ -1,5 +1,6 @@
 """A run without a bus: a list of facts, agents that answer, a coordinator that decides."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -51,6 +52,11 @@ def _longest(schema: Mapping[str, JsonValue], character: str) -> JsonValue:
         assert isinstance(items, dict)
         assert isinstance(most, int)
         return [_longest(items, character)] * most
+    if "pattern" in schema:
+        words = re.search(r"\{4,(\d+)\}", str(schema["pattern"]))
+        assert words is not None
+        word = character * 12
+        return f"{word}{character}{f' {word}' * int(words.group(1))}."
     most = schema["maxLength"]
     assert isinstance(most, int)
     return character * most

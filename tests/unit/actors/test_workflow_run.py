@@ -167,10 +167,10 @@ def test_a_second_submission_is_ignored() -> None:
 
 
 def test_an_assignment_that_no_event_could_hold_fails_the_run() -> None:
-    code = [StepSpec(name=f"code-{n}", role="coder") for n in range(70)]
+    code = [StepSpec(name=f"code-{n}", role="coder") for n in range(120)]
     wide = StepSpec(name="test", role="tester", inputs=tuple(step.name for step in code))
     run = started(WorkflowSpec(name="wide", nodes=(*code, wide)))
-    answer = {"language": "go", "code": "\x01" * 700, "explanation": "wide"}
+    answer = {"language": "go", "code": "\x01" * 400, "explanation": "wide"}
     for step in code:
         run.complete(run.claim(run.assigned(step.name)), dict(answer))
     run.settle()
