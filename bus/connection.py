@@ -253,7 +253,9 @@ class reachable:  # noqa: N801 - read as a verb: with reachable(): ...
         if isinstance(error, NotFoundError):
             return
         if isinstance(error, TimeoutError | nats.errors.Error | OSError):
-            raise BusUnreachable(f"the broker did not answer: {str(error) or type(error).__name__}") from error
+            raise BusUnreachable(
+                f"the broker did not answer: {str(error) or type(error).__name__}"
+            ) from error
 
 
 def _parse_ack(message: Msg) -> PublishAck:
