@@ -41,7 +41,7 @@ quality: install ## Formatting, lint, types, layers, security
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml actors bus cluster policies serve storage swarm
+	@$(BIN)/bandit --quiet --quiet --recursive --configfile pyproject.toml actors bus cluster policies serve storage swarm
 	@$(BIN)/python -m tests.audit_dependencies
 
 bench: install ## Print the figures

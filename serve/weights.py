@@ -177,7 +177,7 @@ def _convert(origin: Path, target: Path) -> None:
     except ImportError as error:
         raise WeightsUnavailable("torch and transformers are not installed") from error
     folder, name = str(origin.parent), origin.name
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)  # nosec B615 - a local folder
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)  # nosec B615
     if not tokenizer.chat_template:
         raise WeightsUnavailable(f"{name} has no chat template")
     model = AutoModelForCausalLM.from_pretrained(  # nosec B615

@@ -26,7 +26,7 @@ group by h.size, h.root
 _EVENTS = f"""
 select {_COLUMNS} from audit_event
 where run = $1 and leaf_index > $2 order by leaf_index limit $3
-"""  # noqa: S608 # nosec B608 - a constant list of columns
+"""  # noqa: S608 # nosec B608
 _REFUSALS = f"""
 select {_COLUMNS} from audit_event
 where verdict = 'refused' and ($1::text is null or run = $1) and leaf_index > $2

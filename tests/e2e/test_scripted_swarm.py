@@ -12,6 +12,7 @@ import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_binary_event
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
+from actors.team import AGENTS
 from bus.payloads import PAYLOADS
 from swarm import AsyncSwarm
 from swarm.cli.runs import complete_audit
@@ -128,7 +129,7 @@ async def one_result_per_step(run: AsyncRun, status: RunStatus) -> None:
     assert len(accepted) == len(status.steps)
 
 
-@pytest.mark.parametrize("role", ["Specifier", "Planner", "Coder", "Critic", "Judge"])
+@pytest.mark.parametrize("role", sorted(agent.__name__ for agent in AGENTS.values()))
 async def test_an_agent_killed_in_the_middle_loses_and_doubles_nothing(
     shell: Shell, client: AsyncSwarm, role: str
 ) -> None:
