@@ -28,7 +28,7 @@ _USUAL_ITEMS: Final = 2
 _USUAL_RANGE: Final = 10.0
 _TURNS: Final = 10  # different numbers that one range gives
 _PROSE_WORDS: Final = 9
-_PROSE_WORD: Final = 13
+_PROSE_WORD: Final = 12
 """Characters of a word where a pattern asks for prose."""
 _QUOTED_WORDS: Final = 5
 _TRIES: Final = 32  # for the next item of an array whose items differ
@@ -198,7 +198,7 @@ class Sampler:
 def _prose(text: str) -> str:
     """The text as one sentence of a few plain words, none of them long."""
     words = [word[:_PROSE_WORD] for word in re.findall(r"[A-Za-z]+", text)]
-    return f"{' '.join(words[:_PROSE_WORDS]).capitalize()}."
+    return f"{' '.join(words[:_PROSE_WORDS]).capitalize()} as the request asks."
 
 
 def _integer(schema: Schema, turn: int, path: Path) -> int:

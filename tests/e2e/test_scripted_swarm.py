@@ -78,7 +78,8 @@ async def test_a_read_only_identity_reads_every_event_with_standard_tools(
             f"evt.*.{run.id}.>",
             stream="EVENTS",
             config=ConsumerConfig(  # a name: NATS asks for permission by it
-                deliver_policy=DeliverPolicy.ALL, ack_policy=AckPolicy.NONE, flow_control=True,
+                name=f"reader-{run.id}", deliver_policy=DeliverPolicy.ALL,
+                ack_policy=AckPolicy.NONE, flow_control=True,
                 idle_heartbeat=1.0,
             ),
         )  # fmt: skip

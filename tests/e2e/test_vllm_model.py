@@ -2,11 +2,11 @@
 
 import asyncio
 import json
-import secrets
 import tempfile
 import warnings
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 from pydantic import BaseModel, Field, JsonValue
@@ -16,7 +16,7 @@ from serve.errors import ModelRefused, ModelTimeout
 from serve.inference import ModelClient
 from serve.profile import load_profile
 from serve.weights import ensure_weights
-from tests.unit.serve.quiet_ray import serve
+from tests.unit.serve.quiet_ray import TOKEN, serve
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(900)]
 
@@ -26,7 +26,7 @@ WEIGHTS = Path(tempfile.gettempdir()) / "swarm-test-weights"  # kept: they take 
 
 class Plan(BaseModel):
     title: str = Field(max_length=60)
-    steps: list[str] = Field(min_length=2, max_length=3)
+    steps: list[Annotated[str, Field(max_length=80)]] = Field(min_length=2, max_length=3)
     accepted: bool
 
 
@@ -34,7 +34,7 @@ class Plan(BaseModel):
 async def model() -> AsyncIterator[ModelClient]:
     """The default profile on a Ray of its own."""
     environment = pytest.MonkeyPatch()
-    environment.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    environment.setenv("RAY_AUTH_TOKEN", TOKEN)
     environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
     weights = await ensure_weights(PROFILE, WEIGHTS)
     with warnings.catch_warnings(), tempfile.TemporaryDirectory(dir="/tmp") as folder:

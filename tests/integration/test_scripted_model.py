@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import secrets
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from actors.model import Completion, Message
 from serve.errors import ModelRefused, ModelTimeout, ModelUnavailable
 from serve.inference import ModelClient
 from serve.profile import load_profile
-from tests.unit.serve.quiet_ray import serve
+from tests.unit.serve.quiet_ray import TOKEN, serve
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -33,7 +32,7 @@ def apps() -> Iterator[None]:
     """A Ray of its own with the app `model`, and `slow` whose answers take half a minute."""
     environment = pytest.MonkeyPatch()
     # Ray makes a token in the home directory unless it is given one.
-    environment.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    environment.setenv("RAY_AUTH_TOKEN", TOKEN)
     environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
     profile = load_profile("scripted")
     slow = profile.model_copy(update={"delay_s": SLOW_S})

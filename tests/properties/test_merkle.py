@@ -240,7 +240,7 @@ def test_pymerkle_builds_the_same_tree(leaves: list[bytes], data: st.DataObject)
     index = data.draw(st.integers(0, size - 1))
     theirs = InmemoryTree(algorithm="sha256")
     for leaf in leaves:
-        theirs.append(leaf)
+        theirs.append_entry(leaf)
     frontier, store = build(leaves)
     assert theirs.get_state() == frontier.root()
     # pymerkle counts leaves from 1 and starts a path with the leaf's own hash

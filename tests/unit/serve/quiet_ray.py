@@ -3,6 +3,7 @@
 A test module that imports something that imports ray.serve imports this first.
 """
 
+import secrets
 import warnings
 
 from pydantic.warnings import PydanticDeprecatedSince20
@@ -17,4 +18,7 @@ with warnings.catch_warnings():
     from ray.exceptions import RayError
     from ray.serve.exceptions import RayServeException
 
-__all__ = ["RayError", "RayServeException", "serve"]
+TOKEN = secrets.token_hex(32)
+"""For every Ray of this process: Ray reads its token once and keeps it."""
+
+__all__ = ["TOKEN", "RayError", "RayServeException", "serve"]
