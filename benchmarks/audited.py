@@ -4,11 +4,12 @@ import asyncio
 import time
 from contextlib import AsyncExitStack
 
+import nats
 from nacl.signing import SigningKey
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from actors.auditor import Auditor
-from benchmarks.world import PAYLOAD_BYTES, beside, broker, gone, known, postgres
+from benchmarks.world import PAYLOAD_BYTES, beside, broker, gone, known, plain_server, postgres
 from bus.event import Draft, derive_id
 from bus.payloads import RunSubmitted
 from bus.subjects import subject_for
@@ -28,10 +29,9 @@ async def measure(sync: str) -> dict[str, float]:
     """Events per second, of ours and of raw nats-py (published and consumed, no more)."""
     with postgres() as database:
         async with broker(sync) as world:
-            return {
-                "signed, verified, audited": await _ours(world, database),
-                "raw nats-py, unsigned": await _raw(world),
-            }
+            ours = await _ours(world, database)
+    async with plain_server(sync) as url:
+        return {"signed, verified, audited": ours, "raw nats-py, unsigned": await _raw(url)}
 
 
 async def _ours(world: Broker, database: str) -> float:
@@ -88,34 +88,33 @@ async def _audit_all(world: Broker, database: str) -> None:
         await Auditor(log, AuditStore(pool), sign, ChainTracker()).run()
 
 
-async def _raw(world: Broker) -> float:
-    with beside(send_raw, str(world.directory), world.port) as senders:
-        async with world.connected("auditor") as (connection, _):
-            stream = connection.client.jetstream()
-            config = ConsumerConfig(
-                name="raw", deliver_policy=DeliverPolicy.ALL, ack_policy=AckPolicy.NONE
-            )
-            events = await stream.subscribe(RAW, stream="EVENTS", config=config)
+async def _raw(url: str) -> float:
+    connection = await nats.connect(url)
+    config = ConsumerConfig(deliver_policy=DeliverPolicy.ALL, ack_policy=AckPolicy.NONE)
+    events = await connection.jetstream().subscribe(RAW, stream="EVENTS", config=config)
+    with beside(send_raw, url) as senders:
+        await events.next_msg(timeout=30)
+        began = time.perf_counter()
+        for _ in range(EVENTS - 1):
             await events.next_msg(timeout=30)
-            began = time.perf_counter()
-            for _ in range(EVENTS - 1):
-                await events.next_msg(timeout=30)
-            rate = EVENTS / (time.perf_counter() - began)
+        rate = EVENTS / (time.perf_counter() - began)
         await gone(senders, 30)
-        return rate
+    await connection.close()
+    return rate
 
 
-def send_raw(directory: str, port: int) -> None:
+def send_raw(url: str) -> None:
     """The same senders without signatures and chains."""
-    asyncio.run(_send_raw(known(directory, port)))
+    asyncio.run(_send_raw(url))
 
 
-async def _send_raw(world: Broker) -> None:
-    async with world.connected("gateway") as (connection, _):
-        stream = connection.client.jetstream()
+async def _send_raw(url: str) -> None:
+    connection = await nats.connect(url)
+    stream = connection.jetstream()
 
-        async def send(sender: int) -> None:
-            for _ in range(sender, EVENTS, SENDERS):
-                await stream.publish(RAW, b"x" * PAYLOAD_BYTES)
+    async def send(sender: int) -> None:
+        for _ in range(sender, EVENTS, SENDERS):
+            await stream.publish(RAW, b"x" * PAYLOAD_BYTES)
 
-        await asyncio.gather(*(send(sender) for sender in range(SENDERS)))
+    await asyncio.gather(*(send(sender) for sender in range(SENDERS)))
+    await connection.close()

@@ -6,12 +6,11 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from itertools import count
-from uuid import uuid4
 
+import nats
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-from benchmarks.world import PAYLOAD_BYTES, beside, broker, known
-from bus.connection import Connection
+from benchmarks.world import PAYLOAD_BYTES, beside, broker, known, plain_server
 from bus.event import Draft, derive_id
 from bus.payloads import RunFailed, RunSubmitted
 from bus.subjects import subject_for
@@ -22,43 +21,43 @@ WARM_UP = 100
 RUN = "bench"
 REQUEST = subject_for(RUN, RunSubmitted.TYPE)
 REPLY = subject_for(RUN, RunFailed.TYPE)
-RAW_REQUEST = subject_for("raw", RunSubmitted.TYPE)
-RAW_REPLY = subject_for("raw", RunFailed.TYPE)
 TEXT = "x" * PAYLOAD_BYTES
 
 
 async def measure(sync: str) -> dict[str, tuple[float, float]]:
     """Median and 99th percentile in ms, of ours and of raw nats-py."""
     async with broker(sync) as world:
-        with beside(answer_all, str(world.directory), world.port):
-            return {"signed events": await _ours(world), "raw nats-py": await _raw(world)}
+        with beside(answer_signed, str(world.directory), world.port):
+            ours = await _ours(world)
+    async with plain_server(sync) as url:
+        with beside(answer_raw, url):
+            return {"signed events": ours, "raw nats-py": await _raw(url)}
 
 
-def answer_all(directory: str, port: int) -> None:
-    """The other process: answers requests of both kinds."""
-    asyncio.run(_answer_all(known(directory, port)))
+def answer_signed(directory: str, port: int) -> None:
+    """The other process: a member that answers."""
+    asyncio.run(_answer_signed(known(directory, port)))
 
 
-async def _answer_all(world: Broker) -> None:
-    async with world.joined("coordinator") as log, asyncio.TaskGroup() as group:
-
-        async def answer_signed() -> None:
-            async with aclosing(log.follow(REQUEST)) as requests:
-                async for request in requests:
-                    event_id = derive_id("reply", str(request.stream_sequence))
-                    payload = RunFailed(code="bench", message=TEXT)
-                    await log.append(Draft(run=RUN, payload=payload, id=event_id))
-
-        group.create_task(answer_signed())
-        group.create_task(_raw_answers(log.connection))
+def answer_raw(url: str) -> None:
+    """The other process without signatures."""
+    asyncio.run(_answer_raw(url))
 
 
-async def _raw_answers(connection: Connection) -> None:
-    stream = connection.client.jetstream()
-    requests = await stream.subscribe(RAW_REQUEST, stream="EVENTS", config=_from_now())
+async def _answer_signed(world: Broker) -> None:
+    async with world.joined("coordinator") as log, aclosing(log.follow(REQUEST)) as requests:
+        async for request in requests:
+            event_id = derive_id("reply", str(request.stream_sequence))
+            payload = RunFailed(code="bench", message=TEXT)
+            await log.append(Draft(run=RUN, payload=payload, id=event_id))
+
+
+async def _answer_raw(url: str) -> None:
+    stream = (await nats.connect(url)).jetstream()
+    requests = await stream.subscribe(REQUEST, stream="EVENTS", config=_unacknowledged())
     while True:
         await requests.next_msg(timeout=3_600)
-        await stream.publish(RAW_REPLY, TEXT.encode())
+        await stream.publish(REPLY, TEXT.encode())
 
 
 async def _ours(world: Broker) -> tuple[float, float]:
@@ -77,16 +76,19 @@ async def _ours(world: Broker) -> tuple[float, float]:
         return await _times(ask)
 
 
-async def _raw(world: Broker) -> tuple[float, float]:
-    async with world.connected("gateway") as (connection, _):
-        stream = connection.client.jetstream()
-        replies = await stream.subscribe(RAW_REPLY, stream="EVENTS", config=_from_now())
+async def _raw(url: str) -> tuple[float, float]:
+    connection = await nats.connect(url)
+    stream = connection.jetstream()
+    replies = await stream.subscribe(REPLY, stream="EVENTS", config=_unacknowledged())
 
-        async def ask() -> None:
-            await stream.publish(RAW_REQUEST, TEXT.encode())
-            await replies.next_msg(timeout=10)
+    async def ask() -> None:
+        await stream.publish(REQUEST, TEXT.encode())
+        await replies.next_msg(timeout=10)
 
+    try:
         return await _times(ask)
+    finally:
+        await connection.close()
 
 
 async def _times(ask: Callable[[], Awaitable[None]]) -> tuple[float, float]:
@@ -99,7 +101,5 @@ async def _times(ask: Callable[[], Awaitable[None]]) -> tuple[float, float]:
     return statistics.median(ordered), ordered[int(len(ordered) * 0.99)]
 
 
-def _from_now() -> ConsumerConfig:
-    return ConsumerConfig(
-        name=uuid4().hex, deliver_policy=DeliverPolicy.ALL, ack_policy=AckPolicy.NONE
-    )
+def _unacknowledged() -> ConsumerConfig:
+    return ConsumerConfig(deliver_policy=DeliverPolicy.ALL, ack_policy=AckPolicy.NONE)

@@ -1,6 +1,7 @@
 """The servers and the processes that a measurement runs on."""
 
 import asyncio
+import json
 import logging
 import multiprocessing
 import tempfile
@@ -10,10 +11,11 @@ from contextlib import asynccontextmanager, contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import nats
 import structlog
 
 from bus.identity import Authority
-from tests.broker import Broker
+from tests.broker import SERVER, Broker, free_port, listening
 
 with warnings.catch_warnings():  # it warns on import where XDG_RUNTIME_DIR is not set
     warnings.simplefilter("ignore")
@@ -34,6 +36,29 @@ async def broker(sync: str) -> AsyncIterator[Broker]:
             yield made
         finally:
             await made.stop()
+
+
+@asynccontextmanager
+async def plain_server(sync: str) -> AsyncIterator[str]:
+    """The address of a nats-server as it comes: JetStream, no accounts, no permissions."""
+    with tempfile.TemporaryDirectory(prefix="swarm-bench-") as directory:
+        store = {"store_dir": directory, "sync_interval": sync}
+        port = free_port()
+        config = Path(directory) / "plain.conf"
+        config.write_text(json.dumps({"listen": f"127.0.0.1:{port}", "jetstream": store}))
+        server = await asyncio.create_subprocess_exec(
+            SERVER, "-c", str(config), stderr=asyncio.subprocess.DEVNULL
+        )
+        try:
+            await listening(port)
+            url = f"nats://127.0.0.1:{port}"
+            connection = await nats.connect(url)
+            await connection.jetstream().add_stream(name="EVENTS", subjects=["evt.>"])
+            await connection.close()
+            yield url
+        finally:
+            server.terminate()
+            await server.wait()
 
 
 @contextmanager

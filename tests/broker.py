@@ -38,6 +38,20 @@ def free_port() -> int:
         return port
 
 
+async def listening(port: int) -> None:
+    """Return once somebody answers on the port."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.02)
+            else:
+                writer.close()
+                await writer.wait_closed()
+                return
+
+
 @dataclass
 class Broker:
     """One server with its store, and everything needed to join it."""
@@ -80,15 +94,7 @@ class Broker:
             self.process = await asyncio.create_subprocess_exec(
                 SERVER, "-c", str(config), stdout=log, stderr=log
             )
-        async with asyncio.timeout(10):
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                    writer.close()
-                    await writer.wait_closed()
-                    return
-                except OSError:
-                    await asyncio.sleep(0.02)
+        await listening(self.port)
 
     async def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         assert self.process is not None
