@@ -13,7 +13,6 @@ ActorError              (SwarmError, bus/errors.py)
   AnswerRejected        a model's answer that does not fit its role
   PromptTooLarge        instructions that do not fit the model's context
   EnrolmentRefused      somebody asked for a credential without the right to it
-  NotServing            an actor that cannot be asked yet, or no more
 """
 
 from bus.errors import SwarmError
@@ -98,10 +97,3 @@ class EnrolmentRefused(ActorError):
     """The enrolment was not granted by this authority."""
 
     code = "enrolment_refused"
-
-
-class NotServing(ActorError):
-    """The actor does not serve at the moment."""
-
-    code = "not_serving"
-    retryable = True

@@ -12,15 +12,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from actors.authority import announcement, vouch
 from bus.connection import Connection
-from bus.event import Draft, derive_id
 from bus.identity import AUTHORITY_ROLE, LAUNCHER_ROLE, Authority, Credential
 from bus.log import EventLog
 from bus.nkey import AgentKey
-from bus.payloads import IdentityIssued
 from bus.provision import provision
 from bus.signing import Sender
-from bus.subjects import SYSTEM_RUN
 from bus.trust import TrustStore
 from policies.capabilities import Capabilities, inbox_prefix, queue_name
 
@@ -104,13 +102,7 @@ class Broker:
     def credential(
         self, role: str, name: str, key: AgentKey, ttl: timedelta = timedelta(hours=1)
     ) -> Credential:
-        return self.authority.issue(
-            key.public,
-            role=role,
-            name=name,
-            permissions=self.policy.permissions(role, key.public),
-            ttl=ttl,
-        )
+        return vouch(self.authority, self.policy, key.public, role=role, name=name, ttl=ttl)
 
     def trust(self) -> TrustStore:
         return TrustStore(self.authority.operator_public_key, self.authority.account_jwt)
@@ -157,18 +149,3 @@ class Broker:
             log = EventLog(connection, self.trust(), self.policy, sender)
             for announced in (sender.credential, credential):
                 await log.append(announcement(announced))
-
-
-def announcement(credential: Credential) -> Draft:
-    return Draft(
-        run=SYSTEM_RUN,
-        payload=IdentityIssued(
-            role=credential.role,
-            name=credential.name,
-            public_key=credential.public_key,
-            credential=credential.jwt,
-            expires_at=credential.expires_at,
-        ),
-        id=derive_id("identity.issued", credential.public_key),
-        suffix=(credential.public_key,),
-    )

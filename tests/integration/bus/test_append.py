@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from actors.authority import announcement
 from bus.connection import Connection, PublishAck
 from bus.errors import BusUnreachable, PayloadTooLarge, PublishConflict, PublishUnconfirmed
 from bus.event import Draft, StoredEvent, derive_id
@@ -13,7 +14,7 @@ from bus.payloads import AgentStarted, RunCompleted, RunFailed, Usage
 from bus.received import RefusedEvent
 from bus.subjects import run_filter
 from bus.trust import ChainTracker
-from tests.broker import Broker, announcement
+from tests.broker import Broker
 from tests.integration.bus.test_log import assigned, publish_raw, read_all, submitted
 
 
