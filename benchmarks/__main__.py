@@ -1,8 +1,9 @@
 """`make bench`: print the figures, each beside the raw part's."""
 
-import asyncio
 import os
 import platform
+
+import uvloop
 
 from benchmarks import audited, round_trip
 from benchmarks.world import quiet
@@ -25,4 +26,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())

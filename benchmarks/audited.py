@@ -5,6 +5,7 @@ import time
 from contextlib import AsyncExitStack
 
 import nats
+import uvloop
 from nacl.signing import SigningKey
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
@@ -56,7 +57,7 @@ async def _audited(store: AuditStore, events: int) -> float:
 
 def send_all(directory: str, port: int) -> None:
     """One process: so many senders, each with its own chain."""
-    asyncio.run(_send_all(known(directory, port)))
+    uvloop.run(_send_all(known(directory, port)))
 
 
 async def _send_all(world: Broker) -> None:
@@ -79,7 +80,7 @@ async def _send_all(world: Broker) -> None:
 
 def audit_all(directory: str, port: int, database: str) -> None:
     """Another process: the auditor, as it is in the swarm."""
-    asyncio.run(_audit_all(known(directory, port), database))
+    uvloop.run(_audit_all(known(directory, port), database))
 
 
 async def _audit_all(world: Broker, database: str) -> None:
@@ -105,7 +106,7 @@ async def _raw(url: str) -> float:
 
 def send_raw(url: str) -> None:
     """The same senders without signatures and chains."""
-    asyncio.run(_send_raw(url))
+    uvloop.run(_send_raw(url))
 
 
 async def _send_raw(url: str) -> None:

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from itertools import count
 
 import nats
+import uvloop
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from benchmarks.world import PAYLOAD_BYTES, beside, broker, known, plain_server
@@ -36,12 +37,12 @@ async def measure(sync: str) -> dict[str, tuple[float, float]]:
 
 def answer_signed(directory: str, port: int) -> None:
     """The other process: a member that answers."""
-    asyncio.run(_answer_signed(known(directory, port)))
+    uvloop.run(_answer_signed(known(directory, port)))
 
 
 def answer_raw(url: str) -> None:
     """The other process without signatures."""
-    asyncio.run(_answer_raw(url))
+    uvloop.run(_answer_raw(url))
 
 
 async def _answer_signed(world: Broker) -> None:

@@ -120,7 +120,7 @@ async def test_a_caller_that_gives_up_after_storing_leaves_the_chain_intact(
 
 async def test_an_event_in_doubt_is_stored_before_the_next(broker: Broker, run: str) -> None:
     async with broker.joined("gateway") as gateway:
-        gateway._deadline_s = -1
+        gateway._appender._deadline_s = -1
         unreliable = Unreliable(gateway.connection, ["question lost"])
         with pytest.raises(PublishUnconfirmed):
             await gateway.append(submitted(run, "job 0"))
@@ -144,13 +144,13 @@ async def test_a_decision_in_doubt_is_not_stored_once_its_view_is_stale(
         broker.joined("coordinator", "coordinator-1") as slow,
         broker.joined("coordinator", "coordinator-2") as fast,
     ):
-        slow._deadline_s = -1
+        slow._appender._deadline_s = -1
         Unreliable(slow.connection, ["question lost"])
         none_yet = Expected(subject_filter=run_filter(run), stream_sequence=0)
         with pytest.raises(PublishUnconfirmed):
             await slow.append(assigned(run, 1), expected=none_yet)
         await fast.append(assigned(run, 2), expected=none_yet)
-        slow._deadline_s = 10
+        slow._appender._deadline_s = 10
         third = await slow.append(assigned(run, 3))
         assert third.event.sequence == 1
         received = [r for r in await read_all(fast, run) if isinstance(r, StoredEvent)]

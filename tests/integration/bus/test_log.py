@@ -80,7 +80,7 @@ async def test_a_retry_of_our_own_bytes_moves_the_chain_on(broker: Broker, run: 
         await gateway.connection.publish(
             event.subject, event.data, {**event.headers, "Nats-Msg-Id": event.id}, timeout_s=2
         )
-        gateway._unresolved = event  # as after a confirmation that was lost
+        gateway._appender._unresolved = event  # as after a confirmation that was lost
         second = await gateway.append(submitted(run, "another"))
         assert second.event.sequence == 2
         assert second.event.previous == event.digest.hex()

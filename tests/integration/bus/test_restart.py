@@ -100,12 +100,12 @@ async def test_an_append_gives_up_at_its_deadline_and_the_next_one_settles_it(
 ) -> None:
     async with mortal.joined("gateway") as gateway:
         await mortal.stop(signal.SIGKILL)
-        gateway._deadline_s = 0.5
+        gateway._appender._deadline_s = 0.5
         with pytest.raises(PublishUnconfirmed):
             async with asyncio.timeout(5):
                 await gateway.append(submitted(run, "job 0"))
         await mortal.start()
-        gateway._deadline_s = 10
+        gateway._appender._deadline_s = 10
         last = None
         async with asyncio.timeout(20):
             while last is None:  # the client may need a moment to find the broker again
