@@ -5,7 +5,7 @@ meaning; a change that readers must know of makes a new version of the type.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
@@ -17,6 +17,10 @@ Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-
 Count = Annotated[int, Field(ge=0)]
 Ordinal = Annotated[int, Field(ge=1)]
 Answer = Annotated[dict[str, JsonValue], Field(description="A role's answer, fitting its schema.")]
+EventId = Annotated[str, Field(min_length=1, max_length=64)]
+Person = Annotated[str, Field(min_length=1, max_length=128)]
+Reason = Annotated[str, Field(max_length=500)]
+Priority = Literal["high", "normal", "low"]
 
 
 class Payload(BaseModel):
@@ -26,6 +30,37 @@ class Payload(BaseModel):
     TYPE: ClassVar[str] = ""
 
 
+class Usage(BaseModel):
+    """Tokens a model read and wrote."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    prompt_tokens: Count
+    completion_tokens: Count
+
+
+class AdoptedResult(BaseModel):
+    """An answer that a forked run takes over from its parent instead of asking again."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    step: Name
+    iteration: Ordinal
+    item: Count = 0
+    event: EventId = Field(description="The parent's event that holds the answer.")
+    answer: Answer
+    changed: bool = Field(False, description="Whether who forked the run changed the answer.")
+    model: str = Field(max_length=200)
+    usage: Usage
+
+
+class Fork(BaseModel):
+    """Where a run branched off from another."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    parent: Name = Field(description="The run it branched off from.")
+    at: EventId = Field(description="The parent's event up to which the two are the same.")
+    adopted: tuple[AdoptedResult, ...] = ()
+
+
 class RunSubmitted(Payload):
     """A person asks for a job."""
 
@@ -33,15 +68,84 @@ class RunSubmitted(Payload):
     objective: str = Field(min_length=1, max_length=MAX_OBJECTIVE_CHARS)
     workflow: Name
     model: str = Field(min_length=1, max_length=200)
-    requested_by: str = Field(min_length=1, max_length=128)
+    requested_by: Person
+    priority: Priority = "normal"
+    deadline_s: float | None = Field(None, gt=0, description="Seconds the run may take.")
+    definition: dict[str, JsonValue] | None = Field(
+        None, description="The workflow as data, so that the log alone tells what was run."
+    )
+    instructions: dict[Name, str] = Field(
+        default_factory=dict, description="What to tell the agent of a step besides its prompt."
+    )
+    fork: Fork | None = None
+
+
+class Request(Payload):
+    """What a person asks of a run that is there already."""
+
+    requested_by: Person
+    reason: Reason = ""
+
+
+class CancelRequested(Request):
+    """A person wants a run to end."""
+
+    TYPE: ClassVar[str] = "swarm.cancel.requested.v1"
+
+
+class PauseRequested(Request):
+    """A person wants no further step of a run to begin; what has begun goes on."""
+
+    TYPE: ClassVar[str] = "swarm.pause.requested.v1"
+
+
+class ResumeRequested(Request):
+    """A person wants a paused run to go on."""
+
+    TYPE: ClassVar[str] = "swarm.resume.requested.v1"
+
+
+class RetryRequested(Request):
+    """A person wants a failed run to go on from the steps that failed."""
+
+    TYPE: ClassVar[str] = "swarm.retry.requested.v1"
 
 
 class StepPayload(Payload):
-    """What names one attempt at one step; iterations count the rounds of a loop."""
+    """What names one attempt at one step.
+
+    Iterations count the rounds of a loop, items the parts of a fan-out from 1; an item of 0
+    stands for a step that is not fanned out.
+    """
 
     step: Name
     iteration: Ordinal
     attempt: Ordinal
+    item: Count = 0
+
+
+class ApprovalRequested(Payload):
+    """The coordinator asks people whether a step may begin; its id names the approval."""
+
+    TYPE: ClassVar[str] = "swarm.approval.requested.v1"
+    step: Name
+    iteration: Ordinal
+    item: Count = 0
+    role: Name
+
+
+class ApprovalGiven(Request):
+    """A person lets a step begin."""
+
+    TYPE: ClassVar[str] = "swarm.approval.given.v1"
+    approval: EventId
+
+
+class ApprovalDenied(Request):
+    """A person does not let a step begin; the run fails."""
+
+    TYPE: ClassVar[str] = "swarm.approval.denied.v1"
+    approval: EventId
 
 
 class StepAssigned(StepPayload):
@@ -52,6 +156,11 @@ class StepAssigned(StepPayload):
     objective: str = Field(min_length=1, max_length=MAX_OBJECTIVE_CHARS)
     inputs: dict[str, Answer] = Field(description="Answers of earlier steps, by step name.")
     deadline_s: float = Field(gt=0, description="Seconds an attempt may take.")
+    each: JsonValue = Field(None, description="What this part of a fan-out is about.")
+    instructions: str = Field("", description="What this run says besides the role's prompt.")
+    answer_schema: dict[str, JsonValue] | None = Field(
+        None, description="JSON schema of the answer, where it is not the role's own."
+    )
 
 
 class StepClaimed(StepPayload):
@@ -60,14 +169,6 @@ class StepClaimed(StepPayload):
     TYPE: ClassVar[str] = "swarm.step.claimed.v1"
     epoch: Ordinal
     agent: Name
-
-
-class Usage(BaseModel):
-    """Tokens a model read and wrote."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    prompt_tokens: Count
-    completion_tokens: Count
 
 
 class StepCompleted(StepPayload):
@@ -89,6 +190,15 @@ class StepFailed(StepPayload):
     code: str = Field(max_length=64)
     message: str = Field(max_length=2_000)
     retryable: bool
+
+
+class AssignmentDead(StepPayload):
+    """An agent gives an assignment up that nobody brought to an end: a dead letter."""
+
+    TYPE: ClassVar[str] = "swarm.assignment.dead.v1"
+    epoch: Ordinal
+    deliveries: Ordinal
+    reason: Reason
 
 
 class ResultRefused(StepPayload):
@@ -118,6 +228,24 @@ class RunFailed(Payload):
     step: Name | None = None
 
 
+class RunCancelled(Payload):
+    """A run ended because a person asked for it."""
+
+    TYPE: ClassVar[str] = "swarm.run.cancelled.v1"
+    requested_by: Person
+    reason: Reason = ""
+
+
+class StallNoticed(Payload):
+    """Nothing has moved in a run for long, and what it waits for."""
+
+    TYPE: ClassVar[str] = "swarm.stall.noticed.v1"
+    code: str = Field(max_length=64)
+    waits_for: str = Field(max_length=500)
+    since: AwareDatetime
+    step: Name | None = None
+
+
 class EventRefused(Payload):
     """An event in the log was not acted on; the evidence stays where it is."""
 
@@ -138,6 +266,25 @@ class ChainBroken(Payload):
     expected_sequence: Ordinal
     found_sequence: Ordinal
     stream_sequence: Ordinal
+
+
+class MissingEvent(BaseModel):
+    """An event that the audit log has and the stream has lost."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    stream_sequence: Ordinal
+    sender: str = Field(max_length=128)
+    sequence: Count = Field(description="In the sender's chain; 0 where it had no readable one.")
+
+
+class LogLost(Payload):
+    """The stream lost or changed events that the audit log has."""
+
+    TYPE: ClassVar[str] = "swarm.log.lost.v1"
+    count: Ordinal
+    first: Ordinal = Field(description="Lowest stream sequence that is missing.")
+    last: Ordinal = Field(description="Highest stream sequence that is missing.")
+    missing: tuple[MissingEvent, ...] = Field(description="The first of them.", max_length=100)
 
 
 class IdentityIssued(Payload):
@@ -174,15 +321,26 @@ PAYLOADS: Final[Mapping[str, type[Payload]]] = {
     model.TYPE: model
     for model in (
         RunSubmitted,
+        CancelRequested,
+        PauseRequested,
+        ResumeRequested,
+        RetryRequested,
+        ApprovalRequested,
+        ApprovalGiven,
+        ApprovalDenied,
         StepAssigned,
         StepClaimed,
         StepCompleted,
         StepFailed,
+        AssignmentDead,
         ResultRefused,
         RunCompleted,
         RunFailed,
+        RunCancelled,
+        StallNoticed,
         EventRefused,
         ChainBroken,
+        LogLost,
         IdentityIssued,
         AgentStarted,
         AgentStopped,

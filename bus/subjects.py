@@ -22,7 +22,9 @@ SYSTEM_RUN = "swarm"
 """The run of events that belong to no user's run: identities, agents starting and stopping."""
 
 ASSIGNED = "step.assigned"
-ROLE_KINDS = frozenset({ASSIGNED, "step.claimed", "step.completed", "step.failed"})
+ROLE_KINDS = frozenset(
+    {ASSIGNED, "step.claimed", "step.completed", "step.failed", "assignment.dead"}
+)
 KEY_KINDS = frozenset({"identity.issued"})
 """Kinds followed by a public key, so that one credential can be looked up by its subject."""
 

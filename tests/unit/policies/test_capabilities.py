@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bus.identity import Permissions
 from bus.payloads import PAYLOADS
-from bus.subjects import STREAM, Subject, kind_of, parse, subject_for
+from bus.subjects import ROLE_KINDS, STREAM, Subject, kind_of, parse, subject_for
 from policies.capabilities import Capabilities, inbox_prefix, queue_name
 from policies.errors import PolicyNotUsable
 
@@ -51,7 +51,7 @@ def subjects(run: str = "r1") -> list[str]:
         kind = kind_of(event_type)
         if kind == "step.assigned":
             found += [subject_for(run, event_type, role, "normal") for role in ROLES]
-        elif kind.startswith("step."):
+        elif kind in ROLE_KINDS:
             found += [subject_for(run, event_type, role) for role in ROLES]
         elif kind == "identity.issued":
             found.append(subject_for(run, event_type, KEY))
@@ -77,11 +77,11 @@ def test_an_unknown_role_may_do_nothing(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", WORKERS)
-def test_a_worker_may_say_three_things_of_its_own_steps_and_three_of_itself(role: str) -> None:
+def test_a_worker_may_say_four_things_of_its_own_steps_and_three_of_itself(role: str) -> None:
     allowed = {s for s in subjects() if POLICY.refusal(role, parse(s)) is None}
     assert allowed == {
-        subject_for("r1", f"swarm.step.{verb}.v1", role)
-        for verb in ("claimed", "completed", "failed")
+        subject_for("r1", f"swarm.{kind}.v1", role)
+        for kind in ("step.claimed", "step.completed", "step.failed", "assignment.dead")
     } | {
         subject_for("r1", f"swarm.{kind}.v1")
         for kind in ("event.refused", "agent.started", "agent.stopped")
