@@ -55,8 +55,13 @@ async def up(
         StartTimeout: not ready in time.
     """
     home = open_home(settings.home)
-    await asyncio.to_thread(_clear_crashed, home)
-    start = _Start(settings, home, command)
+    turn = await _turn_to_start(home)
+    try:
+        await asyncio.to_thread(_clear_crashed, home)
+        start = _Start(settings, home, command, turn)
+    except BaseException:
+        os.close(turn)
+        raise
     try:
         async with asyncio.timeout(settings.start_timeout_s + _GUARD_GRACE_S):
             return await start.ready(on_progress)
@@ -113,9 +118,10 @@ def read_state(settings: Settings) -> State:
 class _Start:
     """A supervisor that we have started and that is not ready yet."""
 
-    def __init__(self, settings: Settings, home: Home, command: Sequence[str]) -> None:
+    def __init__(self, settings: Settings, home: Home, command: Sequence[str], turn: int) -> None:
         self._settings = settings
         self._home = home
+        self._turn = turn
         self._status: int | None = None
         reading, self._control = os.pipe()
         log = os.open(home.log("supervisor"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -145,6 +151,7 @@ class _Start:
         while not self._ended():
             state = states.load(self._home)
             if state is not None and state.guard_pid == self._pid:  # not that of an earlier start
+                self._end_turn()  # it has the home
                 progress.read(on_progress)
                 if state.phase is Phase.READY:
                     return state
@@ -178,14 +185,23 @@ class _Start:
         progress.read(on_progress)
 
     def close(self) -> None:
-        """Close the control pipe."""
+        """Close the control pipe, and let others start."""
+        self._end_turn()
         if self._control >= 0:
             os.close(self._control)
             self._control = -1
 
+    def _end_turn(self) -> None:
+        if self._turn >= 0:
+            os.close(self._turn)
+            self._turn = -1
+
     def _ended(self) -> bool:
         if self._status is None:
-            ended, status = os.waitpid(self._pid, os.WNOHANG)
+            try:
+                ended, status = os.waitpid(self._pid, os.WNOHANG)
+            except ChildProcessError:  # `down` in this process reaped it; the state tells the rest
+                ended, status = self._pid, 0
             if ended:
                 self._status = os.waitstatus_to_exitcode(status)
         return self._status is not None
@@ -196,6 +212,15 @@ class _Start:
             log.seek(self._log_start)
             lines = log.read().decode(errors="replace").splitlines()
         return f"Its log is {path}" + "".join(f"\n  {line}" for line in lines[-_LOG_TAIL_LINES:])
+
+
+async def _turn_to_start(home: Home) -> int:
+    deadline = time.monotonic() + _GUARD_GRACE_S
+    while (turn := states.take_turn(home)) is None:
+        if time.monotonic() > deadline:
+            raise AlreadyRunning(f"A swarm is being started in {home.root}.")
+        await asyncio.sleep(_POLL_S)
+    return turn
 
 
 def _clear_crashed(home: Home) -> bool:

@@ -175,6 +175,23 @@ def locked(home: Home) -> bool:
     return False
 
 
+def take_turn(home: Home) -> int | None:
+    """Be the one process that looks for remains in the home and starts a supervisor there.
+
+    Until that has the home's lock, another start would take it for a remain of a dead swarm.
+
+    Returns:
+        The file descriptor that holds the turn until it is closed; None while another has it.
+    """
+    descriptor = os.open(home.run / "turn", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
 class ProgressWriter:
     """Appends progress to the file that `swarm up` and `swarm down` follow."""
 
