@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import ray
+from ray.actor import ActorProxy
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.crew import AGENT_ACTORS
@@ -101,7 +102,12 @@ class Members:
             RayError: a member could not be reached.
             TimeoutError: a member did not end in time.
         """
-        working = (self._coordinator.stop, *(agent.stop for agent in self._agents))
-        await asyncio.gather(*(stop.remote() for stop in working))
-        await self._auditor.stop.remote()
-        await self._authority.stop.remote()
+        await asyncio.gather(*(_leave(member) for member in (self._coordinator, *self._agents)))
+        await _leave(self._auditor)
+        await _leave(self._authority)
+
+
+async def _leave(member: ActorProxy[Any]) -> None:
+    """End a member, then its process, as a Python process ends rather than by a kill."""
+    await member.stop.remote()
+    member.__ray_terminate__.remote()
