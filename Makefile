@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
+# What the figures are compared with lives apart: nothing of it is a dependency.
+PEERS := .venv-peers
 # The engine's build: vLLM on CUDA where the machine has a GPU, on CPU elsewhere.
 ENGINE ?= $(if $(wildcard /dev/nvidia0),gpu,cpu)
 # The CPU build of PyTorch: from a folder of wheels if there is one, else its own index.
@@ -44,8 +46,14 @@ quality: install ## Formatting, lint, types, layers, security
 	@$(BIN)/bandit --quiet --quiet --recursive --configfile pyproject.toml actors bus cluster policies serve storage swarm
 	@$(BIN)/python -m tests.audit_dependencies
 
-bench: install ## Print the figures
+bench: install $(PEERS)/.installed ## Print the figures, and those of peers doing the same
 	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks.peers $(PEERS)/bin/python
+
+$(PEERS)/.installed: benchmarks/peers/requirements.txt
+	@$(PYTHON) -m venv $(PEERS)
+	@$(UV) pip install --quiet --python $(PEERS)/bin/python -r $<
+	@touch $@
 
 lock: $(BIN)/uv ## Resolve the dependencies anew
 	@$(COMPILE) --extra cpu --group dev $(TORCH_FROM) --override requirements/overrides.txt \
@@ -53,4 +61,4 @@ lock: $(BIN)/uv ## Resolve the dependencies anew
 	@$(COMPILE) --extra gpu > requirements/gpu.lock
 
 clean: ## Remove what was installed and built
-	@rm -rf $(VENV) dist htmlcov .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) $(PEERS) dist htmlcov .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
