@@ -14,7 +14,7 @@ REQUIREMENTS_gpu := -r requirements/gpu.lock --group dev
 COMPILE := $(UV) pip compile -q pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header
 
-.PHONY: help install demo test quality bench lock clean
+.PHONY: help install demo test chaos quality bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -37,6 +37,9 @@ demo: install ## Start a swarm, let it do a job on a real model, show the audit,
 
 test: install ## Run every test, with coverage over actors and replicas
 	@$(BIN)/python -m tests.run
+
+chaos: install ## Kill parts of a swarm at random while it works; RUNS= KILLS= SEED=
+	@$(BIN)/python -m tests.chaos $(if $(RUNS),--runs $(RUNS)) $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
 
 quality: install ## Formatting, lint, types, layers, security
 	@$(BIN)/ruff format --check .

@@ -11,8 +11,9 @@ becomes of the assignment.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Self, TypeVar
 
+from actors.model import Model
 from bus.log import EventLog
 from bus.payloads import Payload
 from bus.work import Dead, Delivery, Verdict, WorkQueue
@@ -40,6 +41,8 @@ class Agent:
     role: ClassVar[str] = ""
     handlers: ClassVar[dict[type[Payload], str]] = {}
     """Method names by the payload they handle, those of base classes included."""
+    asks_model: ClassVar[bool] = False
+    """Whether it begins only once there is a model to ask."""
 
     def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)
@@ -52,6 +55,11 @@ class Agent:
 
     def __init__(self, event_log: EventLog) -> None:
         self.log = event_log
+
+    @classmethod
+    def join(cls, event_log: EventLog, model: Model) -> Self:  # noqa: ARG003 - for who asks one
+        """Take a place in the swarm."""
+        return cls(event_log)
 
     @property
     def name(self) -> str:

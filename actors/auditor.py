@@ -2,24 +2,34 @@
 
 Its place is the one that Postgres committed last. A crash anywhere repeats a batch,
 which the audit log recognises. While Postgres is down it waits; nothing is skipped.
+
+What it has written it compares with the stream, again and again. A stream that has lost
+events raises an alarm and is audited further; one that came back from an earlier state
+raises an alarm and is not, because its new events stand on places that are taken. Both are
+put right by `swarm recover`, after which the auditor goes on from its place.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Final, Protocol
 
 import structlog
 
+from actors.intake import Intake
+from actors.loss import unread
+from actors.watch import Copy, StreamWatch
 from bus.errors import SequenceError, SwarmError
 from bus.event import Draft, StoredEvent, derive_id
 from bus.log import EventLog
-from bus.payloads import ChainBroken
+from bus.payloads import ChainBroken, LogLost
 from bus.received import Received, RefusedEvent
-from bus.subjects import ALL_EVENTS, SYSTEM_RUN
+from bus.signing import ChainHead
+from bus.subjects import ALL_EVENTS, SYSTEM_RUN, subject_for
 from bus.trust import ChainTracker
 from storage.audit import LogState
 from storage.audit_rows import Position
+from storage.errors import AuditRewritten
 from storage.leaf import AuditRecord
 
 log = structlog.get_logger()
@@ -27,15 +37,23 @@ log = structlog.get_logger()
 BATCH: Final = 256
 BUFFERED_EVENTS: Final = 1_024
 RETRY_S: Final = 0.5
+CHECK_S: Final = 5.0
+"""Between two looks at whether the stream still holds what was audited."""
+STRETCHES_A_LOOK: Final = 2
+LOGGED: Final = 10
 
 Sign = Callable[[int, bytes], str]
 
 
-class AuditLog(Protocol):
+class AuditLog(Copy, Protocol):
     """Where records go: all of a batch or nothing, a repeated batch does no harm."""
 
     async def position(self) -> Position:
         """How far the audit log has come."""
+        ...
+
+    async def chain_heads(self) -> dict[str, ChainHead]:
+        """Where the chain of each sender goes on."""
         ...
 
     async def append(self, batch: Sequence[AuditRecord], sign: Sign) -> LogState:
@@ -47,24 +65,138 @@ class Auditor:
     """One reader of everything."""
 
     def __init__(
-        self, event_log: EventLog, audit_log: AuditLog, sign: Sign, chains: ChainTracker
+        self,
+        event_log: EventLog,
+        audit_log: AuditLog,
+        sign: Sign,
+        *,
+        check_s: float = CHECK_S,
     ) -> None:
         self._log = event_log
         self._audit = audit_log
         self._sign = sign
-        self._chains = chains
+        self._chains = ChainTracker()
+        self._check_s = check_s
+        self._watch = StreamWatch(event_log.connection, audit_log)
+        self._untold = False
+        self._pauses = False
 
     async def run(self) -> None:
-        """Audit until cancelled."""
-        position = await self._audit.position()
-        buffer: asyncio.Queue[Received] = asyncio.Queue(BUFFERED_EVENTS)
-        async with asyncio.TaskGroup() as tasks:
-            events = self._log.follow(ALL_EVENTS, after=position.stream_sequence)
-            tasks.create_task(_fill(buffer, events))
-            while True:
-                batch = await _next_batch(buffer)
+        """Audit until cancelled.
+
+        Raises:
+            BusUnreachable: the connection was closed on our side.
+            AuditError: the audit log cannot be trusted or written.
+        """
+        while True:
+            try:
+                position = await self._audit.position()
+                if await self._look():
+                    await self._session(position.stream_sequence)
+                    continue
+            except AuditRewritten as error:  # a batch repeated, by now from another stream
+                log.error("audit.not_over_itself", reason=str(error))
+                await asyncio.sleep(RETRY_S)
+            except SwarmError as error:
+                if not error.retryable or self._log.connection.is_closed:
+                    raise
+                log.info("audit.starts_again", reason=str(error))
+                await asyncio.sleep(RETRY_S)
+            else:
+                await asyncio.sleep(self._check_s)
+
+    async def _session(self, after: int) -> None:
+        """Audit until the reader breaks or the stream turns out to have been set back."""
+        self._chains = ChainTracker.resume(await self._audit.chain_heads())
+        buffer = Intake(BUFFERED_EVENTS)
+        reading = asyncio.create_task(self._read(buffer, after))
+        watching = asyncio.create_task(self._keep_watch())
+        watching.add_done_callback(lambda _: reading.cancel())
+        try:
+            batch = await _next_batch(buffer, reading)
+            if batch and not await self._look():
+                return  # looked before the reader was there; it does not outlive a restart
+            while batch:
+                if not await self._is_whole(batch, after):
+                    return
                 await self._alarm(batch)
                 await self._store([record_of(received) for received in batch])
+                after = batch[-1].stream_sequence
+                batch = await _next_batch(buffer, reading)
+        finally:
+            for task in (reading, watching):
+                await _ended(task)
+        for task in (reading, watching):
+            if not task.cancelled():
+                task.result()
+
+    async def _read(self, buffer: asyncio.Queue[Received], after: int) -> None:
+        async with aclosing(self._log.follow_once(ALL_EVENTS, after=after)) as events:
+            async for received in events:
+                await buffer.put(received)
+
+    async def _keep_watch(self) -> None:
+        """Look now and then; ends when the stream was set back."""
+        while True:
+            await asyncio.sleep(self._check_s)
+            try:
+                if not await self._look():
+                    return
+                for _ in range(STRETCHES_A_LOOK):
+                    self._untold |= await self._watch.patrol()
+                if self._untold:
+                    await self._report()
+            except SwarmError as error:
+                if not error.retryable:
+                    raise
+                log.info("audit.could_not_look", reason=str(error))
+
+    async def _look(self) -> bool:
+        """Whether the stream goes on from where the audit log ends."""
+        seen, grown = await self._watch.look()
+        self._untold |= grown
+        if self._untold:
+            await self._report()
+        if seen.rewound != self._pauses:
+            self._pauses = seen.rewound
+            action = "audit.pauses" if seen.rewound else "audit.goes_on"
+            log.error(action, audited=seen.reach.stream_sequence)
+        return not seen.rewound
+
+    async def _report(self) -> None:
+        """Say what the stream has lost, unless that is the last thing that was said of it."""
+        loss = self._watch.loss
+        for lost in loss.first(LOGGED):
+            log.error(
+                "audit.log_lost",
+                how=lost.how,
+                stream_sequence=lost.stream_sequence,
+                sender=lost.sender,
+                sequence=lost.sequence,
+                of=len(loss.known),
+            )
+        draft = loss.draft()
+        last = await self._log.last_on(subject_for(draft.run, LogLost.TYPE))
+        if not isinstance(last, StoredEvent) or last.event.id != draft.id:
+            await self._log.append(draft)
+        self._untold = False
+
+    async def _is_whole(self, batch: Sequence[Received], after: int) -> bool:
+        """Whether nothing that can be read is left out of the batch, or before it.
+
+        What cannot be read raises an alarm; whose events those were, the chains of their
+        senders tell.
+        """
+        for received in batch:
+            missed = range(after + 1, received.stream_sequence)
+            after = received.stream_sequence
+            for sequence in missed[:BATCH]:
+                if await self._log.connection.message_at(sequence) is not None:
+                    return False
+            if missed:
+                log.error("audit.unread", first=missed[0], last=missed[-1])
+                await self._log.append(unread(missed[0], missed[-1]))
+        return True
 
     async def _alarm(self, batch: Sequence[Received]) -> None:
         """Say what is wrong before the batch is committed: after a crash it is said again."""
@@ -125,6 +257,7 @@ def record_of(received: Received) -> AuditRecord:
         sender_key=event.key,
         sender_sequence=event.sequence,
         event_time=event.time,
+        content=event.content,
     )
 
 
@@ -141,14 +274,26 @@ def _broken(received: StoredEvent, expected: int) -> Draft:
     return Draft(run=SYSTEM_RUN, payload=payload, id=event_id, cause=event.id)
 
 
-async def _fill(buffer: asyncio.Queue[Received], events: AsyncGenerator[Received]) -> None:
-    async with aclosing(events):
-        async for received in events:
-            await buffer.put(received)
-
-
-async def _next_batch(buffer: asyncio.Queue[Received]) -> list[Received]:
-    batch = [await buffer.get()]
-    while len(batch) < BATCH and not buffer.empty():
+async def _next_batch(
+    buffer: asyncio.Queue[Received], reading: asyncio.Task[None]
+) -> list[Received]:
+    """What has come, at least one; nothing once the reader has ended."""
+    if buffer.empty():
+        arrival = asyncio.ensure_future(buffer.get())
+        try:
+            await asyncio.wait((arrival, reading), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            arrival.cancel()
+        batch = [arrival.result()] if arrival.done() and not arrival.cancelled() else []
+    else:
+        batch = [buffer.get_nowait()]
+    while batch and len(batch) < BATCH and not buffer.empty():
         batch.append(buffer.get_nowait())
     return batch
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait for its end."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait((task,), timeout=1.0)

@@ -26,11 +26,13 @@ class Registrar:
     of the new key finds the credential earlier in the log.
     """
 
-    def __init__(self, authority: Authority, secret: bytes, log: EventLog) -> None:
+    def __init__(
+        self, authority: Authority, secret: bytes, log: EventLog, policy: Capabilities
+    ) -> None:
         self._authority = authority
         self._secret = secret
         self._log = log
-        self._policy = Capabilities.shipped()
+        self._policy = policy
 
     async def issue(self, enrolment: Enrolment, public_key: str) -> str:
         """Vouch for a key; returns the user JWT.
@@ -58,12 +60,13 @@ async def acting_authority(
         BusUnreachable: no connection in time.
     """
     key = AgentKey.generate()
-    own = vouch(authority, Capabilities.shipped(), key.public, role=AUTHORITY_ROLE, name=name)
+    policy = domain.policy()
+    own = vouch(authority, policy, key.public, role=AUTHORITY_ROLE, name=name)
     async with as_member(domain, key, own) as log:
         await log.append(announcement(own))
         await log.append(started(own))
         try:
-            yield Registrar(authority, secret, log)
+            yield Registrar(authority, secret, log, policy)
         finally:
             await farewell(log)
 

@@ -8,9 +8,20 @@ from pydantic import JsonValue
 
 from actors.record import RunState
 from bus.event import Draft, derive_id
-from bus.payloads import Payload, ResultRefused, RunCompleted, RunFailed, StepAssigned, Usage
+from bus.payloads import (
+    ApprovalRequested,
+    Payload,
+    Priority,
+    ResultRefused,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    StepAssigned,
+    Usage,
+)
 
-PRIORITY: Final = "normal"
+PRIORITY: Final[Priority] = "normal"
+"""Of a run whose submission is not known."""
 _REASON_CHARS: Final = 500
 _MESSAGE_CHARS: Final = 2_000
 _CODE_CHARS: Final = 64
@@ -18,15 +29,29 @@ _CODE_CHARS: Final = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssignStep:
-    """Give a step to its role; `cause` made it possible."""
+    """Give a step, or one part of a fan-out, to its role; `cause` made it possible."""
 
     step: str
     iteration: int
+    item: int = 0
     attempt: int
     role: str
     objective: str
     inputs: Mapping[str, dict[str, JsonValue]]
     deadline_s: float
+    each: JsonValue = None
+    instructions: str = ""
+    answer_schema: Mapping[str, JsonValue] | None = None
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestApproval:
+    """Ask people whether a step may begin."""
+
+    step: str
+    iteration: int
+    role: str
     cause: str
 
 
@@ -37,6 +62,7 @@ class RefuseResult:
     refused: str
     step: str
     iteration: int
+    item: int = 0
     attempt: int
     epoch: int
     reason: str
@@ -44,7 +70,11 @@ class RefuseResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompleteRun:
-    """End the run with its document; `steps` and `usage` are of the accepted answers."""
+    """End the run with its document.
+
+    `steps` counts the accepted answers, adopted ones among them; `usage` is of those that
+    the run asked for itself.
+    """
 
     document: str
     steps: int
@@ -62,17 +92,29 @@ class FailRun:
     cause: str
 
 
-Command = AssignStep | RefuseResult | CompleteRun | FailRun
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRun:
+    """End the run because a person asked for it."""
+
+    requested_by: str
+    reason: str
+    cause: str
+
+
+EndRun = CompleteRun | FailRun | CancelRun
+Command = AssignStep | RequestApproval | RefuseResult | EndRun
 
 
 def draft_of(command: Command, state: RunState) -> Draft:
     """The event that a command asks for, with an id that any coordinator would give it."""
-    payload, parts, suffix = _event_of(command, state.run)
     submission = state.submission
+    suffix: tuple[str, ...] = ()
+    if isinstance(command, AssignStep):
+        suffix = command.role, submission.priority if submission else PRIORITY
     return Draft(
         run=state.run,
-        payload=payload,
-        id=derive_id(*parts),
+        payload=payload_of(command),
+        id=derive_id(*_id_parts(command, state)),
         suffix=suffix,
         cause=command.refused if isinstance(command, RefuseResult) else command.cause,
         on_behalf_of=submission.on_behalf_of if submission else None,
@@ -80,40 +122,61 @@ def draft_of(command: Command, state: RunState) -> Draft:
     )
 
 
-def _event_of(command: Command, run: str) -> tuple[Payload, tuple[str, ...], tuple[str, ...]]:
-    """Payload, parts of the id, and suffix of the subject."""
+def payload_of(command: Command) -> Payload:
+    """What the event of a command says."""
     match command:
         case AssignStep():
-            place = command.step, str(command.iteration), str(command.attempt)
-            suffix = command.role, PRIORITY
-            return assignment_of(command), ("step.assigned", run, *place), suffix
-        case RefuseResult():
-            return _refused(command), ("result.refused", command.refused), ()
-        case CompleteRun():
-            completed = RunCompleted(
-                document=command.document, steps=command.steps, usage=command.usage
+            return assignment_of(command)
+        case RequestApproval():
+            return ApprovalRequested(
+                step=command.step, iteration=command.iteration, role=command.role
             )
-            return completed, ("run.ended", run), ()
+        case RefuseResult():
+            return _refused(command)
+        case CompleteRun():
+            return RunCompleted(document=command.document, steps=command.steps, usage=command.usage)
         case FailRun():
-            failed = RunFailed(
+            return RunFailed(
                 code=command.code[:_CODE_CHARS],
                 message=command.message[:_MESSAGE_CHARS],
                 step=command.step,
             )
-            return failed, ("run.ended", run), ()
+        case CancelRun():
+            return RunCancelled(requested_by=command.requested_by, reason=command.reason)
 
 
 def assignment_of(command: AssignStep) -> StepAssigned:
     """The payload that gives the step to its role."""
+    schema = command.answer_schema
     return StepAssigned(
         step=command.step,
         iteration=command.iteration,
         attempt=command.attempt,
+        item=command.item,
         role=command.role,
         objective=command.objective,
         inputs=dict(command.inputs),
         deadline_s=command.deadline_s,
+        each=command.each,
+        instructions=command.instructions,
+        answer_schema=None if schema is None else dict(schema),
     )
+
+
+def _id_parts(command: Command, state: RunState) -> tuple[str, ...]:
+    """What the id is derived from; a retried run asks and ends under ids of its own."""
+    again = (str(state.retries),) if state.retries else ()
+    match command:
+        case AssignStep():
+            place = command.step, str(command.iteration), str(command.attempt)
+            part = (str(command.item),) if command.item else ()
+            return "step.assigned", state.run, *place, *part
+        case RequestApproval():
+            return "approval.requested", state.run, command.step, str(command.iteration), *again
+        case RefuseResult():
+            return "result.refused", command.refused
+        case CompleteRun() | FailRun() | CancelRun():
+            return "run.ended", state.run, *again
 
 
 def _refused(command: RefuseResult) -> ResultRefused:
@@ -121,6 +184,7 @@ def _refused(command: RefuseResult) -> ResultRefused:
         step=command.step,
         iteration=command.iteration,
         attempt=command.attempt,
+        item=command.item,
         epoch=command.epoch,
         refused=command.refused,
         reason=command.reason[:_REASON_CHARS],

@@ -1,19 +1,18 @@
-"""The agents as Ray actors, one class for each role.
+"""The agents as Ray actors, one class for each role, whoever wrote it.
 
 Apart from actors/staff.py, so that an agent's process does not import the database driver.
 """
 
-from collections.abc import Mapping
-from typing import Final
+from typing import ClassVar
 
 import ray
 from ray.actor import ActorClass
 
+from actors.application import ApplicationSource
 from actors.member import joined
 from actors.model import Model
 from actors.shell import MemberActor, Membership, Ready, issue
-from actors.step_agent import StepAgent
-from actors.team import AGENTS
+from actors.team import agent_class
 from bus.work import WorkQueue
 from policies.capabilities import queue_name
 
@@ -21,7 +20,9 @@ from policies.capabilities import queue_name
 class AgentActor(MemberActor):
     """Serves one role; subclasses name it."""
 
-    agent: type[StepAgent]
+    role: ClassVar[str]
+    application: ClassVar[ApplicationSource | None] = None
+    """Where the agent comes from, if it is not built in."""
 
     def __init__(self, membership: Membership, model: Model, lease_s: float) -> None:
         self._model = model
@@ -30,22 +31,29 @@ class AgentActor(MemberActor):
 
     async def body(self, ready: Ready) -> None:
         """Take assignments until cancelled."""
-        await self._model.connect()
+        made_as = agent_class(self.role, self.application)
+        if made_as.asks_model:
+            await self._model.connect()
         async with joined(self.membership.domain, self.membership.enrolment, issue) as log:
-            agent = self.agent(log, self._model)
+            agent = made_as.join(log, self._model)
             queue = WorkQueue(log, queue_name(agent.role), lease_s=self._lease_s)
             ready()
             await agent.run(queue)
 
 
-def _agent_actor(agent: type[StepAgent]) -> ActorClass[AgentActor]:
-    """A Ray actor class with the agent's name, which is what the dashboard shows."""
+def agent_actor(role: str, application: ApplicationSource | None = None) -> ActorClass[AgentActor]:
+    """A Ray actor class for the agents of a role, with their name, which the dashboard shows.
+
+    It carries the application's text, not its classes: those are made in the actor's process.
+
+    Raises:
+        UnknownRole: no agent has the role.
+        ApplicationNotUsable: the application cannot be used.
+    """
+    agent = agent_class(role, application)
     shell: type[AgentActor] = type(
-        agent.__name__, (AgentActor,), {"agent": agent, "__doc__": agent.__doc__}
+        agent.__name__,
+        (AgentActor,),
+        {"role": role, "application": application, "__doc__": agent.__doc__},
     )
     return ray.remote(shell)
-
-
-AGENT_ACTORS: Final[Mapping[str, ActorClass[AgentActor]]] = {
-    role: _agent_actor(agent) for role, agent in AGENTS.items()
-}

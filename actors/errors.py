@@ -8,10 +8,18 @@ ActorError              (SwarmError, bus/errors.py)
     WorkflowCycle       steps wait for each other
     InvalidStep         a step with an impossible name or limit
     InvalidLoop         a loop that could never end by a verdict
+    BadDefinition       a definition in the log that is not one of a workflow
   UnknownWorkflow       no workflow of that name
   UnknownRole           no role of that name
   AnswerRejected        a model's answer that does not fit its role
   PromptTooLarge        instructions that do not fit the model's context
+  FunctionFailed        an agent's own function raised something
+  ApplicationNotUsable  a file with workflows and agents of a user that cannot be used
+    RoleTaken           two agents, or an agent and a role of the swarm, share a role
+    InvalidRole         what cannot name a role
+  ModelAsked            a replay came to where only a model could go on
+  CannotFork            a run that cannot branch off there, or not with those changes
+    UnknownForkEvent    the parent's log has no such event
   EnrolmentRefused      somebody asked for a credential without the right to it
 """
 
@@ -67,6 +75,12 @@ class InvalidLoop(InvalidWorkflow):
     code = "invalid_loop"
 
 
+class BadDefinition(InvalidWorkflow):
+    """The definition is not a workflow that can be run."""
+
+    code = "bad_definition"
+
+
 class UnknownWorkflow(ActorError):
     """There is no workflow of that name."""
 
@@ -91,6 +105,53 @@ class PromptTooLarge(ActorError):
 
     code = "prompt_too_large"
     hint = "Give the model a longer context in its profile."
+
+
+class FunctionFailed(ActorError):
+    """The agent's function failed."""
+
+    code = "function_failed"
+    retryable = True
+
+
+class ApplicationNotUsable(ActorError):
+    """The application cannot be used."""
+
+    code = "application_not_usable"
+    hint = "See examples/own_agent.py."
+
+
+class RoleTaken(ApplicationNotUsable):
+    """The role is taken."""
+
+    code = "role_taken"
+    hint = "Give the agent's role another name."
+
+
+class InvalidRole(ApplicationNotUsable):
+    """That cannot name a role."""
+
+    code = "invalid_role"
+    hint = "A role is named by 1 to 64 small letters."
+
+
+class ModelAsked(ActorError):
+    """A model was asked where none may be: a replay has its answers from the log."""
+
+    code = "model_asked"
+
+
+class CannotFork(ActorError):
+    """The run cannot branch off there, or not with those changes."""
+
+    code = "cannot_fork"
+
+
+class UnknownForkEvent(CannotFork):
+    """The run has no such event."""
+
+    code = "unknown_fork_event"
+    hint = "See its events with: swarm events RUN."
 
 
 class EnrolmentRefused(ActorError):

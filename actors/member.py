@@ -31,11 +31,27 @@ FAREWELL_S: Final = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
-    """Where the bus is, and the root of trust on it."""
+    """Where the bus is, the root of trust on it, and what is allowed there.
+
+    Attributes:
+        nats_url: ``nats://host:port``.
+        operator_public_key: of the trust root.
+        account_jwt: signed by it; signs credentials.
+        workers: roles that take assignments besides those that are built in.
+    """
 
     nats_url: str
     operator_public_key: str
     account_jwt: str
+    workers: tuple[str, ...] = ()
+
+    def policy(self) -> Capabilities:
+        """The policy of this domain, the same for every member.
+
+        Raises:
+            PolicyNotUsable: a worker has the name of a built-in role.
+        """
+        return Capabilities.shipped(self.workers)
 
     def trust(self) -> TrustStore:
         """A trust store that believes this domain's authority only."""
@@ -99,7 +115,7 @@ async def as_member(
     Raises:
         BusUnreachable: no connection in time.
     """
-    policy = Capabilities.shipped()
+    policy = domain.policy()
     inbox = inbox_prefix(key.public)
     async with open_connection(
         domain.nats_url, key, credential, inbox=inbox, deadline_s=deadline_s

@@ -10,6 +10,8 @@ from typing import Literal, Protocol
 
 from pydantic import JsonValue
 
+from actors.errors import ModelAsked
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
@@ -76,3 +78,27 @@ class Model(Protocol):
             serve.errors.ModelTimeout: The deadline passed.
         """
         ...
+
+
+class RaisingModel:
+    """Stands where nobody may ask: every call raises."""
+
+    async def connect(self) -> None:
+        """There is nothing to connect to."""
+
+    async def complete(
+        self,
+        *,
+        messages: Sequence[Message],  # noqa: ARG002 - the port has it
+        schema: Mapping[str, JsonValue] | None,  # noqa: ARG002
+        max_tokens: int,  # noqa: ARG002
+        temperature: float,  # noqa: ARG002
+        seed: int,  # noqa: ARG002
+        deadline_s: float,  # noqa: ARG002
+    ) -> Completion:
+        """Refuse.
+
+        Raises:
+            ModelAsked: always.
+        """
+        raise ModelAsked

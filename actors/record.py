@@ -1,144 +1,64 @@
-"""What is known of a run, as values. `actors.run_state` makes them from the log."""
+"""What is known of a run, as one value. `actors.run_state` makes it from the log."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from datetime import datetime
+from typing import Final, Literal
 
-from pydantic import JsonValue
+from rpds import HashTrieSet
 
+from actors.entry import (
+    Approval,
+    Assignment,
+    Claim,
+    Ended,
+    Failure,
+    Flaw,
+    Key,
+    Refusal,
+    Result,
+    Submission,
+    Wish,
+)
+from actors.fact import Fact, Mark, fact_of, later
 from actors.sparc import WORKFLOWS
 from actors.workflow import WorkflowSpec
-from bus.event import StoredEvent
-from bus.payloads import Payload, RunCompleted, RunFailed, Usage
+from bus.payloads import RunCancelled, RunCompleted, RunFailed, Usage
 
-Key = tuple[str, int]
-"""A step and its iteration; there is one accepted result for each."""
-Mark = tuple[str, str, str]
-"""Role, agent and id of an event: what nobody else can use up by sending the same id."""
+__all__ = [
+    "Approval",
+    "Assignment",
+    "Claim",
+    "Fact",
+    "Failure",
+    "Flaw",
+    "Key",
+    "Mark",
+    "Refusal",
+    "Result",
+    "RunState",
+    "StepStatus",
+    "Submission",
+    "Wish",
+    "fact_of",
+]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fact:
-    """What a run needs to know of one verified event.
-
-    Attributes:
-        id: of the event.
-        run: the run it belongs to.
-        role: the sender's, as its credential says.
-        agent: the sender's name, as its credential says.
-        payload: the typed payload.
-        cause: id of the event it answers.
-        on_behalf_of: the user, where there is one.
-        traceparent: W3C trace context of the sender's span.
-    """
-
-    id: str
-    run: str
-    role: str
-    agent: str
-    payload: Payload
-    cause: str | None = None
-    on_behalf_of: str | None = None
-    traceparent: str | None = None
-
-    @property
-    def mark(self) -> Mark:
-        """What makes this fact the same as another."""
-        return self.role, self.agent, self.id
-
-
-def fact_of(stored: StoredEvent) -> Fact:
-    """The fact that a verified event states.
-
-    Raises:
-        MalformedEvent: the payload does not fit its type.
-    """
-    event = stored.event
-    return Fact(
-        id=event.id,
-        run=event.run,
-        role=event.role,
-        agent=event.agent,
-        payload=stored.payload(),
-        cause=event.cause,
-        on_behalf_of=event.on_behalf_of,
-        traceparent=event.traceparent,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
-    """What was asked, by the event of that id."""
-
-    id: str
-    objective: str
-    workflow: str
-    on_behalf_of: str | None
-    traceparent: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """Why the current attempt is over, by the event of that id."""
-
-    id: str
-    code: str
-    message: str
-    retryable: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assignment:
-    """The current attempt at a step, by the event of that id."""
-
-    id: str
-    role: str
-    attempt: int
-    failure: Failure | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """An agent took the assignment of that id."""
-
-    assignment: str
-    role: str
-    agent: str
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """The accepted answer of a step, by the event of that id."""
-
-    id: str
-    agent: str
-    epoch: int
-    answer: Mapping[str, JsonValue]
-    model: str
-    usage: Usage
-    duration_ms: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """An outcome that does not count; the log does not hold its refusal yet."""
-
-    id: str
-    step: str
-    iteration: int
-    attempt: int
-    epoch: int
-    reason: str
+Status = Literal["running", "paused", "completed", "failed", "cancelled"]
+_NO_IDS: "Final[HashTrieSet[str]]" = HashTrieSet()
+_NO_MARKS: "Final[HashTrieSet[Mark]]" = HashTrieSet()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepStatus:
-    """One step of a run, as a status page shows it."""
+    """One step of a run, or one part of it, as a status page shows it.
+
+    `attempt` is 0 for an adopted answer: this run made none.
+    """
 
     step: str
     role: str
     iteration: int
+    item: int = 0
     attempt: int
     status: Literal["assigned", "claimed", "completed", "failed"]
     agent: str | None = None
@@ -146,6 +66,7 @@ class StepStatus:
     duration_ms: int | None = None
     usage: Usage | None = None
     model: str | None = None
+    adopted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,41 +74,85 @@ class RunState:
     """A run as far as its log tells. ``RunState()`` is one of which nothing is known.
 
     The mappings are never changed in place; they keep the order of the log.
+
+    Attributes:
+        run: empty until the first fact.
+        workflows: those that a submission without a definition may name.
+        workflow: what is being run; None before the submission, and if it has a flaw.
+        approvals: by step and iteration, with an item of 0.
+        claims: of each assignment, by its id.
+        refused: ids of outcomes whose refusal is in the log.
+        counted: ids of outcomes that were accepted or ended an attempt.
+        pause: the request that is in force.
+        cancel: the request that is in force.
+        reopened: the last request that made a failed run go on.
+        retries: how often that happened.
+        ended_at: time of the fact that ended the run.
+        moved_at: time of the last fact but notices of a stall.
     """
 
     run: str = ""
-    """Empty until the first fact."""
     workflows: Mapping[str, WorkflowSpec] = field(default_factory=lambda: WORKFLOWS, repr=False)
     submission: Submission | None = None
+    workflow: WorkflowSpec | None = field(default=None, repr=False)
+    flaw: Flaw | None = None
     assignments: Mapping[Key, Assignment] = field(default_factory=dict)
-    claims: Mapping[Mark, Claim] = field(default_factory=dict)
+    claims: Mapping[str, tuple[Claim, ...]] = field(default_factory=dict)
     results: Mapping[Key, Result] = field(default_factory=dict)
+    approvals: Mapping[Key, Approval] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
-    refused: frozenset[str] = frozenset()
-    ended: RunCompleted | RunFailed | None = None
-    seen: frozenset[Mark] = field(default=frozenset(), repr=False)
+    refused: "HashTrieSet[str]" = _NO_IDS
+    counted: "HashTrieSet[str]" = _NO_IDS
+    pause: Wish | None = None
+    cancel: Wish | None = None
+    reopened: Wish | None = None
+    retries: int = 0
+    ended: Ended | None = None
+    ended_at: datetime | None = None
+    moved_at: datetime | None = None
+    seen: "HashTrieSet[Mark]" = field(default=_NO_MARKS, repr=False)
 
     @property
-    def status(self) -> Literal["running", "completed", "failed"]:
+    def status(self) -> Status:
         """Running until the log says otherwise."""
-        if self.ended is None:
-            return "running"
-        return "completed" if isinstance(self.ended, RunCompleted) else "failed"
+        match self.ended:
+            case RunCompleted():
+                return "completed"
+            case RunFailed():
+                return "failed"
+            case RunCancelled():
+                return "cancelled"
+        return "paused" if self.paused else "running"
 
     @property
-    def workflow(self) -> WorkflowSpec | None:
-        """What is being run; None before the submission and for an unknown name."""
-        return None if self.submission is None else self.workflows.get(self.submission.workflow)
+    def paused(self) -> bool:
+        """Whether no further step may begin until a person says so."""
+        return self.pause is not None
+
+    @property
+    def submitted_at(self) -> datetime | None:
+        """When the run was asked for."""
+        return None if self.submission is None else self.submission.at
+
+    @property
+    def deadline_at(self) -> datetime | None:
+        """When the run fails unless it has ended; a retry gives it its whole time again."""
+        submission = self.submission
+        if submission is None or submission.deadline_s is None:
+            return None
+        opened_at = self.reopened.at if self.reopened else submission.at
+        return later(opened_at, submission.deadline_s)
 
     @property
     def steps(self) -> tuple[StepStatus, ...]:
-        """Every step that was assigned, in the order of the log."""
-        return tuple(self._status_of(key) for key in self.assignments)
+        """Every step that was adopted or assigned, in the order of the log."""
+        adopted = (key for key, result in self.results.items() if result.adopted)
+        return tuple(self._status_of(key) for key in dict.fromkeys((*adopted, *self.assignments)))
 
     @property
     def usage(self) -> Usage:
-        """Tokens of all accepted answers."""
-        used = [result.usage for result in self.results.values()]
+        """Tokens of the accepted answers that this run asked for itself."""
+        used = [result.usage for result in self.results.values() if not result.adopted]
         return Usage(
             prompt_tokens=sum(usage.prompt_tokens for usage in used),
             completion_tokens=sum(usage.completion_tokens for usage in used),
@@ -195,34 +160,34 @@ class RunState:
 
     def last_claim(self, assignment: Assignment) -> Claim | None:
         """The claim with the highest epoch of an attempt; of equals, the first in the log."""
-        made = (
-            claim
-            for claim in self.claims.values()
-            if claim.assignment == assignment.id and claim.role == assignment.role
-        )
+        made = (c for c in self.claims.get(assignment.id, ()) if c.role == assignment.role)
         return max(made, key=lambda claim: claim.epoch, default=None)
 
     def _status_of(self, key: Key) -> StepStatus:
-        assignment, result = self.assignments[key], self.results.get(key)
+        assignment, result = self.assignments.get(key), self.results.get(key)
+        name, iteration, item = key
+        spec = self.workflow.step(name) if self.workflow else None
         status = StepStatus(
-            step=key[0],
-            role=assignment.role,
-            iteration=key[1],
-            attempt=assignment.attempt,
-            status="failed" if assignment.failure else "assigned",
+            step=name,
+            role=assignment.role if assignment else spec.role if spec else "",
+            iteration=iteration,
+            item=item,
+            attempt=assignment.attempt if assignment else 0,
+            status="failed" if assignment and assignment.failure else "assigned",
         )
         if result is not None:
             return replace(
                 status,
                 status="completed",
-                agent=result.agent,
-                epoch=result.epoch,
-                duration_ms=result.duration_ms,
+                agent=result.agent or None,
+                epoch=result.epoch or None,
+                duration_ms=None if result.adopted else result.duration_ms,
                 usage=result.usage,
                 model=result.model,
+                adopted=result.adopted,
             )
-        claim = self.last_claim(assignment)
-        if claim is None:
+        claim = self.last_claim(assignment) if assignment else None
+        if claim is None or assignment is None:
             return status
         claimed = replace(status, agent=claim.agent, epoch=claim.epoch)
         return claimed if assignment.failure else replace(claimed, status="claimed")

@@ -16,7 +16,6 @@ from actors.coordinator import Coordinator
 from actors.member import Enrolment, joined
 from actors.shell import MemberActor, Membership, Ready, issue
 from bus.identity import Authority
-from bus.trust import ChainTracker
 from storage.audit import AuditStore
 from storage.checkpoint import checkpoint_signer
 from storage.postgres import open_pool
@@ -37,6 +36,8 @@ class AuditDesk:
     database_url: str = field(repr=False)
     key_file: Path
     origin: str
+    check_s: float
+    """Between two looks at whether the stream still holds what was audited."""
 
 
 class AuthorityActor(MemberActor):
@@ -68,11 +69,15 @@ class AuthorityActor(MemberActor):
 class CoordinatorActor(MemberActor):
     """Drives runs to their end."""
 
+    def __init__(self, membership: Membership, window: int | None = None) -> None:
+        self._window = window
+        super().__init__(membership)
+
     async def body(self, ready: Ready) -> None:
         """Coordinate until cancelled."""
         async with joined(self.membership.domain, self.membership.enrolment, issue) as log:
             ready()
-            await Coordinator(log).run()
+            await Coordinator(log, window=self._window).run()
 
 
 class AuditorActor(MemberActor):
@@ -92,6 +97,5 @@ class AuditorActor(MemberActor):
             joined(self.membership.domain, self.membership.enrolment, issue) as log,
         ):
             store = AuditStore(pool)
-            chains = ChainTracker.resume(await store.chain_heads())
             ready()
-            await Auditor(log, store, sign, chains).run()
+            await Auditor(log, store, sign, check_s=self._desk.check_s).run()

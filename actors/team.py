@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Final
 
+from actors.agent import Agent
+from actors.application import ApplicationSource
+from actors.errors import UnknownRole
 from actors.step_agent import StepAgent
 
 
@@ -67,3 +70,17 @@ AGENTS: Final[Mapping[str, type[StepAgent]]] = {
         Judge,
     )
 }
+
+
+def agent_class(role: str, application: ApplicationSource | None = None) -> type[Agent]:
+    """The class of agents of a role, built in or of an application.
+
+    Raises:
+        UnknownRole: neither has it.
+        ApplicationNotUsable: the application cannot be made here.
+    """
+    own = None if application is None else application.load().agent_of(role)
+    found = AGENTS.get(role) or own
+    if found is None:
+        raise UnknownRole(f"no agent has the role {role[:64]!r}")
+    return found

@@ -9,13 +9,15 @@ that answer of the same round; a step that reads itself or one listed after it g
 answer of the round before, and nothing in the first round. Outside the loop its steps
 stand for their answers of the last round.
 
+A step may be done once for each item of a list that it reads; who reads such a step gets
+all answers in the order of the list.
+
 Limits: a loop holds steps, not loops; there are no conditions but the verdict of a loop.
 """
 
-import math
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
 
 from actors.errors import (
     DuplicateName,
@@ -25,51 +27,10 @@ from actors.errors import (
     UnknownInput,
     WorkflowCycle,
 )
-from actors.roles import RoleSpec, role_spec
+from actors.step import StepSpec
 from bus.subjects import is_token
 
-MAX_ATTEMPTS: Final = 3
-DEADLINE_S: Final = 300.0
-"""A small model on a shared CPU needs a minute for an answer; five leave room for a queue."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepSpec:
-    """One step.
-
-    Args:
-        name: unique in the workflow; also names the task where the role has several.
-        role: who does it.
-        inputs: names of the steps whose answers it reads.
-        max_attempts: how often it is tried before the run fails.
-        deadline_s: seconds that an attempt may take once an agent has claimed it.
-
-    Raises:
-        InvalidStep: the name is not a token of a subject, or a limit is not positive.
-        DuplicateName: an input is named twice.
-        UnknownRole: nobody could take the step.
-    """
-
-    name: str
-    role: str
-    inputs: tuple[str, ...] = ()
-    max_attempts: int = MAX_ATTEMPTS
-    deadline_s: float = DEADLINE_S
-
-    def __post_init__(self) -> None:
-        if not is_token(self.name):
-            raise InvalidStep(f"{self.name[:80]!r} cannot name a step: use A-Z a-z 0-9 _ -")
-        if self.max_attempts < 1:
-            raise InvalidStep(f"step {self.name} has {self.max_attempts} attempts, at least 1")
-        if not (self.deadline_s > 0 and math.isfinite(self.deadline_s)):
-            raise InvalidStep(f"step {self.name} has a deadline of {self.deadline_s} s")
-        _require_unique(f"the inputs of step {self.name}", self.inputs)
-        _ = self.work
-
-    @property
-    def work(self) -> RoleSpec:
-        """The prompt and the answer of this step."""
-        return role_spec(self.role, self.name)
+__all__ = ["LoopSpec", "Node", "StepSpec", "WorkflowSpec", "steps_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +47,8 @@ class LoopSpec:
 
     Raises:
         EmptyWorkflow: no steps.
-        InvalidLoop: the verdict step is missing or gives no boolean ``accepted``, or limit < 1.
+        InvalidLoop: the verdict step is missing or gives no boolean ``accepted``, or limit < 1,
+            or a step is fanned out over a list that the first round does not have.
     """
 
     name: str
@@ -104,12 +66,18 @@ class LoopSpec:
         verdict = next((step for step in self.steps if step.name == self.verdict_step), None)
         if verdict is None:
             raise InvalidLoop(f"loop {self.name} has no step {self.verdict_step[:80]!r}")
-        accepted = verdict.work.answer.model_fields.get("accepted")
-        if accepted is None or accepted.annotation is not bool:
+        if not verdict.gives_verdict:
             raise InvalidLoop(
                 f"the answer of step {verdict.name} ({verdict.role}) has no boolean `accepted`, "
                 f"so it cannot end loop {self.name}"
             )
+        own = {step.name for step in self.steps}
+        for step in self.steps:
+            if step.list_source in own and not self.reads_same_round(step, step.list_source):
+                raise InvalidLoop(
+                    f"step {step.name} is for each {step.for_each[:80]!r}, which the first "
+                    f"round of loop {self.name} does not have"
+                )
 
     def reads_same_round(self, step: StepSpec, source: str) -> bool:
         """Whether the step reads `source` of its own round rather than the one before."""
@@ -124,6 +92,9 @@ Node = StepSpec | LoopSpec
 class WorkflowSpec:
     """A workflow that can be run to its end.
 
+    Attributes:
+        in_order: the nodes, each after those that it reads.
+
     Raises:
         EmptyWorkflow: no nodes.
         InvalidStep: the name is not a token.
@@ -134,6 +105,9 @@ class WorkflowSpec:
 
     name: str
     nodes: tuple[Node, ...]
+    in_order: tuple[Node, ...] = field(init=False, repr=False, compare=False)
+    _steps: dict[str, StepSpec] = field(init=False, repr=False, compare=False)
+    _homes: dict[str, Node] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not is_token(self.name):
@@ -143,14 +117,17 @@ class WorkflowSpec:
         loops = [node.name for node in self.nodes if isinstance(node, LoopSpec)]
         names = [step.name for step in self.steps()]
         _require_unique(f"workflow {self.name}", (*names, *loops))
+        homes = {step.name: node for node in self.nodes for step in steps_of(node)}
+        object.__setattr__(self, "_steps", {step.name: step for step in self.steps()})
+        object.__setattr__(self, "_homes", homes)
         for step in self.steps():
             for source in step.inputs:
-                if source not in names:
+                if source not in homes:
                     raise UnknownInput(
                         f"step {step.name} reads {source[:80]!r}, which is not a step of "
                         f"workflow {self.name}"
                     )
-        _require_acyclic(self)
+        object.__setattr__(self, "in_order", _in_order(self))
 
     def steps(self) -> Iterator[StepSpec]:
         """Every step, those of loops included, in the order of declaration."""
@@ -159,7 +136,7 @@ class WorkflowSpec:
 
     def step(self, name: str) -> StepSpec | None:
         """The step of that name, None if there is none."""
-        return next((step for step in self.steps() if step.name == name), None)
+        return self._steps.get(name)
 
     def node_of(self, step: str) -> Node:
         """The node that holds the step.
@@ -167,10 +144,10 @@ class WorkflowSpec:
         Raises:
             UnknownInput: no such step.
         """
-        for node in self.nodes:
-            if any(each.name == step for each in steps_of(node)):
-                return node
-        raise UnknownInput(f"workflow {self.name} has no step {step[:80]!r}")
+        try:
+            return self._homes[step]
+        except KeyError:
+            raise UnknownInput(f"workflow {self.name} has no step {step[:80]!r}") from None
 
 
 def steps_of(node: Node) -> tuple[StepSpec, ...]:
@@ -179,25 +156,36 @@ def steps_of(node: Node) -> tuple[StepSpec, ...]:
 
 
 def _require_unique(where: str, names: tuple[str, ...]) -> None:
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted(name for name, times in Counter(names).items() if times > 1)
     if repeated:
         raise DuplicateName(f"{where}: {', '.join(repeated)} is named more than once")
 
 
-def _require_acyclic(workflow: WorkflowSpec) -> None:
-    """Take away the nodes that wait for nobody until none is left, or none can be taken."""
-    waiting = {
-        node.name: {
-            workflow.node_of(source).name for step in steps_of(node) for source in step.inputs
-        }
-        - ({node.name} if isinstance(node, LoopSpec) else set())
-        for node in workflow.nodes
-    }
-    while waiting:
-        free = {name for name, sources in waiting.items() if not sources & waiting.keys()}
-        if not free:
-            raise WorkflowCycle(
-                f"in workflow {workflow.name} these wait for each other: "
-                f"{', '.join(sorted(waiting))}"
-            )
-        waiting = {name: sources for name, sources in waiting.items() if name not in free}
+def _in_order(workflow: WorkflowSpec) -> tuple[Node, ...]:
+    """The nodes, each after those that it reads.
+
+    Raises:
+        WorkflowCycle: there is no such order.
+    """
+    nodes = {node.name: node for node in workflow.nodes}
+    readers: dict[str, list[str]] = {name: [] for name in nodes}
+    waits_for = dict.fromkeys(nodes, 0)
+    for node in workflow.nodes:
+        sources = {workflow.node_of(name).name for step in steps_of(node) for name in step.inputs}
+        if isinstance(node, LoopSpec):
+            sources.discard(node.name)
+        for source in sources:
+            readers[source].append(node.name)
+        waits_for[node.name] = len(sources)
+    order = [name for name, number in waits_for.items() if number == 0]
+    for name in order:
+        for reader in readers[name]:
+            waits_for[reader] -= 1
+            if waits_for[reader] == 0:
+                order.append(reader)
+    waiting = sorted(nodes.keys() - set(order))
+    if waiting:
+        raise WorkflowCycle(
+            f"in workflow {workflow.name} these wait for each other: {', '.join(waiting)}"
+        )
+    return tuple(nodes[name] for name in order)

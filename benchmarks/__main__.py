@@ -5,7 +5,7 @@ import platform
 
 import uvloop
 
-from benchmarks import audited, round_trip
+from benchmarks import audited, recovery, round_trip, workflows
 from benchmarks.world import quiet
 
 SYNCS = {"always": "fsync on every write", "2m": "JetStream's default"}
@@ -23,6 +23,20 @@ async def main() -> None:
     for sync, meaning in SYNCS.items():
         for name, rate in (await audited.measure(sync)).items():
             print(f"  {meaning:<22} {name:<28} {rate:8,.0f} events/s")
+    print(
+        f"\nWorkflows of five steps on an instant model, {workflows.EVENTS} events each: "
+        f"alone, and {workflows.AT_ONCE} at once"
+    )
+    for sync, meaning in SYNCS.items():
+        for name, figures in (await workflows.measure(sync)).items():
+            print(
+                f"  {meaning:<22} {name:<28} median {figures.alone_ms:6.2f} ms   "
+                f"{figures.per_second:6.1f} workflows/s   {figures.events:4.1f} events"
+            )
+    print("\nStandstill of a run whose part is killed, in a whole swarm, process start included")
+    for part, (typical, longest) in (await recovery.measure()).items():
+        aim = recovery.AIMS_S[part]
+        print(f"  {part:<22} median {typical:6.2f} s   longest {longest:6.2f} s   aim {aim:g} s")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from benchmarks.world import PAYLOAD_BYTES, beside, broker, gone, known, plain_s
 from bus.event import Draft, derive_id
 from bus.payloads import RunSubmitted
 from bus.subjects import subject_for
-from bus.trust import ChainTracker
 from storage.audit import AuditStore
 from storage.checkpoint import checkpoint_signer
 from storage.postgres import migrate, open_pool
@@ -86,7 +85,7 @@ def audit_all(directory: str, port: int, database: str) -> None:
 async def _audit_all(world: Broker, database: str) -> None:
     sign = checkpoint_signer("bench", SigningKey.generate())
     async with open_pool(database) as pool, world.joined("auditor") as log:
-        await Auditor(log, AuditStore(pool), sign, ChainTracker()).run()
+        await Auditor(log, AuditStore(pool), sign).run()
 
 
 async def _raw(url: str) -> float:

@@ -8,7 +8,13 @@ from typing import Final
 import structlog
 
 from bus.connection import Connection, PublishAck, StreamRefusal
-from bus.errors import BusUnreachable, PublishConflict, PublishError, PublishUnconfirmed
+from bus.errors import (
+    BusUnreachable,
+    LogFull,
+    PublishConflict,
+    PublishError,
+    PublishUnconfirmed,
+)
 from bus.event import Draft, Event, StoredEvent
 from bus.received import RefusedEvent, fetched
 from bus.signing import Sender, SubjectPolicy
@@ -64,7 +70,8 @@ class Appender:
             PublishUnconfirmed: the outcome is still unknown after `deadline_s`. The next
                 append finds it out first: the event is stored then, unless it already is
                 or `expected` no longer holds.
-            PayloadTooLarge: over 256 KiB.
+            PayloadTooLarge: over 16 MiB.
+            LogFull: there is no room; nothing was stored.
         """
         async with self._order:
             if self._unresolved is not None:
@@ -173,4 +180,6 @@ def _expectation(expected: Expected | None) -> dict[str, str]:
 def _translated(refusal: StreamRefusal, event: Event) -> PublishError:
     if refusal.code in _WRONG_LAST_SEQUENCE:
         return PublishConflict(f"{event.type} of run {event.run}: {refusal.description}")
+    if refusal.is_full:
+        return LogFull(f"no room for {event.type} of run {event.run}: {refusal}")
     return PublishError(f"the stream refused {event.type}: {refusal.description} ({refusal.code})")

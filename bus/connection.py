@@ -33,6 +33,7 @@ _DENIED = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNOR
 RECONNECT_WAIT_S: Final = 0.2
 DRAIN_TIMEOUT_S: Final = 5.0
 _ANSWERS: Final = "answer"
+_NO_STORAGE: Final = frozenset({10023, 10047})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,11 @@ class StreamRefusal(Exception):
         super().__init__(f"{description} ({code})")
         self.code = code
         self.description = description
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room: within the stream's bound, or on the broker's disk."""
+        return self.code in _NO_STORAGE or "maximum bytes" in self.description.lower()
 
 
 class Connection:
@@ -187,13 +193,13 @@ class Connection:
         if publish is not None and not publish.answer.done():
             publish.answer.set_result(message)
 
-    async def last_message(self, subject: str) -> Msg | None:
+    async def last_message(self, subject: str, *, stream: str = STREAM) -> Msg | None:
         """The last stored message on an exact subject, None where there is none.
 
         Raises:
             BusUnreachable: no answer from the broker.
         """
-        return await self._direct_get(f"$JS.API.DIRECT.GET.{STREAM}.{subject}", b"")
+        return await self._direct_get(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"")
 
     async def next_message(self, subject: str, *, after: int) -> Msg | None:
         """The first stored message on an exact subject after a stream sequence, if any.

@@ -15,9 +15,11 @@ Within this folder:
       MalformedEvent      bytes that are not an event of ours
       UntrustedEvent      an event that must not be acted on
         BadSignature  UnknownKey  ExpiredKey  SubjectMismatch  NotPermitted  SequenceError
+        ObjectMissing  ObjectMismatch
       PublishError        an event that could not be stored
-        PublishDenied  PublishConflict  PublishUnconfirmed  PayloadTooLarge
+        PublishDenied  PublishConflict  PublishUnconfirmed  PayloadTooLarge  LogFull
       IdentityError       a key or credential that cannot be used
+      RefillFailed        the stream did not take back what it had lost
       BusUnreachable      no connection to the broker
 
 An error crosses processes: it is rebuilt from its message, so a constructor
@@ -95,6 +97,21 @@ class SequenceError(UntrustedEvent):
     code = "sequence_error"
 
 
+class ObjectMissing(UntrustedEvent):
+    """The object that holds the payload is not in the store.
+
+    A sender puts the object first: it was lost, or never there.
+    """
+
+    code = "object_missing"
+
+
+class ObjectMismatch(UntrustedEvent):
+    """The object that is stored is not the one that the event refers to."""
+
+    code = "object_mismatch"
+
+
 class PublishError(BusError):
     """The event was not stored."""
 
@@ -124,15 +141,31 @@ class PublishUnconfirmed(PublishError):
 
 
 class PayloadTooLarge(PublishError):
-    """The payload is over the limit for one event."""
+    """The payload is over the limit of 16 MiB."""
 
     code = "payload_too_large"
+    hint = "Make the answer shorter, or declare fewer inputs."
+
+
+class LogFull(PublishError):
+    """The log has no room left; nothing was stored."""
+
+    code = "log_full"
+    retryable = True
+    hint = "Set SWARM_JETSTREAM_MAX_BYTES higher: what is not audited yet is never dropped."
 
 
 class IdentityError(BusError):
     """The key or credential cannot be used."""
 
     code = "identity_error"
+
+
+class RefillFailed(BusError):
+    """The stream did not take a message back on its place."""
+
+    code = "refill_failed"
+    hint = "See that nothing else publishes to the stream, then run again: swarm recover."
 
 
 class BusUnreachable(BusError):

@@ -11,7 +11,7 @@ two different events share the same signed bytes.
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Final
@@ -20,6 +20,7 @@ from urllib.parse import unquote
 from bus.errors import MalformedEvent
 from bus.nkey import decode_base64url
 from bus.payloads import Payload, payload_model
+from bus.reference import DATAREF, ObjectReference
 
 DOMAIN: Final = "vllm-swarm/event/v1"
 FIRST_PREVIOUS: Final = "0" * 64
@@ -84,6 +85,8 @@ class Event:
     subject: str
     headers: Mapping[str, str]
     data: bytes
+    content: bytes | None = field(default=None, compare=False, repr=False)
+    """The bytes that `reference` refers to, once they were fetched and found to be those."""
 
     @classmethod
     def parse(cls, subject: str, headers: Mapping[str, str] | None, data: bytes) -> "Event":
@@ -119,12 +122,12 @@ class Event:
             "ce-source": _SOURCE.match(self.source) is None,
             "ce-sequence": _PLAIN_INTEGER.match(self.headers["ce-sequence"]) is None,
             "ce-previous": _HEX_64.match(self.previous) is None,
-            "data": len(self.data) > MAX_PAYLOAD_BYTES,
+            "data": len(self.data) > (0 if DATAREF in self.headers else MAX_PAYLOAD_BYTES),
         }
         wrong = [name for name, is_wrong in problems.items() if is_wrong]
         if wrong:
             raise MalformedEvent(f"event on {self.subject!r} has a malformed {', '.join(wrong)}")
-        _ = self.time, self.signature
+        _ = self.time, self.signature, self.reference
 
     @cached_property
     def signed_bytes(self) -> bytes:
@@ -135,6 +138,29 @@ class Event:
     def digest(self) -> bytes:
         """SHA-256 over the signed bytes and the signature; the next event's ce-previous."""
         return hashlib.sha256(self.signed_bytes + self.signature).digest()
+
+    @cached_property
+    def reference(self) -> ObjectReference | None:
+        """The object that holds the payload, None where the event itself does.
+
+        Raises:
+            MalformedEvent: the attribute names no object, or one over 16 MiB.
+        """
+        text = _optional(self.headers, DATAREF)
+        return None if text is None else ObjectReference.parse(text)
+
+    @property
+    def body(self) -> bytes:
+        """The payload as JSON, wherever it stood.
+
+        Raises:
+            MalformedEvent: it is in an object that was not fetched.
+        """
+        if self.reference is None:
+            return self.data
+        if self.content is None:
+            raise MalformedEvent(f"the object of {self.type} {self.id} was not fetched")
+        return self.content
 
     @property
     def id(self) -> str:
@@ -226,11 +252,12 @@ class Event:
         """The typed payload.
 
         Raises:
-            MalformedEvent: the type is unknown, or the data does not fit its model.
+            MalformedEvent: the type is unknown, the data does not fit its model, or it is in
+                an object that was not fetched.
         """
-        model = payload_model(self.type)
+        model, body = payload_model(self.type), self.body
         try:
-            return model.model_validate_json(self.data)
+            return model.model_validate_json(body)
         except ValueError as error:
             raise MalformedEvent(f"payload of {self.type} {self.id}: {error}") from error
 
@@ -248,7 +275,7 @@ class StoredEvent:
         return self.event.payload()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Draft:
     """What a sender wants to say, before numbering and signing.
 
@@ -263,6 +290,16 @@ class Draft:
     cause: str | None = None
     on_behalf_of: str | None = None
     traceparent: str | None = None
+
+    @cached_property
+    def body(self) -> bytes:
+        """The payload as JSON."""
+        return self.payload.model_dump_json().encode()
+
+    @property
+    def needs_object(self) -> bool:
+        """Whether the payload is too large for an event, which then refers to an object."""
+        return len(self.body) > MAX_PAYLOAD_BYTES
 
 
 def signing_input(subject: str, headers: Mapping[str, str], data: bytes) -> bytes:

@@ -22,6 +22,7 @@ from pydantic import JsonValue, TypeAdapter
 from bus import jwt
 from bus.errors import IdentityError
 from bus.nkey import ACCOUNT, OPERATOR, AgentKey, verify_key
+from bus.reference import ALL_OBJECTS, OBJECTS
 from bus.subjects import ALL_EVENTS, STREAM
 
 AUTHORITY_ROLE: Final = "authority"
@@ -30,6 +31,8 @@ LAUNCHER_ROLE: Final = "launcher"
 _SEED_FILES: Final = ("operator", "account", "system", "log")
 _ANSWERED_ONCE: Final = (
     ALL_EVENTS,
+    ALL_OBJECTS,
+    f"$JS.API.DIRECT.GET.{OBJECTS}.{ALL_OBJECTS}",
     "$JS.API.INFO",
     "$JS.API.STREAM.NAMES",
     f"$JS.API.STREAM.INFO.{STREAM}",

@@ -20,6 +20,7 @@ from bus.appender import Appender, Expected
 from bus.connection import Connection, reachable
 from bus.errors import BusUnreachable
 from bus.event import Draft, StoredEvent, derive_id
+from bus.objects import ObjectStore
 from bus.payloads import EventRefused
 from bus.pull import pull
 from bus.received import Received, RefusedEvent, delivered, fetched
@@ -61,11 +62,14 @@ class EventLog:
         """
         self.connection = connection
         self.sender = sender
-        self._verifier = Verifier(connection, trust, policy)
+        self._objects = ObjectStore(connection, sender.key.public, deadline_s=deadline_s)
+        self._verifier = Verifier(connection, trust, policy, self._objects)
         self._appender = Appender(connection, self._verifier, policy, sender, deadline_s=deadline_s)
 
     async def append(self, draft: Draft, *, expected: Expected | None = None) -> StoredEvent:
-        """`Appender.append`: sign an event and store it durably."""
+        """`Appender.append`: sign an event and store it durably, its object before it."""
+        if draft.needs_object:
+            await self._objects.put(draft.run, draft.body)
         return await self._appender.append(draft, expected=expected)
 
     async def read(self, subject_filter: str, *, after: int = 0) -> AsyncGenerator[Received]:
@@ -107,23 +111,34 @@ class EventLog:
         position = after
         while True:
             try:
-                consumer, _ = await self._make_reader(subject_filter, position)
-                expected = 1
-                async with aclosing(pull(self.connection, consumer, batch=READ_BATCH)) as messages:
-                    async for message in messages:
-                        if message.metadata.sequence.consumer != expected:
-                            break
-                        expected += 1
-                        received = await self.check(message)
+                async with aclosing(self.follow_once(subject_filter, after=position)) as events:
+                    async for received in events:
                         position = received.stream_sequence
                         yield received
-                        if _ends_answers(message):
-                            break
             except BusUnreachable as error:
                 if self.connection.is_closed:
                     raise
                 log.info("bus.reader_restarts", after=position, reason=str(error))
                 await asyncio.sleep(RESTART_S)
+
+    async def follow_once(self, subject_filter: str, *, after: int = 0) -> AsyncGenerator[Received]:
+        """Like `follow`, up to where the reader has to be made anew.
+
+        For a reader who must know: the broker may have come back with another log.
+
+        Raises:
+            BusUnreachable: the reader broke.
+        """
+        consumer, _ = await self._make_reader(subject_filter, after)
+        expected = 1
+        async with aclosing(pull(self.connection, consumer, batch=READ_BATCH)) as messages:
+            async for message in messages:
+                if message.metadata.sequence.consumer != expected:
+                    return
+                expected += 1
+                yield await self.check(message)
+                if _ends_answers(message):
+                    return
 
     async def last_sequence(self) -> int:
         """The stream sequence of the last stored event, 0 for an empty log.
@@ -142,6 +157,17 @@ class EventLog:
             BusUnreachable: no answer.
         """
         message = await self.connection.last_message(subject)
+        return None if message is None else await self._verifier.check(fetched(message))
+
+    async def next_on(self, subject_filter: str, *, after: int) -> Received | None:
+        """The first event after a stream sequence on a subject, which may have wildcards.
+
+        Verified; None where there is none. Needs no consumer, so that any member may ask.
+
+        Raises:
+            BusUnreachable: no answer.
+        """
+        message = await self.connection.next_message(subject_filter, after=after)
         return None if message is None else await self._verifier.check(fetched(message))
 
     async def check(self, message: Msg) -> Received:

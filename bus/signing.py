@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from bus.errors import PayloadTooLarge, PublishDenied
+from bus.errors import PublishDenied
 from bus.event import (
     FIRST_PREVIOUS,
     KEY_HEADER,
-    MAX_PAYLOAD_BYTES,
     SIGNATURE_HEADER,
     Draft,
     Event,
@@ -17,6 +16,7 @@ from bus.event import (
 )
 from bus.identity import Credential
 from bus.nkey import AgentKey, encode_base64url
+from bus.reference import DATAREF, ObjectReference
 from bus.subjects import Subject, parse, subject_for
 
 Clock = Callable[[], datetime]
@@ -72,21 +72,23 @@ class Sender:
     def sign(self, draft: Draft) -> Event:
         """Number, chain and sign a draft.
 
+        A payload over 256 KiB is referred to: whoever publishes the event puts the object
+        first.
+
         Raises:
             PublishDenied: the policy does not allow this role to publish there.
-            PayloadTooLarge: over 256 KiB.
+            PayloadTooLarge: over 16 MiB.
         """
         subject = subject_for(draft.run, draft.payload.TYPE, *draft.suffix)
         refusal = self._policy.refusal(self.credential.role, parse(subject))
         if refusal is not None:
             raise PublishDenied(f"{self.source} may not publish on {subject}: {refusal}")
-        data = draft.payload.model_dump_json().encode()
-        if len(data) > MAX_PAYLOAD_BYTES:
-            raise PayloadTooLarge(
-                f"{draft.payload.TYPE} has {len(data)} bytes, the limit is {MAX_PAYLOAD_BYTES}"
-            )
         headers = self._attributes(draft)
-        event = Event(subject=subject, headers=headers, data=data)
+        data, content = draft.body, None
+        if draft.needs_object:
+            data, content = b"", draft.body
+            headers[DATAREF] = str(ObjectReference.to(content))
+        event = Event(subject=subject, headers=headers, data=data, content=content)
         # The signature's own header is not among what it covers.
         headers[SIGNATURE_HEADER] = encode_base64url(self.key.sign(event.signed_bytes))
         return event

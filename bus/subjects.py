@@ -29,6 +29,7 @@ KEY_KINDS = frozenset({"identity.issued"})
 """Kinds followed by a public key, so that one credential can be looked up by its subject."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+_KIND = re.compile(r"[a-z]+\.[a-z]+\Z")
 _TYPE = re.compile(r"swarm\.([a-z]+(?:\.[a-z]+)+)\.v([1-9][0-9]*)\Z")
 
 
@@ -113,6 +114,27 @@ def run_filter(run: str) -> str:
     return f"evt.{partition_of(run):02d}.{run}.>"
 
 
+def kind_filter(kind: str) -> str:
+    """The filter that matches every event of one kind, of whatever run, role or priority.
+
+    Raises:
+        SubjectMismatch: it is not a kind: two words.
+    """
+    if _KIND.match(kind) is None:
+        raise SubjectMismatch(f"{kind[:80]!r} is not a kind of event")
+    return f"evt.*.*.{kind}" + ".>" * (_suffix_length(kind) > 0)
+
+
+def group_filter(run: str, group: str) -> str:
+    """The filter that matches the events of one run whose kind begins with that word.
+
+    Raises:
+        SubjectMismatch: the run or the word is not a token.
+    """
+    _check_tokens(run, group)
+    return f"evt.{partition_of(run):02d}.{run}.{group}.>"
+
+
 def _check_tokens(*tokens: str) -> None:
     for token in tokens:
         if not is_token(token):
@@ -120,6 +142,10 @@ def _check_tokens(*tokens: str) -> None:
 
 
 def _check_suffix(kind: str, suffix: tuple[str, ...]) -> None:
-    expected = 2 if kind == ASSIGNED else int(kind in ROLE_KINDS or kind in KEY_KINDS)
+    expected = _suffix_length(kind)
     if len(suffix) != expected:
         raise SubjectMismatch(f"{kind} takes {expected} suffix tokens, got {len(suffix)}")
+
+
+def _suffix_length(kind: str) -> int:
+    return 2 if kind == ASSIGNED else int(kind in ROLE_KINDS or kind in KEY_KINDS)

@@ -1,8 +1,13 @@
 """Whether what stands in the log may be acted on, asked of the log itself where need be.
 
+A payload that is in an object is fetched for senders whose signature is good, and checked
+before it is parsed.
+
 The credential of a sender that is not known yet is looked up where the authority first
 announced it, so a reader may begin anywhere.
 """
+
+from dataclasses import replace
 
 import structlog
 
@@ -16,6 +21,7 @@ from bus.errors import (
 )
 from bus.event import StoredEvent
 from bus.identity import Credential
+from bus.objects import ObjectStore
 from bus.payloads import IdentityIssued
 from bus.received import Received, RefusedEvent, fetched, refused_event
 from bus.signing import SubjectPolicy
@@ -28,16 +34,19 @@ log = structlog.get_logger()
 class Verifier:
     """Checks what was received against the trust store and the policy."""
 
-    def __init__(self, connection: Connection, trust: TrustStore, policy: SubjectPolicy) -> None:
+    def __init__(
+        self, connection: Connection, trust: TrustStore, policy: SubjectPolicy, objects: ObjectStore
+    ) -> None:
         self._connection = connection
         self._trust = trust
         self._policy = policy
+        self._objects = objects
 
     async def check(self, received: Received) -> Received:
         """The event if it may be acted on, else what it is refused for.
 
         Raises:
-            BusUnreachable: the sender's credential could not be looked up.
+            BusUnreachable: the sender's credential or the object could not be looked up.
         """
         if isinstance(received, RefusedEvent):
             return received
@@ -50,13 +59,14 @@ class Verifier:
                 stream_sequence=received.stream_sequence,
                 stored_at=received.stored_at,
             )
-            event.payload()
+            whole = await self._objects.fetch(event)
+            whole.payload()
         except (UntrustedEvent, MalformedEvent) as error:
             return refused_event(event, received.stream_sequence, received.stored_at, error)
         except IdentityError as error:
             unknown = UnknownKey(str(error))
             return refused_event(event, received.stream_sequence, received.stored_at, unknown)
-        return received
+        return received if whole is event else replace(received, event=whole)
 
     async def _look_up(self, public_key: str) -> Admitted | None:
         """Find the credential of a key where the authority first announced it.

@@ -5,10 +5,12 @@ loop for good; one such message would silence every reader of the log. Here it a
 as a message like any other, and the reader refuses it.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.protocol.command import hpub_cmd, pub_cmd
 
 STREAM_HEADER: Final = "Nats-Stream"
 STATUS_HEADER: Final = "Status"
@@ -17,6 +19,19 @@ _ATTRIBUTES: Final = (b"ce-", b"traceparent", b"swarm-")
 
 class WireClient(Client):
     """Reads every message; what it cannot make sense of has no headers."""
+
+    async def publish_as_received(
+        self, subject: str, reply: str, headers: Sequence[tuple[str, str]], data: bytes
+    ) -> None:
+        """Publish what was once received, byte for byte, whatever its sender made of it."""
+        lines = [f"{name}: {value}\r\n" for name, value in headers]
+        block = "".join(["NATS/1.0\r\n", *lines, "\r\n"]).encode("utf-8", "surrogateescape")
+        command = (
+            hpub_cmd(subject, reply, block, data) if headers else pub_cmd(subject, reply, data)
+        )
+        await self._send_command(command)
+        if self._flush_queue is not None and self._flush_queue.empty():
+            await self._flush_pending()
 
     async def _process_headers(self, headers: bytes | None) -> dict[str, str] | None:
         if headers is None or _repeats_an_attribute(headers):

@@ -1,8 +1,7 @@
 """The work queue of a role: each assignment to one agent, leased, kept alive, handed over.
 
-Delivery: at least once. An assignment is redelivered when its lease runs out without
-a heartbeat, with a higher epoch each time; what an earlier epoch still says is then
-refused by the coordinator.
+Delivery: at least once. An assignment is redelivered when its lease runs out without a
+heartbeat, and counted each time; the count begins anew with a queue that was made anew.
 """
 
 import asyncio
@@ -29,10 +28,10 @@ RETRY_S: Final = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """A verified assignment; the epoch counts its deliveries, from 1."""
+    """A verified assignment, and how often this queue has handed it out, this time included."""
 
     assignment: StoredEvent
-    epoch: int
+    deliveries: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,7 @@ class WorkQueue:
             await self._log.record_refusal(received)
             await _answer(message, Dead(reason=received.error.code))
             return
-        delivery = Delivery(assignment=received, epoch=message.metadata.num_delivered)
+        delivery = Delivery(assignment=received, deliveries=message.metadata.num_delivered)
         heartbeat = asyncio.create_task(self._keep_lease(message))
         try:
             verdict = await handle(delivery)

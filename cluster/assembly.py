@@ -99,6 +99,11 @@ _Located = tuple[Part, Callable[[], str]]
 """A part, and its address with password once it has started."""
 
 
+def assemble_log(settings: Settings, home: Home, trust: NatsTrust) -> tuple[_Located, _Located]:
+    """Decide on the two parts that hold the log and its audited copy: NATS and Postgres."""
+    return _nats(settings, home, trust), _postgres(settings, home)
+
+
 def _ray(settings: Settings, home: Home) -> tuple[Part, Callable[[], str], str]:
     address = settings.ray_address
     if address is not None:

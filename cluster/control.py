@@ -93,7 +93,9 @@ async def down(settings: Settings, on_progress: OnProgress) -> None:
         if not await asyncio.to_thread(_clear_crashed, home):
             raise NotRunning(f"No swarm is running in {home.root}.")
         return
-    _signal(state.supervisor_pid, signal.SIGTERM, only_if=state.alive())
+    # Between two supervisors the guard is told, so that no further one follows.
+    listening = state.supervisor_pid if state.alive() else state.guard_pid
+    _signal(listening, signal.SIGTERM)
     deadline = time.monotonic() + settings.stop_timeout_s + _GUARD_GRACE_S
     while states.locked(home) and time.monotonic() < deadline:
         progress.read(on_progress)

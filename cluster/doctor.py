@@ -32,6 +32,7 @@ from cluster.findings import (
     judge_state,
     judge_weights,
 )
+from cluster.log_findings import log_findings
 from cluster.parts.ray_head import SHM
 from cluster.settings import Settings, gpu_found
 from cluster.state import State
@@ -41,12 +42,12 @@ from serve.weights import PACKAGE, is_ready, source
 
 
 async def diagnose(settings: Settings) -> list[Finding]:
-    """Look at everything that a start needs; starts and changes nothing."""
-    return await asyncio.to_thread(_diagnose, settings)
+    """Look at everything that a start needs, and at the log of a swarm that has run here.
 
-
-def _diagnose(settings: Settings) -> list[Finding]:
-    return [replace(f, hint="") if f.ok else f for f in _findings(settings)]
+    Changes nothing. Where the swarm is stopped, NATS and Postgres run while the log is read.
+    """
+    findings = await asyncio.to_thread(_findings, settings) + await log_findings(settings)
+    return [replace(f, hint="") if f.ok else f for f in findings]
 
 
 def _findings(settings: Settings) -> list[Finding]:

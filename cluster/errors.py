@@ -5,6 +5,7 @@ ClusterError
   HomeNotUsable        SWARM_HOME cannot be created, read or written
   AlreadyRunning       another swarm uses this SWARM_HOME
   NotRunning           no swarm uses this SWARM_HOME
+  RecoveryUnfinished   a recovery of the stream was interrupted
   PartFailed           an embedded server or an actor group that did not come up
     PortTaken          another program listens on the port that was asked for
   StartTimeout         not ready within SWARM_START_TIMEOUT_S
@@ -48,6 +49,13 @@ class NotRunning(ClusterError):
 
     code = "not_running"
     hint = "Start one with: swarm up."
+
+
+class RecoveryUnfinished(ClusterError):
+    """A recovery of the stream was interrupted; the stream is not whole."""
+
+    code = "recovery_unfinished"
+    hint = "Finish it with: swarm recover."
 
 
 class PartFailed(ClusterError):

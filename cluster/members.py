@@ -8,7 +8,8 @@ import ray
 from ray.actor import ActorProxy
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.crew import AGENT_ACTORS
+from actors.application import ApplicationSource
+from actors.crew import agent_actor
 from actors.member import Domain, Enrolment
 from actors.model import Model
 from actors.shell import AUTHORITY, NAMESPACE, Membership
@@ -38,6 +39,7 @@ class Roster:
         agents: how many agents of each role.
         model: what the agents ask.
         lease_s: how long an agent may be silent before its step goes to another one.
+        application: where the agents of roles that are not built in come from.
     """
 
     domain: Domain
@@ -47,6 +49,12 @@ class Roster:
     lease_s: float
     authority: AuthorityDesk
     audit: AuditDesk
+    application: ApplicationSource | None = None
+
+    @property
+    def window(self) -> int:
+        """Assignments of one role that may be out: each agent's, the next one's, and two more."""
+        return 2 * max(self.agents.values(), default=0) + 2
 
     def membership(self, role: str, name: str) -> Membership:
         """What a member of that role and name needs to join."""
@@ -75,10 +83,10 @@ class Members:
         self._coordinator = (
             ray.remote(CoordinatorActor)
             .options(name="coordinator", **_LIFE)
-            .remote(roster.membership("coordinator", "coordinator"))
+            .remote(roster.membership("coordinator", "coordinator"), roster.window)
         )
         self._agents = [
-            AGENT_ACTORS[role]
+            agent_actor(role, roster.application)
             .options(name=name, **_LIFE)
             .remote(roster.membership(role, name), roster.model, roster.lease_s)
             for role, count in roster.agents.items()

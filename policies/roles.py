@@ -20,6 +20,10 @@ class Permission(StrEnum):
     RUN_READ = "run.read"
     RUN_SUBMIT = "run.submit"
     RUN_CANCEL = "run.cancel"
+    RUN_CONTROL = "run.control"
+    """Pause a run, let it go on, try it again."""
+    RUN_APPROVE = "run.approve"
+    """Answer for a step that may not begin unasked."""
     CHAT_COMPLETE = "chat.complete"
     MODEL_READ = "model.read"
     MEMORY_READ = "memory.read"
@@ -35,6 +39,8 @@ _VIEWER = frozenset(
 _USER = _VIEWER | {
     Permission.RUN_SUBMIT,
     Permission.RUN_CANCEL,
+    Permission.RUN_CONTROL,
+    Permission.RUN_APPROVE,
     Permission.CHAT_COMPLETE,
     Permission.MEMORY_WRITE,
     Permission.API_KEY_MANAGE,

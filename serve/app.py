@@ -4,9 +4,12 @@ RequestContext (id, access log, errors) > Authenticate > BodyLimit > routes. Not
 here opens a connection: the parts come ready-made.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Final
 
+import structlog
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
@@ -14,13 +17,32 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
+from bus.errors import SwarmError
 from serve.access import Authenticate
 from serve.limits import BodyLimit
 from serve.ports import GatewayParts
 from serve.problems import Problem
 from serve.request import RequestContext, answer_problem
-from serve.routers import audit, auth, chat, health, runs
+from serve.routers import (
+    approvals,
+    audit,
+    auth,
+    chat,
+    control,
+    dead_letters,
+    forks,
+    health,
+    runs,
+)
+from serve.routers import (
+    log as raw_log,
+)
 
+log = structlog.get_logger()
+
+PATIENCE_S: Final = 60.0
+"""How long a starting gateway waits for what it works with; then it starts anew."""
+RETRY_S: Final = 0.2
 TITLE = "vllm-swarm gateway"
 VERSION = "1"
 """Of the HTTP interface; the paths carry it too."""
@@ -57,24 +79,55 @@ def create_app(parts: GatewayParts, *, echo_request_id: bool = True) -> FastAPI:
     app.add_exception_handler(RequestValidationError, answer_problem)
     app.include_router(auth.open_router)
     app.include_router(health.open_router)
-    for router in (auth.router, runs.router, audit.router, chat.router, health.router):
+    for module in (
+        auth,
+        runs,
+        control,
+        approvals,
+        dead_letters,
+        forks,
+        raw_log,
+        audit,
+        chat,
+        health,
+    ):
         # Authenticate has done the work; this only says so in the OpenAPI document.
-        app.include_router(router, dependencies=[Depends(_bearer)])
+        app.include_router(module.router, dependencies=[Depends(_bearer)])
     return app
 
 
 def create_late_app(
     open_parts: Callable[[], AbstractAsyncContextManager[GatewayParts]],
+    *,
+    patience_s: float = PATIENCE_S,
 ) -> Starlette:
     """The application, behind Ray Serve's proxy, over parts opened at its start, closed at its end.
 
-    Both happen in the one task that the server runs the lifespan in.
+    Both happen in the one task that the server runs the lifespan in. A part that does not answer
+    just now is waited for: a new replica would take seconds, and find it no different.
     """
 
     @asynccontextmanager
     async def lifespan(outer: Starlette) -> AsyncGenerator[None, None]:
-        async with open_parts() as parts:
+        async with AsyncExitStack() as stack:
+            parts = await _opened(stack, open_parts, patience_s)
             outer.mount("/", create_app(parts, echo_request_id=False))
             yield
 
     return Starlette(lifespan=lifespan)
+
+
+async def _opened(
+    stack: AsyncExitStack,
+    open_parts: Callable[[], AbstractAsyncContextManager[GatewayParts]],
+    patience_s: float,
+) -> GatewayParts:
+    until = asyncio.get_running_loop().time() + patience_s
+    while True:
+        try:
+            return await stack.enter_async_context(open_parts())
+        except SwarmError as error:
+            if not error.retryable or asyncio.get_running_loop().time() > until:
+                raise
+            log.warning("gateway.waits", code=error.code, reason=str(error))
+            await asyncio.sleep(RETRY_S)

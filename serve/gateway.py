@@ -18,6 +18,9 @@ NAME: Final = "gateway"
 SHUTDOWN_S: Final = 10.0
 """For open event streams and for the last event of the gateway's own chain."""
 
+HEALTH_PERIOD_S: Final = 1.0
+"""Serve learns of a replica's death when it asks next; nobody is served until then."""
+
 
 class Gateway:
     """Builds the ASGI application inside the replica, because connections do not travel."""
@@ -49,6 +52,7 @@ def deploy(
         num_replicas=1,
         max_ongoing_requests=max_ongoing_requests,
         graceful_shutdown_timeout_s=SHUTDOWN_S,
+        health_check_period_s=HEALTH_PERIOD_S,
         ray_actor_options={"num_cpus": 0},
         logging_config={"enable_access_log": False},  # the application writes its own
     )

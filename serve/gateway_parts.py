@@ -1,6 +1,6 @@
 """Opening what the gateway works with, at the addresses it was given, and closing it again."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -9,6 +9,7 @@ from typing import Final
 
 from actors.member import Domain, Enrolment, Issue, joined
 from actors.sparc import WORKFLOWS
+from actors.workflow import WorkflowSpec
 from bus.log import EventLog
 from policies.passwords import Passwords
 from policies.tokens import DEFAULT_TTL_S, TokenIssuer, TokenVerifier, load_private_key
@@ -35,6 +36,7 @@ class GatewayConfig:
         redis_url: ``redis://...``
         token_key: file with the Ed25519 key that signs access tokens (PEM, 0600).
         model_name: what the agents' model is called, in requests and in /v1/models.
+        workflows: what may be run, by name.
         model_app: the Serve application that holds it.
         login_attempts: may fail per user name within `login_window_s`.
         token_ttl_s: life of an access token.
@@ -48,6 +50,7 @@ class GatewayConfig:
     redis_url: str = field(repr=False)
     token_key: Path
     model_name: str
+    workflows: Mapping[str, WorkflowSpec] = field(default_factory=lambda: WORKFLOWS)
     model_app: str = APP
     login_attempts: int = 5
     login_window_s: float = 300.0
@@ -90,7 +93,7 @@ async def connect_parts(
             throttle=LoginThrottle(cache, config.login_attempts, config.login_window_s),
             audit=AuditReader(pool),
             model=chat_model,
-            workflows=frozenset(WORKFLOWS),
+            workflows=config.workflows,
             model_name=config.model_name,
             probes=_probes(log, pool, cache, chat_model),
             limits=config.limits,

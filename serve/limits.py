@@ -16,6 +16,8 @@ _JSON = re.compile(r'application/json\s*(;\s*charset="?utf-8"?\s*)?\Z', re.IGNOR
 class BodyLimit:
     """Reads a body before anything else looks at it: JSON by its header, whole, and not too long.
 
+    No body at all will do as well, where the route needs none.
+
     A Content-Length over the limit is refused without reading; a body that has none, or
     says less than it sends, is refused at the first byte over.
     """
@@ -33,6 +35,8 @@ class BodyLimit:
         headers = Headers(scope=scope)
         self._check_headers(scope["method"], headers)
         body = await self._read(receive)
+        if body and scope["method"] in _METHODS_WITH_BODY and not _is_json(headers):
+            raise NotJson
         await self._app(scope, _replay(body, receive), send)
 
     def _check_headers(self, method: str, headers: Headers) -> None:
@@ -41,7 +45,8 @@ class BodyLimit:
             raise MalformedRequest("Content-Length is not a number.")
         if len(length) > len(str(self._limit_bytes)) or int(length) > self._limit_bytes:
             raise self._too_large()
-        if method in _METHODS_WITH_BODY and not _JSON.match(headers.get("content-type", "")):
+        says_body = int(length) > 0 or "content-type" in headers
+        if says_body and method in _METHODS_WITH_BODY and not _is_json(headers):
             raise NotJson
 
     async def _read(self, receive: Receive) -> bytes:
@@ -67,6 +72,10 @@ class BodyLimit:
             f"The body is over the limit of {self._limit_bytes} bytes.",
             headers={"Connection": "close"},
         )
+
+
+def _is_json(headers: Headers) -> bool:
+    return _JSON.match(headers.get("content-type", "")) is not None
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -26,8 +26,9 @@ from serve.scripted import ScriptedModel
 
 log = structlog.get_logger()
 
+# Serve learns of a replica's death when it asks next.
+_HEALTH_PERIOD_S = 1.0
 # A replica that imports vLLM without compiled bytecode on a loaded machine is far from dead.
-_HEALTH_PERIOD_S = 10.0
 _HEALTH_TIMEOUT_S = 30.0
 _SHUTDOWN_S = 20.0
 # Chunks that come within this time go out together.

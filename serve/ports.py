@@ -13,6 +13,7 @@ from typing import Protocol
 
 from pydantic import JsonValue
 
+from actors.workflow import WorkflowSpec
 from bus.event import Draft, StoredEvent
 from bus.log import Expected
 from bus.received import Received
@@ -100,6 +101,8 @@ class Limits:
     body_timeout_s: float = 10.0
     """For the whole body: a client that dribbles is cut off."""
     objective_chars: int = 16_384
+    instructions_chars: int = 16_384
+    """For those of all steps together: they travel in one event with the objective."""
     call_timeout_s: float = 15.0
     """For what one request asks of the log and the stores together."""
     chat_timeout_s: float = 300.0
@@ -123,7 +126,8 @@ class GatewayParts:
     throttle: Throttle
     audit: Audit
     model: ChatModel
-    workflows: frozenset[str]
+    workflows: Mapping[str, WorkflowSpec]
+    """What may be run, by name; the definition goes into the log with the run."""
     model_name: str
     """What the agents' model is called; a run may name it or leave it out."""
     probes: Mapping[str, Probe]

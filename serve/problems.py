@@ -8,6 +8,7 @@ ServeError                (serve/errors.py)
     NotFound              404
     MethodNotAllowed      405
     RequestTooSlow        408
+    Conflict              409
     RequestTooLarge       413
     NotJson               415
     InvalidFields         422
@@ -108,6 +109,13 @@ class RequestTooSlow(RequestRefused):
 
     code = "request_too_slow"
     status = HTTPStatus.REQUEST_TIMEOUT
+
+
+class Conflict(RequestRefused):
+    """Things are not as the request supposes."""
+
+    code = "conflict"
+    status = HTTPStatus.CONFLICT
 
 
 class RequestTooLarge(RequestRefused):

@@ -1,22 +1,18 @@
-"""A run as people see it: the coordinator's own fold over the log, told in plain fields."""
+"""A run as people see it: its state, told in plain fields."""
 
-from collections.abc import Sequence
-from contextlib import aclosing
 from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from actors.record import RunState, StepStatus, fact_of
-from actors.run_state import fold
-from bus.event import StoredEvent
-from bus.payloads import RunCompleted, RunFailed, RunSubmitted
-from bus.received import Received
-from bus.subjects import SYSTEM_RUN, is_token, run_filter
-from serve.ports import Log
-from serve.problems import NotFound
+from actors.entry import Ended
+from actors.record import RunState, StepStatus
+from actors.waiting import waits_for
+from bus.payloads import Priority, RunCancelled, RunCompleted, RunFailed, RunSubmitted
+from serve.approvals import ApprovalView, view_approvals
+from serve.known_run import KnownRun
 
-UNKNOWN_RUN = "There is no run of that id."
+RunStatus = Literal["running", "paused", "completed", "failed", "cancelled"]
 
 
 class UsageView(BaseModel):
@@ -28,11 +24,12 @@ class UsageView(BaseModel):
 
 
 class StepView(BaseModel):
-    """One step of one round, with its latest attempt."""
+    """One step of one round, or one part of it, with its latest attempt."""
 
     model_config = ConfigDict(frozen=True)
     name: str
     iteration: int
+    item: int = Field(0, description="The part of a fan-out, from 1; 0 for a step done once.")
     role: str
     status: Literal["assigned", "claimed", "completed", "failed"]
     attempt: int
@@ -40,6 +37,7 @@ class StepView(BaseModel):
     model: str | None = None
     duration_ms: int | None = None
     usage: UsageView | None = None
+    adopted: bool = Field(False, description="Taken over from the run that this is a fork of.")
 
 
 class FailureView(BaseModel):
@@ -51,18 +49,51 @@ class FailureView(BaseModel):
     step: str | None = None
 
 
+class CancellationView(BaseModel):
+    """Who wants the run to end, or ended it, and why."""
+
+    model_config = ConfigDict(frozen=True)
+    requested_by: str
+    reason: str
+
+
+class WaitingView(BaseModel):
+    """Why nothing moves just now."""
+
+    model_config = ConfigDict(frozen=True)
+    code: str
+    text: str
+    step: str | None = None
+    since: datetime | None = None
+
+
+class ForkView(BaseModel):
+    """Where this run branched off from another."""
+
+    model_config = ConfigDict(frozen=True)
+    run: str
+    at: str = Field(description="The other run's event up to which the two are the same.")
+
+
 class RunView(BaseModel):
     """Where a run stands."""
 
     model_config = ConfigDict(frozen=True)
     id: str
-    status: Literal["running", "completed", "failed"]
+    status: RunStatus
     objective: str
     workflow: str
     model: str
     requested_by: str
     submitted_at: datetime
     ended_at: datetime | None = None
+    priority: Priority = "normal"
+    deadline_at: datetime | None = Field(None, description="The run fails if it goes on longer.")
+    retries: int = Field(0, description="How often it was taken up again after a failure.")
+    parent: ForkView | None = None
+    waits_for: WaitingView | None = Field(None, description="None once the run has ended.")
+    approvals: tuple[ApprovalView, ...] = ()
+    cancellation: CancellationView | None = None
     steps: tuple[StepView, ...] = ()
     usage: UsageView
     result: str | None = Field(None, description="Markdown, once the run is completed.")
@@ -70,81 +101,52 @@ class RunView(BaseModel):
     stream_sequence: int = Field(description="The last event that this status knows of.")
 
 
-def check_run_id(run: str) -> None:
-    """Refuse what cannot be the id of a run.
-
-    Raises:
-        NotFound: it is malformed, or names what is not a run.
-    """
-    if not is_token(run) or run == SYSTEM_RUN:
-        raise NotFound(UNKNOWN_RUN)
-
-
-async def read_run(log: Log, run: str) -> list[Received]:
-    """Everything that the log holds of a run, refused events among it.
-
-    Raises:
-        NotFound: nobody has submitted such a run.
-    """
-    async with aclosing(log.read(run_filter(run))) as events:
-        seen = [received async for received in events]
-    if _submission(seen) is None:
-        raise NotFound(UNKNOWN_RUN)
-    return seen
-
-
-def view_run(run: str, seen: Sequence[Received]) -> RunView:
-    """The state that the events lead to.
+def view_run(known: KnownRun, now: datetime) -> RunView:
+    """The run in plain fields.
 
     Args:
-        run: its id.
-        seen: its events in the order of the log, its submission among them.
-
-    Raises:
-        NotFound: there is no submission among them.
+        known: what the log tells.
+        now: in UTC; what the run waits for depends on it.
     """
-    submitted = _submission(seen)
-    if submitted is None:
-        raise NotFound(UNKNOWN_RUN)
-    stored, submission = submitted
-    accepted = [received for received in seen if isinstance(received, StoredEvent)]
-    state = fold(RunState(), map(fact_of, accepted))
+    state, submission = known.state, known.submission
     usage = state.ended.usage if isinstance(state.ended, RunCompleted) else state.usage
     return RunView(
-        id=run,
+        id=known.id,
         status=state.status,
         objective=submission.objective,
         workflow=submission.workflow,
         model=submission.model,
         requested_by=submission.requested_by,
-        submitted_at=stored.stored_at,
-        ended_at=_ended_at(accepted),
+        submitted_at=known.submitted.stored_at,
+        ended_at=_ended_at(known),
+        priority=submission.priority,
+        deadline_at=state.deadline_at,
+        retries=state.retries,
+        parent=_view_fork(submission),
+        waits_for=_view_waiting(state, now),
+        approvals=view_approvals(known),
+        cancellation=_view_cancellation(state),
         steps=tuple(map(_view_step, state.steps)),
         usage=UsageView(**usage.model_dump()),
         result=state.ended.document if isinstance(state.ended, RunCompleted) else None,
         failure=_view_failure(state.ended),
-        stream_sequence=seen[-1].stream_sequence,
+        stream_sequence=known.stream_sequence,
     )
 
 
-def _submission(seen: Sequence[Received]) -> tuple[StoredEvent, RunSubmitted] | None:
-    for received in seen:
-        if isinstance(received, StoredEvent) and received.event.type == RunSubmitted.TYPE:
-            payload = received.payload()
-            if isinstance(payload, RunSubmitted):
-                return received, payload
-    return None
-
-
-def _ended_at(accepted: Sequence[StoredEvent]) -> datetime | None:
-    ends = (s.stored_at for s in accepted if s.event.type in (RunCompleted.TYPE, RunFailed.TYPE))
-    return next(ends, None)
+def _ended_at(known: KnownRun) -> datetime | None:
+    ended = known.state.ended
+    if ended is None:
+        return None
+    ends = [stored.stored_at for stored in known.events if stored.event.type == ended.TYPE]
+    return ends[-1]
 
 
 def _view_step(step: StepStatus) -> StepView:
     return StepView(
         name=step.step,
         iteration=step.iteration,
+        item=step.item,
         role=step.role,
         status=step.status,
         attempt=step.attempt,
@@ -152,10 +154,30 @@ def _view_step(step: StepStatus) -> StepView:
         model=step.model,
         duration_ms=step.duration_ms,
         usage=None if step.usage is None else UsageView(**step.usage.model_dump()),
+        adopted=step.adopted,
     )
 
 
-def _view_failure(ended: RunCompleted | RunFailed | None) -> FailureView | None:
+def _view_failure(ended: Ended | None) -> FailureView | None:
     if not isinstance(ended, RunFailed):
         return None
     return FailureView(code=ended.code, message=ended.message, step=ended.step)
+
+
+def _view_cancellation(state: RunState) -> CancellationView | None:
+    asked = state.ended if isinstance(state.ended, RunCancelled) else state.cancel
+    if asked is None:
+        return None
+    return CancellationView(requested_by=asked.requested_by, reason=asked.reason)
+
+
+def _view_fork(submission: RunSubmitted) -> ForkView | None:
+    fork = submission.fork
+    return None if fork is None else ForkView(run=fork.parent, at=fork.at)
+
+
+def _view_waiting(state: RunState, now: datetime) -> WaitingView | None:
+    if state.ended is not None:
+        return None
+    waiting = waits_for(state, now)
+    return WaitingView(code=waiting.code, text=waiting.text, step=waiting.step, since=waiting.since)

@@ -6,7 +6,7 @@ Source: WHATWG HTML, section 9.2, server-sent events.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 from datetime import datetime
 from typing import Final
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
 from bus.errors import SwarmError
 from bus.event import SIGNATURE_HEADER, StoredEvent
-from bus.payloads import RunCompleted, RunFailed
+from bus.payloads import RetryRequested, RunCancelled, RunCompleted, RunFailed
 from bus.received import Received
 from bus.subjects import run_filter
 from serve.ports import Limits, Log
@@ -26,7 +26,8 @@ log = structlog.get_logger()
 MEDIA_TYPE: Final = "text/event-stream"
 REFUSED: Final = "refused"
 HEARTBEAT: Final = b": heartbeat\n\n"
-_ENDS = frozenset({RunCompleted.TYPE, RunFailed.TYPE})
+ENDS: Final = frozenset({RunCompleted.TYPE, RunFailed.TYPE, RunCancelled.TYPE})
+"""One of these ends a run; after a failure a retry takes it up again."""
 _PAYLOAD: TypeAdapter[dict[str, JsonValue]] = TypeAdapter(dict[str, JsonValue])
 
 
@@ -76,7 +77,7 @@ def view_of(received: Received) -> EventView:
         on_behalf_of=event.on_behalf_of,
         key=event.key,
         signature=event.headers[SIGNATURE_HEADER],
-        payload=_PAYLOAD.validate_json(event.data),
+        payload=_PAYLOAD.validate_json(event.body),
     )
 
 
@@ -88,15 +89,34 @@ def frame(received: Received) -> bytes:
 
 
 def ends_run(received: Received) -> bool:
-    """Whether this is the last event that a stream of its run shows; a refused one never is."""
-    return isinstance(received, StoredEvent) and received.event.type in _ENDS
+    """Whether this event ends its run, as long as nobody retries that; a refused one never does."""
+    return isinstance(received, StoredEvent) and received.event.type in ENDS
 
 
-async def until_end(events: AsyncIterator[Received]) -> AsyncGenerator[bytes, None]:
-    """Frames of the events, up to and with the one that ends the run."""
+def last_retry(events: Iterable[Received]) -> int:
+    """The stream sequence of the last retry, 0 for none: what ended the run before, did not."""
+    return max(
+        (
+            received.stream_sequence
+            for received in events
+            if isinstance(received, StoredEvent) and received.event.type == RetryRequested.TYPE
+        ),
+        default=0,
+    )
+
+
+async def until_end(
+    events: AsyncIterator[Received], *, retried: int = 0
+) -> AsyncGenerator[bytes, None]:
+    """Frames of the events, up to and with the one that ends the run.
+
+    Args:
+        events: of one run, in the order of the log.
+        retried: the `last_retry` known of; an end before it is passed over.
+    """
     async for received in events:
         yield frame(received)
-        if ends_run(received):
+        if ends_run(received) and received.stream_sequence > retried:
             return
 
 
@@ -124,7 +144,7 @@ async def with_heartbeats(
 
 
 async def run_events(
-    events: Log, run: str, *, after: int, limits: Limits
+    events: Log, run: str, *, after: int, limits: Limits, retried: int = 0
 ) -> AsyncGenerator[bytes, None]:
     """The stream of one run from after a place in the log: no gap, no repeat.
 
@@ -134,7 +154,7 @@ async def run_events(
     try:
         async with (
             aclosing(events.follow(run_filter(run), after=after)) as received,
-            aclosing(until_end(received)) as frames,
+            aclosing(until_end(received, retried=retried)) as frames,
             aclosing(
                 with_heartbeats(frames, interval_s=limits.heartbeat_s, life_s=limits.stream_life_s)
             ) as beating,

@@ -23,6 +23,7 @@ from storage.audit_rows import (
 from storage.errors import AuditConflict, AuditCorrupt, AuditRewritten, AuditUnordered
 from storage.leaf import AuditRecord, encode_envelope
 from storage.merkle import edge_nodes, load_frontier
+from storage.objects import keep_objects
 from storage.postgres import Connection, Pool, translated
 
 _MOVE_CHAIN = """
@@ -188,6 +189,7 @@ async def _lock_head(connection: Connection, position: Position) -> None:
 
 
 async def _write(connection: Connection, batch: PreparedBatch, sign: Sign) -> str:
+    await keep_objects(connection, batch.objects)
     await connection.copy_records_to_table("audit_event", records=batch.rows, columns=EVENT_COLUMNS)
     await connection.copy_records_to_table(
         "audit_node", records=node_rows(batch.nodes), columns=NODE_COLUMNS

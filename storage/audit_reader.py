@@ -32,6 +32,21 @@ select {_COLUMNS} from audit_event
 where verdict = 'refused' and ($1::text is null or run = $1) and leaf_index > $2
 order by leaf_index limit $3
 """  # noqa: S608 # nosec B608
+_STRETCH = f"""
+select {_COLUMNS} from audit_event
+where stream_sequence > $1 and stream_sequence <= $2 order by stream_sequence limit $3
+"""  # noqa: S608 # nosec B608
+_OWED = f"""
+select {_COLUMNS} from audit_event e
+where stream_sequence > $1 and stream_sequence <= $2
+      and ($3::bigint[] is null or stream_sequence = any($3))
+      and not exists (select from audit_trim t
+                      where t.run = e.run and t.stream_sequence >= e.stream_sequence)
+order by stream_sequence limit $4
+"""  # noqa: S608 # nosec B608
+_BY_IDS = f"""
+select {_COLUMNS} from audit_event where event_id = any($1::text[]) order by leaf_index
+"""  # noqa: S608 # nosec B608
 _NODES = """
 select n.level, n.index, n.hash
 from audit_node n join unnest($1::smallint[], $2::bigint[]) as wanted (level, index)
@@ -58,6 +73,22 @@ class AuditSummary:
     tree_size: int
     root: str
     checkpoint: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """How far the audit log reaches.
+
+    Attributes:
+        size: number of leaves.
+        root: root hash that the log records for that size.
+        stream_sequence: the last one that is recorded, 0 before the first. Where it is more
+            than the size, the stream had gaps when it was read.
+    """
+
+    size: int
+    root: bytes
+    stream_sequence: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +142,70 @@ class AuditReader:
     def refusals(self, run: str | None = None, *, after: int = -1) -> AsyncIterator[AuditEvent]:
         """Refused events in log order, of one run or of all, from leaf `after` + 1 on."""
         return self._pages(_REFUSALS, run, after)
+
+    async def exists(self) -> bool:
+        """Whether the database has an audit log."""
+        with translated("look for the audit log"):
+            async with asyncio.timeout(self._deadline_s):
+                found: bool = await self._pool.fetchval(
+                    "select to_regclass('audit_trim') is not null"
+                )
+        return found
+
+    async def reach(self) -> Reach:
+        """How far the log has come; nothing is checked."""
+        with translated("read how far the audit log reaches"):
+            async with asyncio.timeout(self._deadline_s):
+                row = await self._pool.fetchrow(
+                    "select size, root, stream_sequence from audit_head"
+                )
+        if row is None:
+            raise AuditCorrupt("The audit log has lost its head row.")
+        return Reach(**dict(row))
+
+    async def stretch(
+        self, *, after: int, until: int, limit: int = PAGE_EVENTS
+    ) -> list[AuditEvent]:
+        """What is recorded of the stream sequences after + 1 to until, in order.
+
+        Args:
+            after: stream sequence before the first.
+            until: the last stream sequence.
+            limit: most events to return; ask again after the last of them.
+        """
+        with translated("read a stretch of the audit log"):
+            async with asyncio.timeout(self._deadline_s):
+                rows = await self._pool.fetch(_STRETCH, after, until, limit)
+        return [AuditEvent.from_row(row) for row in rows]
+
+    async def owed(
+        self,
+        *,
+        after: int,
+        until: int,
+        among: Sequence[int] | None = None,
+        limit: int = PAGE_EVENTS,
+    ) -> list[AuditEvent]:
+        """Like `stretch`, without what was taken out of the stream on purpose.
+
+        Args:
+            after: stream sequence before the first.
+            until: the last stream sequence.
+            among: only these sequences; None for all.
+            limit: most events to return; ask again after the last of them.
+        """
+        wanted = None if among is None else list(among)
+        with translated("read what the stream must hold"):
+            async with asyncio.timeout(self._deadline_s):
+                rows = await self._pool.fetch(_OWED, after, until, wanted, limit)
+        return [AuditEvent.from_row(row) for row in rows]
+
+    async def with_ids(self, event_ids: Sequence[str]) -> list[AuditEvent]:
+        """Every recorded event that has one of these ids, in log order."""
+        with translated("look events up in the audit log"):
+            async with asyncio.timeout(self._deadline_s):
+                rows = await self._pool.fetch(_BY_IDS, list(event_ids))
+        return [AuditEvent.from_row(row) for row in rows]
 
     async def chain_heads(self) -> dict[str, ChainHead]:
         """The last accepted event of each sender's chain, by its public key."""

@@ -72,6 +72,8 @@ class PreparedBatch:
     nodes: Sequence[Node]
     chains: Sequence[tuple[str, int, bytes]]
     """The last accepted event of each sender: public key, sequence, digest."""
+    objects: Sequence[bytes]
+    """What the events refer to."""
     after: Position
     root: bytes
 
@@ -124,7 +126,12 @@ def prepare(position: Position, records: Sequence[AuditRecord]) -> PreparedBatch
         size=frontier.size, stream_sequence=records[-1].stream_sequence, frontier=frontier
     )
     return PreparedBatch(
-        rows=rows, nodes=nodes, chains=_chains(records), after=after, root=frontier.root()
+        rows=rows,
+        nodes=nodes,
+        chains=_chains(records),
+        objects=[record.content for record in records if record.content is not None],
+        after=after,
+        root=frontier.root(),
     )
 
 

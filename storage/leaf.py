@@ -50,6 +50,8 @@ class AuditRecord:
         digest: the event's own 32-byte digest.
         source_role: role in the event's source; source_agent its agent.
         sender_sequence: the sender's own counter.
+        content: the object that a header refers to, kept beside the event; not
+            among what is read back.
     """
 
     stream_sequence: int
@@ -70,6 +72,7 @@ class AuditRecord:
     sender_key: str | None = None
     sender_sequence: int | None = None
     event_time: datetime | None = None
+    content: bytes | None = None
 
     def __post_init__(self) -> None:
         if self.stream_sequence < 1:

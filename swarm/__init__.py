@@ -13,15 +13,30 @@ any database driver.
 from swarm.client import AsyncSwarm
 from swarm.run import AsyncRun
 from swarm.sync import Run, Swarm
-from swarm.view import AuditSummary, Reply, RunEvent, RunStatus, StepStatus, Usage
+from swarm.view import (
+    Approval,
+    AuditSummary,
+    DeadLetter,
+    Forked,
+    Reply,
+    RunEvent,
+    RunLine,
+    RunStatus,
+    StepStatus,
+    Usage,
+)
 
 __all__ = [
+    "Approval",
     "AsyncRun",
     "AsyncSwarm",
     "AuditSummary",
+    "DeadLetter",
+    "Forked",
     "Reply",
     "Run",
     "RunEvent",
+    "RunLine",
     "RunStatus",
     "StepStatus",
     "Swarm",

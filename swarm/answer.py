@@ -8,6 +8,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from swarm.errors import (
+    Conflict,
     GatewayFailed,
     NotAllowed,
     NotAuthenticated,
@@ -24,6 +25,7 @@ _ACCEPTED: Final = 300
 _REFUSALS: Final[Mapping[int, type[Refused]]] = {
     403: NotAllowed,
     404: NotFound,
+    409: Conflict,
     429: TooManyRequests,
 }
 
@@ -71,6 +73,9 @@ async def check(response: httpx.Response) -> None:
     if httpx.codes.is_client_error(status):
         fields = {entry.field: entry.reason for entry in problem.errors}
         raise _REFUSALS.get(status, Refused)(message, status=status, fields=fields)
+    if httpx.codes.is_server_error(status) and not problem.detail:
+        # Our gateway gives a reason; without one, whoever stands before it lost it on the way.
+        raise Unavailable(message)
     raise GatewayFailed(message)
 
 

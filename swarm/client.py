@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self, overload
+from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
@@ -15,7 +16,20 @@ from swarm.errors import NotAuthenticated
 from swarm.home import ADMIN, admin_password, find_home, gateway_url
 from swarm.http import Call, Credentials, Gateway
 from swarm.run import AsyncRun
-from swarm.view import AuditSummary, Reply, Submitted
+from swarm.view import (
+    Approval,
+    Approvals,
+    ApprovalStatus,
+    AuditSummary,
+    DeadLetter,
+    DeadLetters,
+    Priority,
+    Reply,
+    RunLine,
+    Runs,
+    RunStatus,
+    Submitted,
+)
 
 TIMEOUT_S: Final = 30.0
 CHAT_TIMEOUT_S: Final = 300.0
@@ -107,6 +121,10 @@ class AsyncSwarm:
         workflow: str = "sparc",
         model: str | None = None,
         idempotency_key: str | None = None,
+        *,
+        priority: Priority = "normal",
+        deadline_s: float | None = None,
+        instructions: Mapping[str, str] | None = None,
     ) -> AsyncRun:
         """Hand in a job. It is stored durably when this returns, and handed in once only.
 
@@ -115,15 +133,26 @@ class AsyncSwarm:
             workflow: by name.
             model: the swarm's own if left out.
             idempotency_key: the same key is the same run, whichever process asks.
+            priority: work of a high one is taken up before that of others.
+            deadline_s: seconds after which the run fails.
+            instructions: what to tell the agent of a step besides its prompt, by step.
 
         Raises:
-            Refused: the objective, workflow or model is not accepted; `fields` says which.
+            Refused: something of it is not accepted; `fields` says what.
             NotAllowed: the user may only look.
         """
+        body: dict[str, JsonValue] = {
+            "objective": objective,
+            "workflow": workflow,
+            "model": model,
+            "priority": priority,
+            "deadline_s": deadline_s,
+            "instructions": dict(instructions or {}),
+        }
         call = Call(
             method="POST",
             path="/v1/runs",
-            json={"objective": objective, "workflow": workflow, "model": model},
+            json=body,
             headers={"Idempotency-Key": idempotency_key or uuid4().hex},
         )
         return self.run(parse(Submitted, await self._gateway.call(call)).id)
@@ -131,6 +160,64 @@ class AsyncSwarm:
     def run(self, run_id: str) -> AsyncRun:
         """A handle on a run, known or not; nothing is asked yet."""
         return AsyncRun(self._gateway, run_id)
+
+    async def runs(self, limit: int = 20) -> tuple[RunLine, ...]:
+        """The newest runs, in the order in which they were handed in.
+
+        Args:
+            limit: how many, at most 100.
+        """
+        call = Call(method="GET", path=f"/v1/runs?limit={limit}")
+        return parse(Runs, await self._gateway.call(call)).runs
+
+    async def approvals(
+        self, status: ApprovalStatus | Literal["all"] = "pending"
+    ) -> tuple[Approval, ...]:
+        """The steps that wait for a person to let them begin, or those of another status."""
+        call = Call(method="GET", path=f"/v1/approvals?status={quote(status)}")
+        return parse(Approvals, await self._gateway.call(call)).approvals
+
+    async def approve(self, approval_id: str, reason: str = "") -> Approval:
+        """Let a step begin.
+
+        Raises:
+            NotFound: there is no such approval.
+            Conflict: it was denied, or its run has ended.
+            NotAllowed: the user may only look.
+        """
+        return await self._answer(approval_id, "approve", reason)
+
+    async def deny(self, approval_id: str, *, reason: str) -> Approval:
+        """Do not let a step begin; its run fails with the reason.
+
+        Raises:
+            NotFound, NotAllowed: as in `approve`.
+            Conflict: it was given, or its run has ended.
+            Refused: there is no reason.
+        """
+        return await self._answer(approval_id, "deny", reason)
+
+    async def _answer(self, approval_id: str, what: str, reason: str) -> Approval:
+        path = f"/v1/approvals/{quote(approval_id, safe='')}/{what}"
+        call = Call(method="POST", path=path, json={"reason": reason})
+        return parse(Approval, await self._gateway.call(call))
+
+    async def dead_letters(self) -> tuple[DeadLetter, ...]:
+        """The newest assignments that agents gave up, because nobody brought them to an end."""
+        call = Call(method="GET", path="/v1/dead-letters")
+        return parse(DeadLetters, await self._gateway.call(call)).dead_letters
+
+    async def redrive(self, letter_id: str, reason: str = "") -> RunStatus:
+        """Retry the run of a dead letter; a repeat does no harm.
+
+        Raises:
+            NotFound: there is no such dead letter.
+            Conflict: its run has not failed.
+            NotAllowed: the user may only look.
+        """
+        path = f"/v1/dead-letters/{quote(letter_id, safe='')}/redrive"
+        call = Call(method="POST", path=path, json={"reason": reason})
+        return parse(RunStatus, await self._gateway.call(call))
 
     async def audit(self, run_id: str) -> AuditSummary:
         """What the audit log has of a run."""

@@ -7,10 +7,12 @@ ClientError             (SwarmError, bus/errors.py)
   NotAuthenticated      the user name, password or token is not accepted
   Refused               it will not do this; the message says why
     NotAllowed          not for this user's role
-    NotFound            no such run
+    NotFound            no such run, approval or dead letter
+    Conflict            it makes no sense as things are
     TooManyRequests     not so fast
   RunNotFinished        retry: there is no result yet
   RunFailed             the run ended without a result
+  RunCancelled          a person ended the run
   WaitTimeout           retry: the run is still going on
   SwarmClosed           this client was closed
 """
@@ -80,9 +82,15 @@ class NotAllowed(Refused):
 
 
 class NotFound(Refused):
-    """There is no such run."""
+    """There is no such run, approval or dead letter."""
 
     code = "not_found"
+
+
+class Conflict(Refused):
+    """The request makes no sense as things are."""
+
+    code = "conflict"
 
 
 class TooManyRequests(Refused):
@@ -104,6 +112,12 @@ class RunFailed(ClientError):
     """The run ended without a result."""
 
     code = "run_failed"
+
+
+class RunCancelled(ClientError):
+    """A person ended the run."""
+
+    code = "run_cancelled"
 
 
 class WaitTimeout(ClientError):

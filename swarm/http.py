@@ -18,6 +18,7 @@ from swarm.errors import (
     ClientError,
     NotAuthenticated,
     NotReachable,
+    Refused,
     SwarmClosed,
     Unavailable,
 )
@@ -169,20 +170,25 @@ class Gateway:
     ) -> httpx.Response:
         if self._client.is_closed:
             raise SwarmClosed
-        request = self._client.build_request(
-            call.method,
-            call.path,
-            json=call.json,
-            headers={**call.headers, "Authorization": f"Bearer {self._credentials.token}"},
-            timeout=httpx.Timeout(self.timeout_s, read=silence_s or self.timeout_s),
-        )
-        response = await self._client.send(request, stream=stream)
+        response = await self._client.send(self._request(call, silence_s), stream=stream)
         try:
             await check(response)
         except ClientError:
             await response.aclose()
             raise
         return response
+
+    def _request(self, call: Call, silence_s: float | None) -> httpx.Request:
+        try:
+            return self._client.build_request(
+                call.method,
+                call.path,
+                json=call.json,
+                headers={**call.headers, "Authorization": f"Bearer {self._credentials.token}"},
+                timeout=httpx.Timeout(self.timeout_s, read=silence_s or self.timeout_s),
+            )
+        except UnicodeEncodeError as error:
+            raise Refused("Something of the request is not text that can be sent.") from error
 
     async def _renew(self, refused_token: str) -> None:
         """Log in, unless another call has done so since that token was sent."""

@@ -1,26 +1,37 @@
 """A run as the SDK's user holds it."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from urllib.parse import quote
+from uuid import uuid4
 
 import httpx
+from pydantic import JsonValue
 
 from swarm.answer import parse
-from swarm.errors import NotReachable, RunFailed, RunNotFinished, Unavailable, WaitTimeout
+from swarm.errors import (
+    NotReachable,
+    RunCancelled,
+    RunFailed,
+    RunNotFinished,
+    Unavailable,
+    WaitTimeout,
+)
 from swarm.frames import FrameReader
 from swarm.http import Call, Gateway, Pause
-from swarm.view import AuditSummary, RunEvent, RunStatus
+from swarm.view import AuditSummary, Forked, RunEvent, RunStatus
 
 
 class AsyncRun:
     """A handle on one run; it holds no state of its own, so any number of them may exist."""
 
-    def __init__(self, gateway: Gateway, run_id: str) -> None:
+    def __init__(self, gateway: Gateway, run_id: str, forked: Forked | None = None) -> None:
         self._gateway = gateway
         self._path = f"/v1/runs/{quote(run_id, safe='')}"
         self.id = run_id
+        self.forked = forked
+        """What it shares with its parent, on the handle that `fork` returned."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.id!r})"
@@ -59,12 +70,15 @@ class AsyncRun:
         """The document that the run made, in Markdown. Does not wait.
 
         Raises:
-            RunNotFinished: the run is still going on.
+            RunNotFinished: the run is still going on, or paused.
             RunFailed: it ended without a result.
+            RunCancelled: a person ended it.
         """
         status = await self.status()
         if status.result is not None:
             return status.result
+        if status.status == "cancelled":
+            raise RunCancelled(_cancelled(status))
         if status.failure is None:
             raise RunNotFinished(f"Run {self.id} is still going on.")
         failure = status.failure
@@ -73,6 +87,8 @@ class AsyncRun:
 
     async def events(self, after: int = 0) -> AsyncGenerator[RunEvent, None]:
         """The run's events in the order of the log, each once, until the run has ended.
+
+        A failure that was retried before this began is not the end.
 
         A connection that breaks is made again behind the last event, as long as the
         gateway comes back within the client's timeout. Close the generator when leaving
@@ -85,7 +101,7 @@ class AsyncRun:
             NotFound: there is no such run.
             NotReachable, Unavailable: the gateway did not come back in time.
         """
-        position, pause = after, Pause(self._gateway.timeout_s)
+        position, ended, pause = after, False, Pause(self._gateway.timeout_s)
         while True:
             broken: NotReachable | Unavailable
             try:
@@ -97,14 +113,95 @@ class AsyncRun:
                         if event.stream_sequence <= position:
                             continue
                         yield event
-                        if event.ends_run:
-                            return
-                        position = event.stream_sequence
+                        ended, position = event.ends_run, event.stream_sequence
                         pause.start_over()
+                if ended:
+                    return
                 broken = NotReachable("The event stream ended before the run did.")
             except (NotReachable, Unavailable) as error:
                 broken = error
             await pause.after(broken)
+
+    async def cancel(self, reason: str = "") -> RunStatus:
+        """End the run. Its agents let go of what they work on; `wait` tells when it has ended.
+
+        Raises:
+            NotFound: there is no such run.
+            Conflict: it has completed or failed.
+            NotAllowed: the user may only look.
+        """
+        return await self._ask("cancel", reason, repeatable=True)
+
+    async def pause(self, reason: str = "") -> RunStatus:
+        """Begin no further step; what has begun goes on.
+
+        Raises:
+            NotFound, NotAllowed: as in `cancel`.
+            Conflict: it has ended.
+        """
+        return await self._ask("pause", reason, repeatable=True)
+
+    async def resume(self, reason: str = "") -> RunStatus:
+        """Let the paused run go on.
+
+        Raises:
+            NotFound, NotAllowed: as in `cancel`.
+            Conflict: it is not paused.
+            NotReachable: nobody knows whether it was done; ask for the status.
+        """
+        return await self._ask("resume", reason, repeatable=False)
+
+    async def retry(self, reason: str = "") -> RunStatus:
+        """Take the failed run up again from the steps that failed; answers it has are kept.
+
+        Raises:
+            NotFound, NotAllowed: as in `cancel`.
+            Conflict: it has not failed, or would fail again.
+            NotReachable: nobody knows whether it was done; ask for the status.
+        """
+        return await self._ask("retry", reason, repeatable=False)
+
+    async def fork(
+        self,
+        at: str | int,
+        *,
+        set: Mapping[str, JsonValue] | None = None,  # noqa: A002 - as in `swarm fork --set`
+        instructions: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> "AsyncRun":
+        """Start a run that is the same as this one up to an event, and goes its own way then.
+
+        What had been answered by then is not asked for again.
+
+        Args:
+            at: the last event that both share, by its id or its place in the log.
+            set: what shall be different: ``objective``, ``priority``, ``deadline_s``, or
+                ``step.field`` of an answer that is shared (``step#2.field`` of its second
+                round, ``step/3.field`` of the third part of a fan-out).
+            instructions: what to tell the agents besides their prompts, by step.
+            idempotency_key: the same key is the same run, whichever process asks.
+
+        Raises:
+            NotFound: there is no such run.
+            Refused: it has no such event, or the changes do not fit; the message says why.
+            NotAllowed: the user may only look.
+        """
+        call = Call(
+            method="POST",
+            path=f"{self._path}/fork",
+            json={
+                "at": str(at),
+                "set": dict(set or {}),
+                "instructions": {**(instructions or {})},
+            },
+            headers={"Idempotency-Key": idempotency_key or uuid4().hex},
+        )
+        forked = parse(Forked, await self._gateway.call(call))
+        return AsyncRun(self._gateway, forked.id, forked)
+
+    async def _ask(self, what: str, reason: str, *, repeatable: bool) -> RunStatus:
+        call = Call(method="POST", path=f"{self._path}/{what}", json={"reason": reason})
+        return parse(RunStatus, await self._gateway.call(call, repeatable=repeatable))
 
     def _events_after(self, position: int) -> Call:
         headers = {"Last-Event-ID": str(position)}
@@ -114,6 +211,15 @@ class AsyncRun:
         """What the audit log has of the run; it follows the event log by moments."""
         call = Call(method="GET", path=f"{self._path}/audit")
         return parse(AuditSummary, await self._gateway.call(call))
+
+
+def _cancelled(status: RunStatus) -> str:
+    by = status.cancellation
+    if by is None:
+        return f"Run {status.id} was cancelled."
+    return f"Run {status.id} was cancelled by {by.requested_by}" + (
+        f": {by.reason}" if by.reason else "."
+    )
 
 
 async def _events_of(response: httpx.Response) -> AsyncGenerator[RunEvent, None]:

@@ -4,79 +4,30 @@ Works in a notebook, where a loop is running already. Nothing here knows what a 
 does: `Bridge` carries coroutines over, and AsyncSwarm does the work.
 """
 
-import asyncio
-import threading
-from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
-from concurrent.futures import CancelledError, Future
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeVar, overload
+from typing import Literal, Self, overload
 
 import httpx
 from pydantic import JsonValue
 
+from swarm.bridge import Bridge
 from swarm.client import CHAT_TIMEOUT_S, TIMEOUT_S, AsyncSwarm, Message
 from swarm.errors import SwarmClosed
 from swarm.run import AsyncRun
-from swarm.view import AuditSummary, Reply, RunEvent, RunStatus
-
-T = TypeVar("T")
-CLOSE_TIMEOUT_S: Final = 5.0
-
-
-class Bridge:
-    """One event loop in one thread. Any thread but that one may call."""
-
-    def __init__(self) -> None:
-        self._turn = threading.Lock()
-        self._closed = False
-        started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
-        self._thread = threading.Thread(
-            target=asyncio.run, args=(_live(started),), name="swarm-sdk", daemon=True
-        )
-        self._thread.start()
-        self._loop, self._stop = started.result()
-
-    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """The coroutine's result; an interrupt from the keyboard cancels it.
-
-        Raises:
-            SwarmClosed: the bridge was closed, before or meanwhile.
-        """
-        future = self._begin(coroutine)
-        try:
-            return future.result()
-        except CancelledError as error:
-            raise SwarmClosed from error
-        finally:
-            future.cancel()
-
-    def iterate(self, items: AsyncGenerator[T, None]) -> Generator[T, None, None]:
-        """The generator's items, one at a time. Leaving early lets go of what it holds."""
-        try:
-            while (item := self.call(_next(items))) is not None:
-                yield item[0]
-        finally:
-            if not self._closed:
-                # Not waited for: the garbage collector may call this on the loop's own thread.
-                self._begin(items.aclose())
-
-    def close(self) -> None:
-        """Cancel what is going on and end the thread. May be called again."""
-        with self._turn:
-            if self._closed:
-                return
-            self._closed = True
-            self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(CLOSE_TIMEOUT_S)
-
-    def _begin(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-        """Hand a coroutine over; the lock sees to it that none comes after the stop."""
-        with self._turn:
-            if self._closed:
-                coroutine.close()
-                raise SwarmClosed
-            return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+from swarm.view import (
+    Approval,
+    ApprovalStatus,
+    AuditSummary,
+    DeadLetter,
+    Forked,
+    Priority,
+    Reply,
+    RunEvent,
+    RunLine,
+    RunStatus,
+)
 
 
 class Run:
@@ -95,6 +46,11 @@ class Run:
         return self._run.id
 
     @property
+    def forked(self) -> Forked | None:
+        """What it shares with its parent, on the handle that `fork` returned."""
+        return self._run.forked
+
+    @property
     def status(self) -> RunStatus:
         """Where the run stands now; asks the gateway. See AsyncRun.status."""
         return self._bridge.call(self._run.status())
@@ -111,6 +67,36 @@ class Run:
     def events(self, after: int = 0) -> Generator[RunEvent, None, None]:
         """The run's events, each once, until it has ended. See AsyncRun.events."""
         return self._bridge.iterate(self._run.events(after))
+
+    def cancel(self, reason: str = "") -> RunStatus:
+        """End the run. See AsyncRun.cancel."""
+        return self._bridge.call(self._run.cancel(reason))
+
+    def pause(self, reason: str = "") -> RunStatus:
+        """Begin no further step. See AsyncRun.pause."""
+        return self._bridge.call(self._run.pause(reason))
+
+    def resume(self, reason: str = "") -> RunStatus:
+        """Let the paused run go on. See AsyncRun.resume."""
+        return self._bridge.call(self._run.resume(reason))
+
+    def retry(self, reason: str = "") -> RunStatus:
+        """Take the failed run up again. See AsyncRun.retry."""
+        return self._bridge.call(self._run.retry(reason))
+
+    def fork(
+        self,
+        at: str | int,
+        *,
+        set: Mapping[str, JsonValue] | None = None,  # noqa: A002 - as in `swarm fork --set`
+        instructions: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> "Run":
+        """Start a run that is the same up to an event. See AsyncRun.fork."""
+        forking = self._run.fork(
+            at, set=set, instructions=instructions, idempotency_key=idempotency_key
+        )
+        return Run(self._bridge.call(forking), self._bridge)
 
     def audit(self) -> AuditSummary:
         """What the audit log has of the run. See AsyncRun.audit."""
@@ -187,14 +173,52 @@ class Swarm:
         workflow: str = "sparc",
         model: str | None = None,
         idempotency_key: str | None = None,
+        *,
+        priority: Priority = "normal",
+        deadline_s: float | None = None,
+        instructions: Mapping[str, str] | None = None,
     ) -> Run:
         """Hand in a job. See AsyncSwarm.submit."""
-        submitting = self._swarm.submit(objective, workflow, model, idempotency_key)
+        submitting = self._swarm.submit(
+            objective,
+            workflow,
+            model,
+            idempotency_key,
+            priority=priority,
+            deadline_s=deadline_s,
+            instructions=instructions,
+        )
         return Run(self._bridge.call(submitting), self._bridge)
 
     def run(self, run_id: str) -> Run:
         """A handle on a run, known or not; nothing is asked yet."""
         return Run(self._swarm.run(run_id), self._bridge)
+
+    def runs(self, limit: int = 20) -> tuple[RunLine, ...]:
+        """The newest runs. See AsyncSwarm.runs."""
+        return self._bridge.call(self._swarm.runs(limit))
+
+    def approvals(
+        self, status: ApprovalStatus | Literal["all"] = "pending"
+    ) -> tuple[Approval, ...]:
+        """The steps that wait for a person. See AsyncSwarm.approvals."""
+        return self._bridge.call(self._swarm.approvals(status))
+
+    def approve(self, approval_id: str, reason: str = "") -> Approval:
+        """Let a step begin. See AsyncSwarm.approve."""
+        return self._bridge.call(self._swarm.approve(approval_id, reason))
+
+    def deny(self, approval_id: str, *, reason: str) -> Approval:
+        """Do not let a step begin. See AsyncSwarm.deny."""
+        return self._bridge.call(self._swarm.deny(approval_id, reason=reason))
+
+    def dead_letters(self) -> tuple[DeadLetter, ...]:
+        """The newest assignments that agents gave up. See AsyncSwarm.dead_letters."""
+        return self._bridge.call(self._swarm.dead_letters())
+
+    def redrive(self, letter_id: str, reason: str = "") -> RunStatus:
+        """Retry the run of a dead letter. See AsyncSwarm.redrive."""
+        return self._bridge.call(self._swarm.redrive(letter_id, reason))
 
     def audit(self, run_id: str) -> AuditSummary:
         """What the audit log has of a run. See AsyncSwarm.audit."""
@@ -234,17 +258,3 @@ class Swarm:
             return self._bridge.iterate(self._bridge.call(asking))
         asking_whole = self._swarm.chat(messages, stream=False, timeout_s=timeout_s, **options)
         return self._bridge.call(asking_whole)
-
-
-async def _live(started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> None:
-    """Keep the loop running until told to stop; asyncio.run then cancels what is left."""
-    stop = asyncio.Event()
-    started.set_result((asyncio.get_running_loop(), stop))
-    await stop.wait()
-
-
-async def _next(items: AsyncGenerator[T, None]) -> tuple[T] | None:
-    try:
-        return (await anext(items),)
-    except StopAsyncIteration:
-        return None

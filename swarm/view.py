@@ -5,7 +5,14 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-_ENDS: Final = frozenset({"swarm.run.completed.v1", "swarm.run.failed.v1"})
+_ENDS: Final = frozenset(
+    {"swarm.run.completed.v1", "swarm.run.failed.v1", "swarm.run.cancelled.v1"}
+)
+_ENDED: Final = frozenset({"completed", "failed", "cancelled"})
+Status = Literal["running", "paused", "completed", "failed", "cancelled"]
+Priority = Literal["high", "normal", "low"]
+ApprovalStatus = Literal["pending", "given", "denied", "lapsed"]
+"""Lapsed: the run ended before anybody answered."""
 
 
 class _View(BaseModel):
@@ -20,10 +27,12 @@ class Usage(_View):
 
 
 class StepStatus(_View):
-    """One step of one round, with its latest attempt."""
+    """One step of one round, or one part of it, with its latest attempt."""
 
     name: str
     iteration: int
+    item: int = 0
+    """The part of a fan-out, from 1; 0 for a step that is done once."""
     role: str
     status: Literal["assigned", "claimed", "completed", "failed"]
     attempt: int
@@ -31,6 +40,8 @@ class StepStatus(_View):
     model: str | None = None
     duration_ms: int | None = None
     usage: Usage | None = None
+    adopted: bool = False
+    """Taken over from the run that this is a fork of."""
 
 
 class Failure(_View):
@@ -41,23 +52,101 @@ class Failure(_View):
     step: str | None = None
 
 
+class Cancellation(_View):
+    """Who wants the run to end, or ended it, and why."""
+
+    requested_by: str
+    reason: str = ""
+
+
+class Approval(_View):
+    """Whether people let a step begin."""
+
+    id: str
+    """What `swarm.approve` and `swarm.deny` are told."""
+    run: str
+    step: str
+    iteration: int
+    status: ApprovalStatus
+    requested_at: datetime
+    answered_by: str | None = None
+    answered_at: datetime | None = None
+    reason: str = ""
+
+
+class Waiting(_View):
+    """Why nothing moves in a run just now."""
+
+    code: str
+    text: str
+    step: str | None = None
+    since: datetime | None = None
+
+
+class Fork(_View):
+    """Where a run branched off from another."""
+
+    run: str
+    at: str
+    """The other run's event up to which the two are the same."""
+
+
 class Submitted(_View):
     """A run that was handed in."""
 
     id: str
 
 
+class SharedAnswer(_View):
+    """An answer that a fork took over from its parent."""
+
+    step: str
+    iteration: int
+    item: int = 0
+    event: str
+    """The parent's event that holds it."""
+    changed: bool = False
+
+
+class ChangedValue(_View):
+    """What a fork asks for that its parent did not."""
+
+    name: str
+    was: JsonValue = None
+    now: JsonValue = None
+
+
+class Forked(_View):
+    """A run that branched off from another."""
+
+    id: str
+    parent: str
+    at: str
+    """The parent's event up to which the two are the same."""
+    shared: tuple[SharedAnswer, ...] = ()
+    changed: tuple[ChangedValue, ...] = ()
+
+
 class RunStatus(_View):
     """Where a run stood when it was asked."""
 
     id: str
-    status: Literal["running", "completed", "failed"]
+    status: Status
     objective: str
     workflow: str
     model: str
     requested_by: str
     submitted_at: datetime
     ended_at: datetime | None = None
+    priority: Priority = "normal"
+    deadline_at: datetime | None = None
+    """The run fails if it goes on longer."""
+    retries: int = 0
+    """How often it was taken up again after a failure."""
+    parent: Fork | None = None
+    waits_for: Waiting | None = None
+    approvals: tuple[Approval, ...] = ()
+    cancellation: Cancellation | None = None
     steps: tuple[StepStatus, ...] = ()
     usage: Usage = Usage()
     result: str | None = None
@@ -69,7 +158,7 @@ class RunStatus(_View):
     @property
     def ended(self) -> bool:
         """Whether it is over, one way or the other."""
-        return self.status != "running"
+        return self.status in _ENDED
 
 
 class RunEvent(_View):
@@ -104,8 +193,57 @@ class RunEvent(_View):
 
     @property
     def ends_run(self) -> bool:
-        """Whether it is the last one of its run."""
+        """Whether it is the last one of its run, unless that failed and is retried."""
         return self.type in _ENDS
+
+
+class RunLine(_View):
+    """A run in short."""
+
+    id: str
+    status: Status
+    objective: str
+    workflow: str
+    requested_by: str
+    submitted_at: datetime
+
+
+class DeadLetter(_View):
+    """An assignment that was given up, because nobody brought it to an end."""
+
+    id: str
+    """What `swarm.redrive` is told."""
+    run: str
+    step: str
+    iteration: int
+    item: int = 0
+    attempt: int
+    role: str
+    agent: str
+    """Who gave it up."""
+    deliveries: int
+    reason: str
+    stored_at: datetime
+    redriven: bool
+    """Whether its run was retried since."""
+
+
+class Runs(_View):
+    """What the gateway lists."""
+
+    runs: tuple[RunLine, ...]
+
+
+class Approvals(_View):
+    """What the gateway lists."""
+
+    approvals: tuple[Approval, ...]
+
+
+class DeadLetters(_View):
+    """What the gateway lists."""
+
+    dead_letters: tuple[DeadLetter, ...]
 
 
 class AuditSummary(_View):

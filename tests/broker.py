@@ -107,13 +107,13 @@ class Broker:
     def trust(self) -> TrustStore:
         return TrustStore(self.authority.operator_public_key, self.authority.account_jwt)
 
-    async def provision(self, *, lease_s: float = 2.0) -> None:
+    async def provision(self, *, lease_s: float = 2.0, max_bytes: int = STORE_BYTES) -> None:
         async with self.connected(LAUNCHER_ROLE) as (connection, _):
             await provision(
                 connection,
                 queues={role: queue_name(role) for role in self.policy.worker_roles},
                 lease_s=lease_s,
-                max_bytes=STORE_BYTES,
+                max_bytes=max_bytes,
             )
 
     @asynccontextmanager

@@ -13,7 +13,7 @@ from actors.model import Completion, Message
 from actors.team import AGENTS
 from bus.event import Draft, StoredEvent, derive_id
 from bus.log import EventLog
-from bus.payloads import RunCompleted, RunFailed, RunSubmitted
+from bus.payloads import RunCancelled, RunCompleted, RunFailed, RunSubmitted
 from bus.subjects import run_filter
 from bus.work import WorkQueue
 from policies.capabilities import queue_name
@@ -133,7 +133,7 @@ async def until_end(log: EventLog, run: str, deadline_s: float = 30.0) -> list[S
         async for received in following:
             if isinstance(received, StoredEvent):
                 events.append(received)
-                if received.event.type in (RunCompleted.TYPE, RunFailed.TYPE):
+                if received.event.type in (RunCompleted.TYPE, RunFailed.TYPE, RunCancelled.TYPE):
                     break
     return events
 

@@ -56,7 +56,7 @@ class RoleSpec:
     name: str
     task: str
     title: str
-    answer: type[RoleAnswer]
+    answer: type[BaseModel]
     prompt: str
     max_tokens: int = MAX_TOKENS
 

@@ -115,19 +115,22 @@ class Postgres:
         )
 
     async def _clear_leftovers(self) -> None:
-        """End a server that outlived its supervisor, and remove its lock file.
+        """End what outlived a killed server or supervisor, and remove the server's lock file.
 
-        The caller holds the lock on the home, so no swarm uses that server any more.
+        The caller holds the lock on the home, so no swarm uses that data any more. The lock file
+        keeps two servers apart; without it, a process of the old one that still writes would
+        spoil the data under the new one. So first all of them end, a postmaster or not: each has
+        the data for its working directory.
         """
-        lock = self._data / "postmaster.pid"
-        if not lock.exists():
-            return
-        with suppress(psutil.NoSuchProcess, ValueError, IndexError):
-            process = psutil.Process(int(lock.read_text().splitlines()[0]))
-            if str(self._data) in process.cmdline():
-                process.send_signal(Signals.SIGQUIT)
-                await asyncio.to_thread(_wait_gone, process)
-        lock.unlink(missing_ok=True)
+        left = await asyncio.to_thread(_processes_in, self._data)
+        for number in (Signals.SIGQUIT, Signals.SIGKILL):
+            for process in left:
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(number)
+            _, left = await asyncio.to_thread(psutil.wait_procs, left, _LEFTOVER_TIMEOUT_S)
+        if left:
+            raise PartFailed(f"postgres: {len(left)} processes of an earlier server do not end.")
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
 
 
 def unprivileged() -> RunAs | None:
@@ -159,9 +162,11 @@ def _initdb_options(data: Path) -> Sequence[str]:
     )
 
 
-def _wait_gone(process: psutil.Process) -> None:
-    try:
-        process.wait(timeout=_LEFTOVER_TIMEOUT_S)
-    except psutil.TimeoutExpired:
-        process.kill()
-        process.wait(timeout=_LEFTOVER_TIMEOUT_S)
+def _processes_in(folder: Path) -> list[psutil.Process]:
+    """Every process whose working directory it is; the titles of Postgres's say little."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.cwd() == str(folder):
+                found.append(process)
+    return found

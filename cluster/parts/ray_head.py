@@ -18,6 +18,13 @@ from cluster.ray_options import NodeOptions, NodePorts
 LEAST_CPUS = 4
 """Actors ask for fractions of a CPU; a small machine has too few whole ones."""
 
+_SETTINGS = {
+    # The actors have ended before: nothing is left to drain, and Ray would wait 30 s.
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+    # Serve asks its proxy every ten seconds whether it lives; nobody is served meanwhile.
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+}
+
 SHM = Path("/dev/shm")  # nosec B108 # noqa: S108  Linux's shared memory, where Ray puts its object store
 
 
@@ -75,8 +82,7 @@ class RayHead:
                 *(sys.executable, "-P", "-m", "cluster.ray_node"),
                 self._options.to_json(),
             ],
-            # The actors have ended before: nothing is left to drain, and Ray would wait 30 s.
-            environment={**self.environment, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"},
+            environment={**self.environment, **_SETTINGS},
             folder=self.home.ray,
             log=self.home.log(self.name),
             death_signal=Signals.SIGTERM,

@@ -6,7 +6,7 @@ import time
 import structlog
 
 from cluster import ports
-from cluster.errors import PartFailed, PortTaken
+from cluster.errors import ClusterError, PartFailed, PortTaken
 from cluster.parts.part import Custom, Recipe
 from cluster.process import Child
 
@@ -16,9 +16,10 @@ PORT_ATTEMPTS = 3
 """A free port may be taken by another program before the server listens on it."""
 
 FIRST_PAUSE_S = 0.2
-LONGEST_PAUSE_S = 10.0
-STEADY_S = 30.0
-"""After running this long, a death counts as the first again."""
+LONGEST_PAUSE_S = 1.0
+"""All stand still without it, and another attempt a second is no burden."""
+STEADY_S = 5.0
+"""After running this long, a death counts as the first again: what cannot run dies sooner."""
 
 
 class Server:
@@ -108,7 +109,7 @@ class Server:
         await asyncio.sleep(pause_s)
         try:
             await self._launch()
-        except PartFailed as error:
+        except (ClusterError, OSError) as error:  # a full disk may have room again later
             log.warning("part.restart_failed", part=self.name, reason=str(error))
             return False
         log.warning("part.restarted", part=self.name, port=self._port)

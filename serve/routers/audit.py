@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve.access import AuditReader, Parts
-from serve.run_view import check_run_id, read_run
+from serve.known_run import check_run_id, read_run
 
 router = APIRouter(tags=["audit"])
 

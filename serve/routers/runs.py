@@ -2,25 +2,33 @@
 
 import asyncio
 import secrets
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from starlette.responses import StreamingResponse
 
+from actors.definition import definition_of
+from actors.workflow import WorkflowSpec
 from bus.errors import PublishConflict
 from bus.event import Draft, StoredEvent, derive_id
 from bus.log import Expected
-from bus.payloads import RunSubmitted
+from bus.payloads import Name, Payload, Priority, RunSubmitted
 from bus.subjects import run_filter, subject_for
 from policies.tokens import Claims
 from serve.access import Parts, Reader, Submitter
+from serve.known_run import check_run_id, know_run, read_run
 from serve.ports import GatewayParts
 from serve.problems import FieldReason, InvalidFields, Unavailable
-from serve.run_view import RunView, check_run_id, read_run, view_run
-from serve.stream import MEDIA_TYPE, EventView, ends_run, run_events
+from serve.run_list import RunLine, list_runs
+from serve.run_view import RunView, view_run
+from serve.stream import MEDIA_TYPE, EventView, ends_run, last_retry, run_events
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
+
+MAX_DEADLINE_S: Final = 30 * 86_400.0
+"""No credential lives longer."""
 
 
 class RunRequest(BaseModel):
@@ -30,6 +38,13 @@ class RunRequest(BaseModel):
     objective: str = Field(min_length=1, description="What is wanted, in plain words.")
     workflow: str = Field("sparc", max_length=64)
     model: str | None = Field(None, max_length=200, description="The swarm's model if left out.")
+    priority: Priority = "normal"
+    deadline_s: float | None = Field(
+        None, gt=0, le=MAX_DEADLINE_S, description="Seconds after which the run fails."
+    )
+    instructions: dict[Name, str] = Field(
+        default_factory=dict, description="What to tell the agent of a step, by step."
+    )
 
     @field_validator("objective")
     @classmethod
@@ -40,6 +55,13 @@ class RunRequest(BaseModel):
             raise ValueError("must not contain NUL characters")
         return objective
 
+    @field_validator("instructions")
+    @classmethod
+    def _can_be_stored(cls, instructions: dict[str, str]) -> dict[str, str]:
+        if any("\0" in text for text in instructions.values()):
+            raise ValueError("must not contain NUL characters")
+        return instructions
+
 
 class RunAccepted(BaseModel):
     """The run is in the log; the swarm works on it from here on."""
@@ -48,6 +70,13 @@ class RunAccepted(BaseModel):
     id: str
     status: str = "submitted"
     events_url: str
+
+
+class RunList(BaseModel):
+    """Runs in the order in which they were handed in."""
+
+    model_config = ConfigDict(frozen=True)
+    runs: tuple[RunLine, ...]
 
 
 IdempotencyKey = Annotated[
@@ -72,8 +101,8 @@ async def submit(
     payload = _payload(job, parts, caller)
     run = run_id(caller.sub, idempotency_key)
     async with asyncio.timeout(parts.limits.call_timeout_s):
-        stored = await _store(parts, run, payload, caller)
-    if stored.payload() != payload:
+        stored = await store_submission(parts, run, payload, caller)
+    if not asks_the_same(stored.payload(), payload):
         field = FieldReason(field="Idempotency-Key", reason="was used for another request")
         raise InvalidFields("This Idempotency-Key was used for another request.", fields=(field,))
     location = f"{router.prefix}/{run}"
@@ -81,12 +110,18 @@ async def submit(
     return RunAccepted(id=run, events_url=f"{location}/events")
 
 
+@router.get("")
+async def runs(parts: Parts, _: Reader, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> RunList:
+    """The newest runs, in the order in which they were handed in."""
+    async with asyncio.timeout(parts.limits.call_timeout_s):
+        return RunList(runs=tuple(await list_runs(parts.log, limit)))
+
+
 @router.get("/{run}")
 async def status(run: str, parts: Parts, _: Reader) -> RunView:
     """Where a run stands, folded from the log at this moment."""
-    check_run_id(run)
     async with asyncio.timeout(parts.limits.call_timeout_s):
-        return view_run(run, await read_run(parts.log, run))
+        return view_run(await know_run(parts.log, run), parts.clock())
 
 
 @router.get(
@@ -104,7 +139,7 @@ async def events(
     after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
     last_event_id: Annotated[str | None, Header(max_length=32)] = None,
 ) -> Response:
-    """Follow a run as server-sent events, until it ends.
+    """Follow a run as server-sent events, until it ends for good or, as yet, by a failure.
 
     Each event's id is its place in the log. With `Last-Event-ID` (or `after`) the stream
     goes on behind it, without a gap and without a repeat. Comments keep it alive.
@@ -118,10 +153,11 @@ async def events(
             last = await parts.log.last_sequence()
     if position > last:
         raise InvalidFields(f"The log ends at {last}: nobody can have seen event {position}.")
-    if any(ends_run(event) and event.stream_sequence <= position for event in seen):
+    retried = last_retry(seen)
+    if any(ends_run(event) and retried < event.stream_sequence <= position for event in seen):
         return Response(status_code=204)
     return StreamingResponse(
-        run_events(parts.log, run, after=position, limits=parts.limits),
+        run_events(parts.log, run, after=position, limits=parts.limits, retried=retried),
         media_type=MEDIA_TYPE,
         headers={"X-Accel-Buffering": "no"},
     )
@@ -142,15 +178,41 @@ def _payload(job: RunRequest, parts: GatewayParts, caller: Claims) -> RunSubmitt
         raise _invalid("workflow", f"there are {', '.join(sorted(parts.workflows))}")
     if job.model not in (None, parts.model_name):
         raise _invalid("model", f"the swarm's agents use {parts.model_name}")
+    workflow = parts.workflows[job.workflow]
+    _check_instructions(job.instructions, workflow, parts.limits.instructions_chars)
     return RunSubmitted(
         objective=job.objective,
         workflow=job.workflow,
         model=parts.model_name,
         requested_by=caller.username[:128],
+        priority=job.priority,
+        deadline_s=job.deadline_s,
+        definition=definition_of(workflow),
+        instructions=job.instructions,
     )
 
 
-async def _store(
+def _check_instructions(
+    instructions: Mapping[str, str], workflow: WorkflowSpec, limit: int
+) -> None:
+    for step in instructions:
+        if workflow.step(step) is None:
+            names = ", ".join(each.name for each in workflow.steps())
+            raise _invalid("instructions", f"the steps of {workflow.name} are {names}")
+    chars = sum(map(len, instructions.values()))
+    if chars > limit:
+        raise _invalid("instructions", f"have {chars} characters, the limit is {limit}")
+
+
+def asks_the_same(stored: Payload, payload: RunSubmitted) -> bool:
+    """Whether two submissions differ in nothing but how the workflow was defined at the time."""
+    undefined = {"definition": None}
+    return isinstance(stored, RunSubmitted) and (
+        stored.model_copy(update=undefined) == payload.model_copy(update=undefined)
+    )
+
+
+async def store_submission(
     parts: GatewayParts, run: str, payload: RunSubmitted, caller: Claims
 ) -> StoredEvent:
     """Append the event unless the run has one already; either way, what the log holds."""

@@ -1,4 +1,8 @@
-"""The command line: `swarm up`, `run`, `events`, `status`, `doctor`, `creds`, `demo`, `down`.
+"""The command line.
+
+`swarm up`, `down`, `status`, `doctor`, `recover`, `creds`, `demo`; `run`, `runs`, `events`;
+`cancel`, `pause`, `resume`, `retry`, `approvals`, `approve`, `deny`, `dead-letters`; `replay`,
+`fork`.
 
 Exit codes: 0 done, 1 the run or the swarm failed, 2 usage, 3 no swarm to reach.
 This is the one place of the public face that may import cluster/.
@@ -8,11 +12,12 @@ import sys
 
 import typer
 
+from actors.errors import ApplicationNotUsable
 from bus.errors import SwarmError
 from cluster.errors import ConfigurationError, HomeNotUsable, NotRunning, PortTaken
-from swarm.cli import credentials, demonstration, lifecycle, runs
+from swarm.cli import control, credentials, demonstration, forking, lifecycle, recover, replay, runs
 from swarm.cli.show import complain
-from swarm.errors import NotReachable, Refused, Unavailable
+from swarm.errors import Conflict, NotReachable, Refused, Unavailable
 
 DONE = 0
 FAILED = 1
@@ -28,7 +33,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 lifecycle.add_to(app)
+recover.add_to(app)
 runs.add_to(app)
+control.add_to(app)
+replay.add_to(app)
+forking.add_to(app)
 credentials.add_to(app)
 demonstration.add_to(app)
 
@@ -61,7 +70,15 @@ def exit_code(error: SwarmError) -> int:
     match error:
         case NotReachable() | Unavailable() | NotRunning():
             return UNREACHABLE
-        case ConfigurationError() | HomeNotUsable() | PortTaken() | Refused():
+        case Conflict():
+            return FAILED
+        case (
+            ConfigurationError()
+            | ApplicationNotUsable()
+            | HomeNotUsable()
+            | PortTaken()
+            | Refused()
+        ):
             return USAGE
         case _:
             return FAILED

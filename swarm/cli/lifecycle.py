@@ -3,11 +3,14 @@
 import asyncio
 import json
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cluster import control, doctor, health
+from cluster.application import application_of
+from cluster.log_status import LogStatus, log_status
 from cluster.settings import Settings
 from cluster.state import State
 from swarm.cli.show import printer, show_findings, show_progress, show_status
@@ -17,6 +20,16 @@ Model = Annotated[
     str | None, typer.Option("--model", help="Model profile; default: by what the machine has.")
 ]
 
+OwnApplication = Annotated[
+    Path | None,
+    typer.Option(
+        "--application",
+        metavar="FILE",
+        help="Python file with workflows and agents of your own.",
+        dir_okay=False,
+    ),
+]
+
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
@@ -24,9 +37,11 @@ def add_to(app: typer.Typer) -> None:
         app.command(name="doctor" if command is diagnose else None)(command)
 
 
-def up(model: Model = None) -> None:
+def up(model: Model = None, application: OwnApplication = None) -> None:
     """Start a swarm on this machine; it goes on in the background."""
-    asyncio.run(start(settings_with(model)))
+    settings = settings_with(model, application)
+    application_of(settings)  # a mistake in it is told before anything starts
+    asyncio.run(start(settings))
 
 
 def down() -> None:
@@ -38,16 +53,32 @@ def status(*, as_json: Json = False) -> int:
     """Show where the parts of the swarm are and whether each is healthy."""
     settings = Settings.load()
     state = control.read_state(settings)
-    parts = asyncio.run(health.check(state, settings))
+    parts, log = asyncio.run(_ask(state, settings))
+    parts = [*parts, log_part(state, log)]
     if as_json:
-        print_json(status_document(state, parts))
+        print_json({**status_document(state, parts), "log": log.document()})
     else:
         show_status(state, parts)
     return 0 if all(part.healthy for part in parts) else 1
 
 
+async def _ask(state: State, settings: Settings) -> tuple[list[health.PartHealth], LogStatus]:
+    return await asyncio.gather(health.check(state, settings), log_status(settings, state))
+
+
+def log_part(state: State, log: LogStatus) -> health.PartHealth:
+    """The log among the parts: how far it is audited, how much work waits, what is lost."""
+    return health.PartHealth(
+        name="log",
+        address=state.addresses.nats,
+        healthy=log.healthy,
+        detail=log.describe(),
+        latency_ms=log.latency_ms,
+    )
+
+
 def diagnose() -> int:
-    """Look for what would keep a swarm from starting here."""
+    """Look for what would keep a swarm from starting here, and for what its log has lost."""
     findings = asyncio.run(doctor.diagnose(Settings.load()))
     show_findings(findings)
     return 0 if all(finding.ok for finding in findings) else 1
@@ -73,10 +104,11 @@ async def stop(settings: Settings) -> None:
     out.print(f"Stopped after {time.monotonic() - began:.1f} s")
 
 
-def settings_with(model: str | None) -> Settings:
-    """The settings of this process, with another model profile if one is named."""
+def settings_with(model: str | None, application: Path | None = None) -> Settings:
+    """The settings of this process, with another model profile or application if one is named."""
     settings = Settings.load()
-    return settings.model_copy(update={"model_profile": model}) if model else settings
+    named = {"model_profile": model, "application": application and application.absolute()}
+    return settings.model_copy(update={name: value for name, value in named.items() if value})
 
 
 def status_document(state: State, parts: list[health.PartHealth]) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""`swarm run` and `swarm events`."""
+"""`swarm run`, `swarm runs` and `swarm events`."""
 
 import asyncio
 import sys
@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from swarm.cli.lifecycle import Json, print_json
-from swarm.cli.show import printer, show_result, show_summary, step_line
+from swarm.cli.show import printer, show_result, show_runs, show_step, show_summary
 from swarm.client import AsyncSwarm
 from swarm.errors import WaitTimeout
 from swarm.run import AsyncRun
-from swarm.view import AuditSummary, RunStatus
+from swarm.view import AuditSummary, Priority, RunStatus
 
 FROM_STDIN = "-"
 AUDIT_DEADLINE_S = 30.0
@@ -23,12 +23,18 @@ _OBJECTIVE_LIMIT = 1 << 21
 Objective = Annotated[str, typer.Argument(help="What is wanted, in plain words; - reads stdin.")]
 Workflow = Annotated[str, typer.Option("--workflow", help="How to go about it.")]
 RunModel = Annotated[str | None, typer.Option("--model", help="Refuse if it is not this one.")]
+RunPriority = Annotated[Priority, typer.Option("--priority", help="Which work is taken first.")]
+Deadline = Annotated[
+    float | None, typer.Option("--deadline", min=0.1, help="Seconds after which the run fails.")
+]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=100, help="How many at most.")]
 Timeout = Annotated[float | None, typer.Option("--timeout", min=0.1, help="Seconds to wait.")]
 
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command(name="run")(run)
+    app.command(name="runs")(runs)
     app.command(name="events")(events)
 
 
@@ -37,13 +43,30 @@ def run(
     *,
     workflow: Workflow = "sparc",
     model: RunModel = None,
+    priority: RunPriority = "normal",
+    deadline: Deadline = None,
     as_json: Json = False,
     timeout: Timeout = None,
 ) -> int:
     """Give the swarm a job, watch it, and print the result and its audit."""
     if objective == FROM_STDIN:
         objective = sys.stdin.read(_OBJECTIVE_LIMIT)
-    return asyncio.run(do_run(objective, workflow, model, as_json=as_json, timeout_s=timeout))
+    return asyncio.run(
+        do_run(
+            objective,
+            workflow,
+            model,
+            priority=priority,
+            deadline_s=deadline,
+            as_json=as_json,
+            timeout_s=timeout,
+        )
+    )
+
+
+def runs(*, limit: Limit = 20, as_json: Json = False) -> None:
+    """Show the newest runs and how they stand."""
+    asyncio.run(_runs(limit, as_json=as_json))
 
 
 def events(
@@ -60,10 +83,12 @@ async def do_run(
     workflow: str,
     model: str | None,
     *,
+    priority: Priority = "normal",
+    deadline_s: float | None = None,
     as_json: bool = False,
     timeout_s: float | None = None,
 ) -> int:
-    """Submit, watch, show; 0 if the run completed, 1 if it failed or took too long.
+    """Submit, watch, show; 0 if the run completed, 1 if it ended otherwise or took too long.
 
     Raises:
         NotReachable: no swarm is running.
@@ -73,7 +98,9 @@ async def do_run(
     err = printer(to_stderr=True)
     async with await AsyncSwarm.connect() as swarm:
         began = time.monotonic()
-        handle = await swarm.submit(objective, workflow=workflow, model=model)
+        handle = await swarm.submit(
+            objective, workflow=workflow, model=model, priority=priority, deadline_s=deadline_s
+        )
         err.print(f"Run {handle.id}, workflow {workflow}")
         try:
             async with asyncio.timeout(timeout_s):
@@ -108,15 +135,21 @@ async def complete_audit(run: AsyncRun, events: int) -> AuditSummary | None:
 
 async def _watch(run: AsyncRun) -> int:
     """Print a run's steps as they happen; how many events it had when it ended."""
-    err = printer(to_stderr=True)
     seen = 0
     async with aclosing(run.events()) as following:
         async for event in following:
             seen += 1
-            line = step_line(event)
-            if line is not None:
-                err.print(line)
+            show_step(event)
     return seen
+
+
+async def _runs(limit: int, *, as_json: bool) -> None:
+    async with await AsyncSwarm.connect() as swarm:
+        newest = await swarm.runs(limit)
+    if as_json:
+        print_json([run.model_dump(mode="json") for run in newest])
+    else:
+        show_runs(newest)
 
 
 async def _events(run_id: str, *, as_json: bool) -> None:

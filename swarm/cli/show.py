@@ -10,13 +10,18 @@ from rich.table import Table
 from cluster.findings import Finding
 from cluster.health import PartHealth
 from cluster.state import Progress, State
-from swarm.view import AuditSummary, RunEvent, RunStatus, StepStatus
+from swarm.cli.steps import step_line
+from swarm.view import (
+    Approval,
+    AuditSummary,
+    DeadLetter,
+    RunEvent,
+    RunLine,
+    RunStatus,
+    StepStatus,
+)
 
-_STEP_WIDTH = 16
-_ASSIGNED = "swarm.step.assigned.v1"
-_CLAIMED = "swarm.step.claimed.v1"
-_COMPLETED = "swarm.step.completed.v1"
-_FAILED = "swarm.step.failed.v1"
+_OBJECTIVE_CHARS = 60
 _TERMINAL_CODES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -73,26 +78,52 @@ def show_findings(findings: Sequence[Finding]) -> None:
             out.print(f"     {finding.hint}")
 
 
-def step_line(event: RunEvent) -> str | None:
-    """One line for an event that a watching person wants to know of, None for the others."""
-    payload, source = event.payload or {}, (event.source or "").removeprefix("swarm://")
-    step = f"{payload.get('step', '')}"
-    if payload.get("iteration", 1) != 1:
-        step += f" #{payload['iteration']}"
-    agent = source.split("/")[-1]
-    if event.type == _CLAIMED:
-        return f"  {step:<{_STEP_WIDTH}} {agent:<14} works"
-    if event.type == _COMPLETED:
-        usage, duration = payload.get("usage"), payload.get("duration_ms")
-        tokens = usage.get("completion_tokens") if isinstance(usage, dict) else "?"
-        seconds = duration / 1000 if isinstance(duration, int) else 0.0
-        return f"  {step:<{_STEP_WIDTH}} {agent:<14} done    {seconds:6.1f} s  {tokens:>5} tokens"
-    if event.type == _FAILED:
-        reason = harmless(str(payload.get("message", "")))[:120]
-        return f"  {step:<{_STEP_WIDTH}} {agent:<14} failed  {payload.get('code')}: {reason}"
-    if event.refused:
-        return f"  refused event {event.stream_sequence}: {event.code}"
-    return None
+def show_step(event: RunEvent) -> None:
+    """Print what there is to say of an event to stderr."""
+    line = step_line(event)
+    if line is not None:
+        printer(to_stderr=True).print(harmless(line))
+
+
+def show_runs(runs: Sequence[RunLine]) -> None:
+    """Print runs, the newest last."""
+    rows = [
+        (
+            run.id,
+            run.status,
+            f"{run.submitted_at:%Y-%m-%d %H:%M:%S}",
+            run.requested_by,
+            run.objective.split("\n")[0][:_OBJECTIVE_CHARS],
+        )
+        for run in runs
+    ]
+    _show_rows(("run", "status", "submitted", "by", "objective"), rows, "No runs yet.")
+
+
+def show_approvals(approvals: Sequence[Approval]) -> None:
+    """Print what waits for a person."""
+    rows = [
+        (each.id, each.run, f"{each.requested_at:%Y-%m-%d %H:%M:%S}", each.step)
+        for each in approvals
+    ]
+    _show_rows(("approval", "run", "since", "step"), rows, "Nothing waits for an approval.")
+
+
+def show_dead_letters(letters: Sequence[DeadLetter]) -> None:
+    """Print what was given up."""
+    rows = [
+        (
+            each.id,
+            each.run,
+            f"{each.step} [{each.item}]" if each.item else each.step,
+            f"{each.attempt}",
+            "yes" if each.redriven else "no",
+            each.reason,
+        )
+        for each in letters
+    ]
+    columns = ("dead letter", "run", "step", "attempt", "redriven", "reason")
+    _show_rows(columns, rows, "No dead letters.")
 
 
 def show_result(status: RunStatus) -> None:
@@ -106,6 +137,9 @@ def show_result(status: RunStatus) -> None:
         where = f" in step {status.failure.step}" if status.failure.step else ""
         message = f"The run failed{where}: {status.failure.message} ({status.failure.code})"
         complain(message)
+    elif status.cancellation is not None:
+        by = status.cancellation
+        complain(f"The run was cancelled by {by.requested_by}: {by.reason or 'no reason given'}")
 
 
 def show_summary(status: RunStatus, seconds: float, audit: AuditSummary | None) -> None:
@@ -135,8 +169,22 @@ def harmless(text: str) -> str:
     return _TERMINAL_CODES.sub("", text)
 
 
+def _show_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], none: str) -> None:
+    """Print a line for each row, however narrow the terminal: an id must stay in one piece."""
+    out = printer()
+    if not rows:
+        out.print(none)
+        return
+    lines = [columns, *([harmless(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    for line in lines:
+        padded = (f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
+        out.print("  ".join(padded).rstrip())
+
+
 def _count(steps: Sequence[StepStatus]) -> str:
-    return f"{len(steps)} steps by {len({step.agent for step in steps})} agents"
+    agents = {step.agent for step in steps if step.agent}
+    return f"{len(steps)} steps by {len(agents)} agents"
 
 
 def _model(name: str) -> str:

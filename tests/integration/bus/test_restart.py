@@ -7,15 +7,19 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 
 import pytest
+from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 
 from bus.errors import BusUnreachable, PublishUnconfirmed
 from bus.event import StoredEvent
 from bus.log import EventLog
-from bus.subjects import run_filter
+from bus.provision import DUPLICATE_WINDOW_S
+from bus.reference import OBJECTS
+from bus.subjects import ALL_EVENTS, STREAM, run_filter
+from bus.trim import can_be_trimmed
 from bus.trust import ChainTracker
 from bus.work import Ack, Delivery, Verdict, WorkQueue
 from policies.capabilities import queue_name
-from tests.broker import Broker
+from tests.broker import STORE_BYTES, Broker
 from tests.integration.bus.test_log import assigned, read_all, submitted
 
 
@@ -166,6 +170,37 @@ async def test_what_exists_is_provisioned_again_after_a_restart(tmp_path: Path) 
     await broker.start()
     try:
         await broker.provision(lease_s=7.0)
+        async with broker.joined("gateway") as gateway:
+            assert await gateway.last_sequence() > stored
+    finally:
+        await broker.stop()
+
+
+async def test_a_stream_of_an_earlier_version_makes_room_for_objects(tmp_path: Path) -> None:
+    """It took all there was and never lets anybody purge; it is kept, and only not trimmed."""
+    broker = Broker(tmp_path)
+    await broker.start()
+    try:
+        async with broker.connected("launcher") as (connection, _):
+            earlier = StreamConfig(
+                name=STREAM,
+                subjects=[ALL_EVENTS],
+                storage=StorageType.FILE,
+                discard=DiscardPolicy.NEW,
+                max_bytes=STORE_BYTES,
+                duplicate_window=DUPLICATE_WINDOW_S,
+                deny_delete=True,
+                deny_purge=True,
+                allow_direct=True,
+            )
+            await connection.manager.add_stream(earlier)
+        async with broker.joined("gateway") as gateway:
+            stored = await gateway.last_sequence()
+        for _ in range(2):
+            await broker.provision()
+        async with broker.connected("launcher") as (connection, _):
+            assert not await can_be_trimmed(connection)
+            assert await can_be_trimmed(connection, OBJECTS)
         async with broker.joined("gateway") as gateway:
             assert await gateway.last_sequence() > stored
     finally:

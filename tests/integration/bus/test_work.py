@@ -99,7 +99,7 @@ async def test_an_assignment_goes_to_one_of_two_agents(leased: Broker, run: str)
                         given.append(worker.given.get_nowait())
                 await asyncio.sleep(0)
         assert sorted(d.assignment.event.id for d in given) == sorted(s.event.id for s in sent)
-        assert {delivery.epoch for delivery in given} == {1}
+        assert {delivery.deliveries for delivery in given} == {1}
         await one.nothing_more()
         assert other.given.empty()
         assert await pending(first) == (0, 0)
@@ -140,14 +140,14 @@ async def test_a_heartbeat_keeps_the_lease_while_the_work_lasts(leased: Broker, 
     ):
         async with serving(one, slow):
             await coordinator.append(assigned(run))
-            assert (await slow.next()).epoch == 1
+            assert (await slow.next()).deliveries == 1
             async with serving(other, idle):
                 await idle.nothing_more()
                 await slow.nothing_more()
         assert await pending(one) == (0, 0)
 
 
-async def test_a_cancelled_assignment_goes_to_another_agent_at_a_higher_epoch(
+async def test_a_cancelled_assignment_goes_to_another_agent_and_is_counted(
     leased: Broker, run: str
 ) -> None:
     async def work() -> None:
@@ -161,11 +161,11 @@ async def test_a_cancelled_assignment_goes_to_another_agent_at_a_higher_epoch(
     ):
         sent = await coordinator.append(assigned(run))
         async with serving(one, stuck):
-            assert (await stuck.next()).epoch == 1
+            assert (await stuck.next()).deliveries == 1
         async with serving(other, healthy):
             again = await healthy.next()
             await settled(other)
-        assert again.epoch == 2
+        assert again.deliveries == 2
         assert again.assignment.event == sent.event
 
 
@@ -186,7 +186,7 @@ async def test_an_agent_that_vanished_loses_its_lease(leased: Broker, run: str) 
         async with serving(other, healthy):
             again = await healthy.next()
             await settled(other)
-        assert (again.epoch, again.assignment.event) == (2, sent.event)
+        assert (again.deliveries, again.assignment.event) == (2, sent.event)
         assert asyncio.get_running_loop().time() - started > LEASE_S / 2
 
 
@@ -196,11 +196,11 @@ async def test_a_retry_comes_again_after_its_delay(leased: Broker, run: str) -> 
     async with leased.joined("coordinator") as coordinator, leased.joined("coder") as coder:
         async with serving(coder, worker):
             await coordinator.append(assigned(run))
-            assert (await worker.next()).epoch == 1
+            assert (await worker.next()).deliveries == 1
             first = clock()
-            assert (await worker.next()).epoch == 2
+            assert (await worker.next()).deliveries == 2
             second = clock()
-            assert (await worker.next()).epoch == 3
+            assert (await worker.next()).deliveries == 3
             third = clock()
             await worker.nothing_more()
         assert second - first >= 0.35
@@ -233,7 +233,7 @@ async def test_a_handler_that_fails_ends_the_queue_and_the_assignment_is_not_los
         async with serving(coder, healthy):
             again = await healthy.next()
             await settled(coder)
-        assert (again.epoch, again.assignment.event) == (2, sent.event)
+        assert (again.deliveries, again.assignment.event) == (2, sent.event)
 
 
 async def test_a_refused_assignment_is_recorded_and_the_queue_goes_on(

@@ -107,24 +107,65 @@ async def test_sigterm_to_the_supervisor_stops_everything(home: Home, configure:
     assert ended.phase is Phase.STOPPED
 
 
-@pytest.mark.parametrize("victims", [("supervisor",), ("guard",), ("supervisor", "guard")])
-async def test_a_kill_leaves_no_process_and_the_next_start_works(
-    home: Home, configure: Configure, victims: tuple[str, ...]
+async def test_a_killed_supervisor_is_followed_by_another_at_the_same_addresses(
+    home: Home, configure: Configure
+) -> None:
+    settings = configure(home)
+    first = await _up(settings)
+    os.kill(first.supervisor_pid, signal.SIGKILL)
+    await until(lambda: _ready_after(home, first.supervisor_pid), "no other supervisor followed")
+    second = read_state(settings)
+    assert second.guard_pid == first.guard_pid
+    assert second.addresses.gateway == first.addresses.gateway
+    assert second.addresses.nats == first.addresses.nats
+    await down(settings, _ignore)
+    assert stragglers.find(home) == []
+
+
+async def test_a_supervisor_killed_as_it_stops_is_followed_by_none(
+    home: Home, configure: Configure
 ) -> None:
     settings = configure(home)
     state = await _up(settings)
-    pids = {"supervisor": state.supervisor_pid, "guard": state.guard_pid}
-    for victim in victims:
-        os.kill(pids[victim], signal.SIGKILL)
-    if victims == ("supervisor", "guard"):
-        # Only a process that left every group and session survives both; `down` finds it.
-        await until(lambda: len(stragglers.find(home)) <= 1, "servers outlived both")
-        await down(settings, _ignore)
+    states.save(home, state.model_copy(update={"phase": Phase.STOPPING}))
+    os.kill(state.supervisor_pid, signal.SIGKILL)
+    assert await all_gone(home)
+
+
+async def test_a_swarm_whose_guard_was_killed_goes_on_and_can_be_stopped(
+    home: Home, configure: Configure
+) -> None:
+    settings = configure(home)
+    state = await _up(settings)
+    os.kill(state.guard_pid, signal.SIGKILL)
+    await until(lambda: "guard.died" in home.log("supervisor").read_text(), "it was not noticed")
+    assert read_state(settings).phase is Phase.READY
+    assert all(p.healthy for p in await check(state, settings) if p.name != "gateway")
+    await down(settings, _ignore)
+    assert await all_gone(home)
+
+
+async def test_killing_supervisor_and_guard_leaves_no_process_and_the_next_start_works(
+    home: Home, configure: Configure
+) -> None:
+    settings = configure(home)
+    state = await _up(settings)
+    for victim in (state.guard_pid, state.supervisor_pid):
+        os.kill(victim, signal.SIGKILL)
+    # Only a process that left every group and session survives both; `down` finds it.
+    await until(lambda: len(stragglers.find(home)) <= 1, "servers outlived both")
+    await down(settings, _ignore)
     assert await all_gone(home)
     with pytest.raises(NotRunning):
         read_state(settings)
     assert (await _up(settings)).phase is Phase.READY
     await down(settings, _ignore)
+
+
+def _ready_after(home: Home, supervisor_pid: int) -> bool:
+    state = states.load(home)
+    assert state is not None
+    return state.phase is Phase.READY and state.supervisor_pid != supervisor_pid
 
 
 async def test_cancelling_a_start_leaves_nothing(home: Home, configure: Configure) -> None:
@@ -243,7 +284,7 @@ async def test_stopping_while_starting_ends_both(home: Home, configure: Configur
         await start
 
 
-async def test_a_real_ray_runs_actors_and_leaves_nothing_when_the_supervisor_is_killed(
+async def test_a_real_ray_runs_actors_and_leaves_nothing_when_everybody_is_killed(
     home: Home, configure: Configure
 ) -> None:
     settings = configure(home, ray_address=None)
@@ -256,7 +297,9 @@ async def test_a_real_ray_runs_actors_and_leaves_nothing_when_the_supervisor_is_
     assert health["dashboard"].healthy
     assert health["dashboard"].detail == "Ray 2.60.0"
     assert not health["model"].healthy
-    os.kill(state.supervisor_pid, signal.SIGKILL)
+    for victim in (state.guard_pid, state.supervisor_pid):
+        os.kill(victim, signal.SIGKILL)
+    await down(settings, _ignore)
     assert await all_gone(home)
 
 

@@ -9,8 +9,9 @@ from pydantic import JsonValue
 
 from actors.errors import ActorError, AnswerRejected, PromptTooLarge
 from actors.model import Message
-from actors.prompt import PROMPT_BYTES, build_messages, parse_answer
+from actors.prompt import PROMPT_BYTES, build_messages, parse_answer, schema_for
 from actors.roles import TASKS, role_spec
+from bus.payloads import StepAssigned
 from tests.unit.actors.simulation import answer_for
 
 CODER = role_spec("coder", "code")
@@ -160,3 +161,109 @@ def test_a_rejected_answer_may_be_asked_for_again() -> None:
     assert AnswerRejected.retryable
     assert AnswerRejected.code == "answer_rejected"
     assert issubclass(AnswerRejected, ActorError)
+
+
+def test_a_part_of_a_fan_out_is_told_which_part_it_is() -> None:
+    _, user = build_messages(CODER, "Sort names", {}, each="Sort by surname")
+    assert "This part:\n```\nSort by surname\n```" in user.content
+    assert user.content.endswith("Now write the code, for this part only, as one JSON object.")
+    _, user = build_messages(CODER, "Sort names", {}, each={"title": "x", "sizes": [1, 2]})
+    assert "This part:\n```\nTitle: x\nSizes:\n- 1\n- 2\n```" in user.content
+    _, user = build_messages(CODER, "Sort names", {}, each=["a", "b"])
+    assert "This part:\n```\n- a\n- b\n```" in user.content
+    _, user = build_messages(CODER, "Sort names", {}, each=0)
+    assert "This part:\n```\n0\n```" in user.content
+
+
+def test_a_step_that_is_no_part_says_nothing_of_parts() -> None:
+    _, user = build_messages(CODER, "Sort names", {})
+    assert "This part" not in user.content
+    assert "part only" not in user.content
+
+
+def test_the_instructions_of_a_run_stand_behind_those_of_the_role() -> None:
+    system, user = build_messages(CODER, "Sort", {}, instructions=" Write Go. ")
+    assert system.content.startswith(f"{CODER.prompt}\n\nFor this job in particular:\nWrite Go.\n")
+    assert "Write Go." not in user.content
+
+
+def test_instructions_cannot_end_the_message_and_leave_room_for_the_texts() -> None:
+    system, user = build_messages(CODER, "Sort", {}, instructions="<|im_end|>" + "x" * 9_000)
+    assert "<|im_end|>" not in system.content
+    assert "characters left out]" in system.content
+    assert size_bytes([system, user]) <= PROMPT_BYTES
+    assert "Sort" in user.content
+
+
+SCHEMA: dict[str, JsonValue] = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "description": "Whose it is."},
+        "sizes": {"type": "array", "items": {"type": "integer"}, "maxItems": 3},
+        "parts": {"type": "array", "items": {"$ref": "#/$defs/part"}},
+        "ratio": {"type": "number"},
+        "colour": {"enum": ["red", "green"]},
+        "more": {"type": "object"},
+        "any": {},
+    },
+    "required": ["name"],
+    "$defs": {"part": {"type": "string"}},
+}
+
+
+def assignment(schema: dict[str, JsonValue] | None) -> StepAssigned:
+    return StepAssigned(
+        step="code",
+        iteration=1,
+        attempt=1,
+        role="coder",
+        objective="x",
+        inputs={},
+        deadline_s=1,
+        answer_schema=schema,
+    )
+
+
+def test_the_fields_of_a_steps_own_schema_are_listed() -> None:
+    system, _ = build_messages(CODER, "Sort", {}, answer_schema=SCHEMA)
+    assert system.content.endswith(
+        '- "name" (text): Whose it is.\n'
+        '- "sizes" (list of 0 to 3 numbers)\n'
+        '- "parts" (list of items)\n'
+        '- "ratio" (number)\n'
+        '- "colour" (text)\n'
+        '- "more" (object)\n'
+        '- "any" (JSON)'
+    )
+    assert '"language"' not in system.content
+
+
+def test_a_schema_without_named_fields_is_shown_as_it_is() -> None:
+    system, _ = build_messages(CODER, "Sort", {}, answer_schema={"type": "object"})
+    assert system.content.endswith('{"type": "object"}')
+
+
+def test_the_model_is_held_to_the_steps_schema_where_there_is_one() -> None:
+    assert schema_for(CODER) == CODER.schema
+    assert schema_for(CODER, SCHEMA) == SCHEMA
+
+
+def test_an_answer_is_checked_against_the_steps_schema() -> None:
+    assert parse_answer(CODER, ' {"name": "x"}\n', assignment(SCHEMA)) == {"name": "x"}
+    for text in ("", "[]", "null", "{}", '{"name": 5}', '{"name": "x"} Done.', "nonsense"):
+        with pytest.raises(AnswerRejected):
+            parse_answer(CODER, text, assignment(SCHEMA))
+
+
+def test_an_answer_of_the_roles_own_schema_is_read_as_the_role_reads_it() -> None:
+    answer = answer_for("coder", "code")
+    for schema in (None, CODER.schema):
+        assert parse_answer(CODER, json.dumps(answer), assignment(schema)) == answer
+        with pytest.raises(AnswerRejected, match="is not a Code"):
+            parse_answer(CODER, "{}", assignment(schema))
+
+
+@pytest.mark.parametrize("room_bytes", [900, 1_500, 3_000])
+def test_whatever_the_budget_the_texts_are_as_long_as_they_can_be(room_bytes: int) -> None:
+    messages = build_messages(CODER, "x" * 5_000, {}, budget_bytes=room_bytes)
+    assert room_bytes - 3 <= size_bytes(messages) <= room_bytes

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from actors.command import FailRun
 from actors.decide import decide, draft_of
 from actors.record import Fact
@@ -16,6 +18,7 @@ from bus.payloads import (
 )
 from tests.unit.actors.simulation import (
     RUN,
+    START,
     SimulatedRun,
     claim_of,
     completion_of,
@@ -25,7 +28,7 @@ from tests.unit.actors.simulation import (
 PAIR = WorkflowSpec(
     name="pair",
     nodes=(
-        StepSpec(name="code", role="coder", max_attempts=2, deadline_s=60.0),
+        StepSpec(name="code", role="coder", max_attempts=2, deadline_s=60.0, backoff_s=0.0),
         StepSpec(name="test", role="tester", inputs=("code",)),
     ),
 )
@@ -80,7 +83,7 @@ def test_a_result_under_a_superseded_epoch_is_refused() -> None:
     run.complete(slow)
     assert refusals(run.settle()) == ["epoch 1 is superseded by 2, claimed by b"]
     run.complete(quick)
-    assert run.state.results["code", 1].agent == "b"
+    assert run.state.results["code", 1, 0].agent == "b"
 
 
 def test_a_failure_under_a_superseded_epoch_does_not_end_the_attempt() -> None:
@@ -90,7 +93,7 @@ def test_a_failure_under_a_superseded_epoch_does_not_end_the_attempt() -> None:
     run.fail(slow, retryable=False)
     assert refusals(run.settle()) == ["epoch 1 is superseded by 2, claimed by b"]
     run.complete(quick)
-    assert ("code", 1) in run.state.results
+    assert ("code", 1, 0) in run.state.results
 
 
 def test_a_result_of_an_attempt_that_was_followed_is_refused() -> None:
@@ -158,7 +161,28 @@ def test_a_copy_of_the_accepted_result_by_another_sender_is_not_refused_under_it
     run = started()
     run.write(replace(run.do("code"), agent="b"))
     assert refusals(run.settle()) == []
-    assert run.state.results["code", 1].agent == "a"
+    assert run.state.results["code", 1, 0].agent == "a"
+
+
+def test_a_copy_of_a_failure_that_counted_is_not_refused_under_its_id() -> None:
+    run = started()
+    run.write(replace(run.fail(run.claim(run.assigned("code"))), agent="b"))
+    assert refusals(run.settle()) == []
+
+
+def test_a_second_assignment_of_the_same_attempt_changes_nothing() -> None:
+    run = started()
+    assigned = run.assigned("code")
+    run.write(replace(assigned, id="second"))
+    assert run.state.assignments["code", 1, 0].id == assigned.id
+
+
+def test_an_event_with_an_id_that_none_of_ours_has_changes_nothing() -> None:
+    """A refusal could not name it."""
+    run = started()
+    before = run.state
+    run.write(replace(claim_of(run.assigned("code")), id="x" * 65))
+    assert run.state == before
 
 
 def test_a_repeated_assignment_does_not_revive_a_failed_attempt() -> None:
@@ -166,7 +190,7 @@ def test_a_repeated_assignment_does_not_revive_a_failed_attempt() -> None:
     assigned = run.assigned("code")
     run.fail(run.claim(assigned))
     run.write(replace(assigned, agent="coordinator-2"))
-    assert run.state.assignments["code", 1].failure is not None
+    assert run.state.assignments["code", 1, 0].failure is not None
 
 
 def test_an_assignment_after_the_accepted_result_changes_nothing() -> None:
@@ -185,7 +209,7 @@ def test_a_claim_by_another_role_fences_nobody_off() -> None:
     claim = run.claim(assigned)
     run.write(replace(claim_of(assigned, epoch=99, agent="b"), role="tester"))
     run.complete(claim)
-    assert ("code", 1) in run.state.results
+    assert ("code", 1, 0) in run.state.results
 
 
 def test_a_result_of_a_step_that_was_not_assigned_is_refused() -> None:
@@ -211,7 +235,7 @@ def test_the_first_end_counts() -> None:
     run = started()
     run.write(stated(draft_of(fail_run(), run.state)))
     other = draft_of(fail_run(code="other"), run.state)
-    run.write(replace(stated(other), agent="coordinator-2"))
+    run.write(replace(stated(other), id="other", agent="coordinator-2"))
     assert isinstance(run.state.ended, RunFailed)
     assert run.state.ended.code == "stopped"
 
@@ -221,16 +245,17 @@ def test_only_the_coordinator_assigns_refuses_and_ends() -> None:
     before = run.state
     run.write(replace(stated(draft_of(fail_run(), before)), role="coder"))
     assert run.state.ended is None
-    assert decide(run.state) == decide(before)
+    assert decide(run.state, START) == decide(before, START)
 
 
-def test_an_id_used_up_by_another_sender_hides_nothing() -> None:
+@pytest.mark.parametrize("role", ["tester", "coder"])
+def test_an_id_used_up_by_another_sender_hides_nothing(role: str) -> None:
     """A rogue agent sends its own event under the id that another agent's result will have."""
     run = started()
     claim = run.claim(run.assigned("code"))
-    run.write(replace(completion_of(claim), role="tester", agent="rogue"))
+    run.write(replace(completion_of(claim), role=role, agent="rogue", cause=None))
     run.complete(claim)
-    assert run.state.results["code", 1].agent == "a"
+    assert run.state.results["code", 1, 0].agent == "a"
 
 
 def test_a_refusal_read_before_what_it_refuses_is_not_repeated() -> None:
@@ -240,7 +265,17 @@ def test_a_refusal_read_before_what_it_refuses_is_not_repeated() -> None:
     refused = ResultRefused(
         step="code", iteration=1, attempt=1, epoch=2, refused=late.id, reason="late"
     )
-    run.write(Fact(id="x", run=RUN, role="coordinator", agent="c", payload=refused, cause=late.id))
+    run.write(
+        Fact(
+            id="x",
+            run=RUN,
+            role="coordinator",
+            agent="c",
+            time=START,
+            payload=refused,
+            cause=late.id,
+        )
+    )
     run.write(late)
     assert run.drafts == []
 

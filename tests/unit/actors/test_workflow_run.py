@@ -4,6 +4,7 @@ import pickle
 from dataclasses import replace
 
 import pytest
+from pydantic import JsonValue
 
 from actors.decide import decide, draft_of
 from actors.record import Fact, RunState
@@ -16,8 +17,10 @@ from bus.payloads import (
     RunFailed,
     StepAssigned,
 )
+from bus.reference import MAX_OBJECT_BYTES
 from tests.unit.actors.simulation import (
     RUN,
+    START,
     SimulatedRun,
     answer_for,
     claim_of,
@@ -27,7 +30,7 @@ from tests.unit.actors.simulation import (
 PAIR = WorkflowSpec(
     name="pair",
     nodes=(
-        StepSpec(name="code", role="coder", max_attempts=2, deadline_s=60.0),
+        StepSpec(name="code", role="coder", max_attempts=2, deadline_s=60.0, backoff_s=0.0),
         StepSpec(name="test", role="tester", inputs=("code",)),
     ),
 )
@@ -70,7 +73,7 @@ def test_a_step_gets_the_answers_it_reads_and_names_the_last_as_its_cause() -> N
 
 
 def test_an_empty_log_asks_for_nothing() -> None:
-    assert decide(RunState()) == ()
+    assert decide(RunState(), START) == ()
     assert RunState().status == "running"
 
 
@@ -155,8 +158,8 @@ def test_an_event_that_is_no_part_of_a_run_changes_no_decision() -> None:
     run = started()
     before = run.state
     started_event = AgentStarted(role="coder", name="a", pid=1, node="n")
-    fact = Fact(id="x", run=RUN, role="coder", agent="a", payload=started_event)
-    assert decide(evolve(before, fact)) == decide(before)
+    fact = Fact(id="x", run=RUN, role="coder", agent="a", payload=started_event, time=START)
+    assert decide(evolve(before, fact), START) == decide(before, START)
 
 
 def test_a_second_submission_is_ignored() -> None:
@@ -167,16 +170,14 @@ def test_a_second_submission_is_ignored() -> None:
 
 
 def test_an_assignment_that_no_event_could_hold_fails_the_run() -> None:
-    code = [StepSpec(name=f"code-{n}", role="coder") for n in range(120)]
-    wide = StepSpec(name="test", role="tester", inputs=tuple(step.name for step in code))
-    run = started(WorkflowSpec(name="wide", nodes=(*code, wide)))
-    answer = {"language": "go", "code": "\x01" * 400, "explanation": "wide"}
-    for step in code:
-        run.complete(run.claim(run.assigned(step.name)), dict(answer))
-    run.settle()
+    text: dict[str, JsonValue] = {"type": "object"}
+    long = StepSpec(name="long", role="writer", answer_schema=text)
+    read = StepSpec(name="read", role="tester", inputs=("long",))
+    run = started(WorkflowSpec(name="wide", nodes=(long, read)))
+    run.do("long", answer={"text": "\x01" * (MAX_OBJECT_BYTES // 6)})
     assert isinstance(run.state.ended, RunFailed)
     assert run.state.ended.code == "inputs_too_large"
-    assert run.state.ended.step == "test"
+    assert run.state.ended.step == "read"
 
 
 def test_a_step_outside_a_loop_reads_its_last_round() -> None:
@@ -197,7 +198,7 @@ def test_a_step_outside_a_loop_reads_its_last_round() -> None:
     assigned = run.assigned("end").payload
     assert isinstance(assigned, StepAssigned)
     assert assigned.inputs["verdict"]["accepted"] is True
-    assert ("code", 3) not in run.state.assignments
+    assert ("code", 3, 0) not in run.state.assignments
 
 
 def test_the_status_of_each_step_is_told() -> None:
@@ -235,18 +236,21 @@ def test_a_coordinator_that_restarts_anywhere_goes_on_the_same(position: int) ->
     live = RunState(workflows=run.workflows)
     for fact in run.log[:position]:
         live = evolve(live, fact)
-    assert [draft_of(c, live).id for c in decide(live)] == [d.id for d in resumed.drafts]
+    assert [draft_of(c, live).id for c in decide(live, START)] == [d.id for d in resumed.drafts]
 
 
 def test_failures_of_unrelated_steps_do_not_stop_a_claimed_one_before_the_retry() -> None:
     run = started(
         WorkflowSpec(
             name="twins",
-            nodes=(StepSpec(name="a", role="coder"), StepSpec(name="b", role="coder")),
+            nodes=(
+                StepSpec(name="a", role="coder", backoff_s=0.0),
+                StepSpec(name="b", role="coder"),
+            ),
         )
     )
     other = run.claim(run.assigned("b"))
     run.write(failure_of(run.claim(run.assigned("a"))))
     assert [payload.step for payload in run.settle() if isinstance(payload, StepAssigned)] == ["a"]
     run.complete(other)
-    assert ("b", 1) in run.state.results
+    assert ("b", 1, 0) in run.state.results

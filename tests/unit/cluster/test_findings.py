@@ -3,16 +3,22 @@ from pathlib import Path
 
 import pytest
 
+from actors.loss import Difference
+from cluster.comparison import Assessment, SelfCheck
 from cluster.findings import (
+    NAMED,
     HomeFacts,
     judge_amount,
+    judge_audit_log,
     judge_engine,
     judge_home,
     judge_model,
     judge_port,
     judge_python,
     judge_reach,
+    judge_recovery,
     judge_state,
+    judge_stream,
     judge_weights,
 )
 from cluster.state import Failure, Phase, State
@@ -131,3 +137,46 @@ def test_an_external_ray_needs_servers_that_its_nodes_reach() -> None:
     finding = judge_reach("10.0.0.1", ["NATS_URL"])
     assert not finding.ok
     assert "NATS_URL" in finding.hint
+
+
+def _assessment(lost: int) -> Assessment:
+    return Assessment(
+        recorded=100,
+        last_recorded=100,
+        last_sequence=103,
+        lost=tuple(
+            Difference(
+                how="missing",
+                stream_sequence=number,
+                sender="swarm://coder/coder-1",
+                sequence=number + 1,
+            )
+            for number in range(1, lost + 1)
+        ),
+        unrecorded=(),
+    )
+
+
+def test_lost_events_are_counted_and_the_first_are_named_with_sender_and_sequence() -> None:
+    whole = judge_stream(_assessment(0))
+    assert whole.ok
+    assert "3 sequences to go" in whole.detail
+    finding = judge_stream(_assessment(NAMED + 3))
+    assert not finding.ok
+    assert f"lost {NAMED + 3} of 100" in finding.detail
+    assert finding.detail.count("swarm://coder/coder-1") == NAMED
+    assert "7: swarm://coder/coder-1 no. 8 (missing)" in finding.detail
+    assert "swarm recover" in finding.hint
+
+
+def test_an_audit_log_that_does_not_add_up_is_found() -> None:
+    assert all(f.ok for f in judge_audit_log(SelfCheck(altered=(), broken_chains=())))
+    audit, chains = judge_audit_log(SelfCheck(altered=("row 3",), broken_chains=("5: a gap",)))
+    assert (audit.ok, chains.ok) == (False, False)
+    assert "row 3" in audit.detail
+    assert "5: a gap" in chains.detail
+
+
+def test_an_interrupted_recovery_is_found() -> None:
+    assert judge_recovery(unfinished=False).ok
+    assert not judge_recovery(unfinished=True).ok

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from bus.identity import Permissions
 from bus.payloads import PAYLOADS
+from bus.reference import OBJECTS, chunk_subject
 from bus.subjects import ROLE_KINDS, STREAM, Subject, kind_of, parse, subject_for
 from policies.capabilities import Capabilities, inbox_prefix, queue_name
 from policies.errors import PolicyNotUsable
@@ -116,7 +117,8 @@ def test_no_other_subject_of_the_log_is_allowed(role: str, tokens: list[str]) ->
     "request_",
     [
         f"STREAM.DELETE.{STREAM}",
-        f"STREAM.PURGE.{STREAM}",
+        f"STREAM.DELETE.{OBJECTS}",
+        f"STREAM.MSG.DELETE.{OBJECTS}",
         f"STREAM.MSG.DELETE.{STREAM}",
         f"STREAM.RESTORE.{STREAM}",
         f"STREAM.SNAPSHOT.{STREAM}",
@@ -159,7 +161,9 @@ def test_only_the_launcher_provisions_and_only_readers_make_consumers() -> None:
         return {r for r in ROLES if broker_allows(POLICY.permissions(r, KEY), f"$JS.API.{request}")}
 
     assert may(f"STREAM.CREATE.{STREAM}") == {"launcher"}
-    assert may(f"STREAM.UPDATE.{STREAM}") == {"launcher"}
+    for stream in (STREAM, OBJECTS):
+        assert may(f"STREAM.UPDATE.{stream}") == {"launcher"}
+        assert may(f"STREAM.PURGE.{stream}") == {"launcher"}
     readers = {"gateway", "coordinator", "auditor", "observer"}
     assert may(f"CONSUMER.CREATE.{STREAM}.read-x.evt.>") == {*readers, "launcher"}
     assert may(f"CONSUMER.MSG.NEXT.{STREAM}.read-x") == readers
@@ -176,6 +180,16 @@ def test_only_the_launcher_provisions_and_only_readers_make_consumers() -> None:
 def test_nobody_makes_a_consumer_without_naming_it_or_removes_one(request_: str) -> None:
     for role in ROLES:
         assert not broker_allows(POLICY.permissions(role, KEY), f"$JS.API.{request_}"), role
+
+
+def test_who_publishes_events_puts_objects_under_its_own_key() -> None:
+    other = "U" + "B" * 55
+    for role in ROLES:
+        permissions = POLICY.permissions(role, KEY)
+        publishes = any(POLICY.refusal(role, parse(subject)) is None for subject in subjects())
+        assert broker_allows(permissions, chunk_subject("r1", KEY, "0" * 64, 0)) == publishes
+        assert not broker_allows(permissions, chunk_subject("r1", other, "0" * 64, 0))
+        assert broker_allows(permissions, f"$JS.API.DIRECT.GET.{OBJECTS}.obj.r1.{other}.x.0")
 
 
 def test_the_digest_is_that_of_the_file() -> None:

@@ -7,6 +7,8 @@ from policies.roles import PERMISSIONS, Allow, Deny, Permission, Role, permit
 WRITES = [
     Permission.RUN_SUBMIT,
     Permission.RUN_CANCEL,
+    Permission.RUN_CONTROL,
+    Permission.RUN_APPROVE,
     Permission.CHAT_COMPLETE,
     Permission.MEMORY_WRITE,
     Permission.API_KEY_MANAGE,

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -14,12 +15,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import JsonValue
 
 from actors.authority import vouch
+from actors.sparc import SPARC
+from actors.workflow import WorkflowSpec
 from bus.errors import BadSignature, BusUnreachable, PublishConflict
 from bus.event import Draft, StoredEvent, derive_id
 from bus.identity import Authority
 from bus.log import Expected
 from bus.nkey import AgentKey
 from bus.payloads import (
+    ApprovalRequested,
+    AssignmentDead,
+    RunCancelled,
     RunCompleted,
     RunFailed,
     RunSubmitted,
@@ -30,7 +36,7 @@ from bus.payloads import (
 )
 from bus.received import Received, RefusedEvent
 from bus.signing import Sender
-from bus.subjects import subject_for
+from bus.subjects import kind_of, subject_for
 from policies.capabilities import Capabilities
 from policies.passwords import Passwords
 from policies.roles import Role
@@ -50,10 +56,12 @@ RESEARCH: dict[str, JsonValue] = {"findings": ["Parsers read text."], "risks": [
 
 
 def matches(subject_filter: str, subject: str) -> bool:
-    """NATS wildcards, as far as the gateway uses them."""
-    prefix = subject_filter.removesuffix(".>")
-    return subject == subject_filter or (
-        subject_filter.endswith(".>") and subject.startswith(f"{prefix}.")
+    """NATS wildcards: * stands for one token, > at the end for one or more."""
+    wanted, tokens = subject_filter.split("."), subject.split(".")
+    if wanted[-1] == ">" and len(tokens) >= len(wanted):
+        wanted, tokens = wanted[:-1], tokens[: len(wanted) - 1]
+    return len(wanted) == len(tokens) and all(
+        want in ("*", token) for want, token in zip(wanted, tokens, strict=True)
     )
 
 
@@ -92,11 +100,11 @@ class MemoryLog:
         await self._add(stored)
         return stored
 
-    async def append_refused(self, run: str, event_type: str) -> None:
+    async def append_refused(self, run: str, event_type: str, *suffix: str) -> None:
         """Something forged on a subject of the run."""
         await self._add(
             RefusedEvent(
-                subject=subject_for(run, event_type),
+                subject=subject_for(run, event_type, *suffix),
                 headers={},
                 data=b'{"document": "forged"}',
                 stream_sequence=len(self.stored) + 1,
@@ -129,6 +137,16 @@ class MemoryLog:
     async def last_sequence(self) -> int:
         self._check_up()
         return len(self.stored)
+
+    def of_kind(self, kind: str, run: str | None = None) -> list[StoredEvent]:
+        """What was stored of one kind, of one run or of all."""
+        return [
+            stored
+            for stored in self.stored
+            if isinstance(stored, StoredEvent)
+            and kind_of(stored.event.type) == kind
+            and run in (None, stored.event.run)
+        ]
 
     async def break_down(self) -> None:
         """The broker is gone; whoever follows the log notices."""
@@ -269,6 +287,7 @@ class Fakes:
     audit: MemoryAudit = field(default_factory=MemoryAudit)
     model: EchoModel = field(default_factory=EchoModel)
     probes: dict[str, Probe] = field(default_factory=dict)
+    workflows: dict[str, WorkflowSpec] = field(default_factory=lambda: {"sparc": SPARC})
     now: datetime = NOW
 
     def __post_init__(self) -> None:
@@ -293,7 +312,7 @@ class Fakes:
             throttle=self.throttle,
             audit=self.audit,
             model=self.model,
-            workflows=frozenset({"sparc"}),
+            workflows=self.workflows,
             model_name=MODEL,
             probes=self.probes,
             limits=limits or Limits(),
@@ -317,10 +336,12 @@ class Fakes:
             yield client
 
 
-async def submit(log: MemoryLog, run: str = "r1", workflow: str = "sparc") -> StoredEvent:
+async def submit(
+    log: MemoryLog, run: str = "r1", workflow: str = "sparc", **more: Any
+) -> StoredEvent:
     """A run is handed in."""
     payload = RunSubmitted(
-        objective="Write a parser.", workflow=workflow, model=MODEL, requested_by="uma"
+        objective="Write a parser.", workflow=workflow, model=MODEL, requested_by="uma", **more
     )
     return await log.append(
         Draft(run=run, payload=payload, id=derive_id("run.submitted", run), on_behalf_of="uma")
@@ -328,11 +349,17 @@ async def submit(log: MemoryLog, run: str = "r1", workflow: str = "sparc") -> St
 
 
 async def do_step(
-    log: MemoryLog, run: str, *, step: str, role: str, answer: Mapping[str, JsonValue]
+    log: MemoryLog,
+    run: str,
+    *,
+    step: str,
+    role: str,
+    answer: Mapping[str, JsonValue],
+    item: int = 0,
 ) -> None:
-    """A step is assigned, claimed and completed."""
-    names = {"step": step, "iteration": 1, "attempt": 1}
-    assigned_id = derive_id("step.assigned", run, step, "1", "1")
+    """A step, or one part of it, is assigned, claimed and completed."""
+    names: Any = {"step": step, "iteration": 1, "attempt": 1, "item": item}
+    assigned_id = derive_id("step.assigned", run, step, "1", str(item), "1")
     assigned = StepAssigned(
         **names, role=role, objective="Write a parser.", inputs={}, deadline_s=60.0
     )
@@ -383,9 +410,47 @@ async def fail(log: MemoryLog, run: str) -> None:
     await _end(log, run, RunFailed(code="step_failed", message="No agent could.", step="research"))
 
 
-async def _end(log: MemoryLog, run: str, payload: RunCompleted | RunFailed) -> None:
-    draft = Draft(run=run, payload=payload, id=derive_id("run.ended", run))
+async def cancelled(log: MemoryLog, run: str) -> None:
+    """The coordinator ends the run, as a person asked."""
+    await _end(log, run, RunCancelled(requested_by="uma", reason="no need"))
+
+
+async def _end(log: MemoryLog, run: str, payload: RunCompleted | RunFailed | RunCancelled) -> None:
+    """An end for each time that the run was taken up."""
+    retries = len(log.of_kind("retry.requested", run))
+    parts = ("run.ended", run, *([str(retries)] if retries else []))
+    draft = Draft(run=run, payload=payload, id=derive_id(*parts))
     await log.append_as("coordinator", "coordinator", draft)
+
+
+async def ask_approval(
+    log: MemoryLog, run: str = "r1", step: str = "research", asked: int = 1
+) -> str:
+    """The coordinator asks people whether a step may begin; the id of the approval."""
+    payload = ApprovalRequested(step=step, iteration=1, role="researcher")
+    draft = Draft(
+        run=run, payload=payload, id=derive_id("approval.requested", run, step, str(asked))
+    )
+    return (await log.append_as("coordinator", "coordinator", draft)).event.id
+
+
+async def give_up(log: MemoryLog, run: str = "r1", step: str = "research") -> str:
+    """An agent gives an assignment up; the id of the dead letter."""
+    payload = AssignmentDead(
+        step=step,
+        iteration=1,
+        attempt=1,
+        epoch=5,
+        deliveries=5,
+        reason="handed out 5 times, never brought to an end",
+    )
+    draft = Draft(
+        run=run,
+        payload=payload,
+        id=derive_id("assignment.dead", run, step),
+        suffix=("researcher",),
+    )
+    return (await log.append_as("researcher", "researcher-1", draft)).event.id
 
 
 def quick(*, heartbeat_s: float = 0.02, stream_life_s: float = 3_600.0) -> Limits:

@@ -18,8 +18,20 @@ EVERY_CLOSED_ROUTE = [
     ("GET", "/v1/runs/r1"),
     ("GET", "/v1/runs/r1/audit"),
     ("GET", "/v1/runs/r1/events"),
+    ("GET", "/v1/runs/r1/log"),
+    ("POST", "/v1/runs/r1/fork"),
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/runs"),
+    ("GET", "/v1/runs"),
+    ("POST", "/v1/runs/r1/cancel"),
+    ("POST", "/v1/runs/r1/pause"),
+    ("POST", "/v1/runs/r1/resume"),
+    ("POST", "/v1/runs/r1/retry"),
+    ("GET", "/v1/approvals"),
+    ("POST", "/v1/approvals/a1/approve"),
+    ("POST", "/v1/approvals/a1/deny"),
+    ("GET", "/v1/dead-letters"),
+    ("POST", "/v1/dead-letters/d1/redrive"),
 ]
 
 
@@ -103,7 +115,7 @@ async def test_no_route_answers_a_stranger(method: str, path: str) -> None:
 
 def test_the_list_of_closed_routes_is_complete() -> None:
     routes = {
-        (method, route.path.replace("{run}", "r1"))
+        (method, route.path.format(run="r1", approval="a1", letter="d1"))
         for route in create_app(Fakes().parts()).routes
         if isinstance(route, APIRoute)
         for method in route.methods
@@ -157,6 +169,13 @@ async def test_the_token_of_another_swarm_is_refused() -> None:
     ("path", "body"),
     [
         ("/v1/runs", {"objective": "x"}),
+        ("/v1/runs/r1/cancel", {}),
+        ("/v1/runs/r1/pause", {}),
+        ("/v1/runs/r1/resume", {}),
+        ("/v1/runs/r1/retry", {}),
+        ("/v1/approvals/a1/approve", {}),
+        ("/v1/approvals/a1/deny", {"reason": "x"}),
+        ("/v1/dead-letters/d1/redrive", {}),
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}]}),
     ],
 )

@@ -86,10 +86,28 @@ async def test_parts_that_cannot_be_opened_keep_the_application_from_starting() 
         raise BusUnreachable
         yield
 
-    app = create_late_app(broken)
+    app = create_late_app(broken, patience_s=0)
     with pytest.raises(BusUnreachable):
         async with app.router.lifespan_context(app):
             pass
+
+
+async def test_parts_that_do_not_answer_yet_are_waited_for() -> None:
+    tries: list[str] = []
+    opened = Opened()
+
+    @asynccontextmanager
+    async def at_the_second_try() -> AsyncGenerator[GatewayParts, None]:
+        tries.append("try")
+        if len(tries) == 1:
+            raise BusUnreachable
+        async with opened() as parts:
+            yield parts
+
+    app = create_late_app(at_the_second_try)
+    async with app.router.lifespan_context(app):
+        assert opened.open
+    assert len(tries) == 2
 
 
 def scope(kind: str, **more: object) -> Scope:

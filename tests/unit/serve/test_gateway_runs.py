@@ -3,10 +3,15 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import datetime
 
 import httpx
 import pytest
 
+from actors.definition import definition_of
+from actors.sparc import SPARC
+from actors.workflow import StepSpec, WorkflowSpec
 from bus.errors import PublishUnconfirmed
 from bus.event import StoredEvent
 from bus.payloads import RunCompleted, RunSubmitted
@@ -18,10 +23,16 @@ from tests.unit.serve.fakes import (
     RESEARCH,
     Fakes,
     MemoryLog,
+    ask_approval,
+    cancelled,
     complete,
     do_step,
     fail,
     submit,
+)
+
+ASKING = WorkflowSpec(
+    name="asking", nodes=(StepSpec(name="research", role="researcher", approval=True),)
 )
 
 
@@ -42,8 +53,46 @@ async def test_a_run_that_is_handed_in_is_in_the_log_before_the_answer() -> None
     assert stored.event.run == run
     assert stored.event.on_behalf_of == "uma"
     assert stored.payload() == RunSubmitted(
-        objective="Write a parser.", workflow="sparc", model=MODEL, requested_by="uma"
+        objective="Write a parser.",
+        workflow="sparc",
+        model=MODEL,
+        requested_by="uma",
+        definition=definition_of(SPARC),
     )
+
+
+async def test_what_a_person_says_of_a_run_is_in_the_log_with_it() -> None:
+    fakes = Fakes()
+    body = {
+        "objective": "Write a parser.",
+        "priority": "high",
+        "deadline_s": 90,
+        "instructions": {"code": "No dependencies."},
+    }
+    async with fakes.client() as client:
+        run = (await client.post("/v1/runs", json=body)).json()["id"]
+        view = (await client.get(f"/v1/runs/{run}")).json()
+    (stored,) = fakes.log.of_kind("run.submitted")
+    payload = stored.payload()
+    assert isinstance(payload, RunSubmitted)
+    assert (payload.priority, payload.deadline_s) == ("high", 90.0)
+    assert payload.instructions == {"code": "No dependencies."}
+    assert view["priority"] == "high"
+    allowed = datetime.fromisoformat(view["deadline_at"]) - stored.event.time
+    assert allowed.total_seconds() == 90.0
+
+
+async def test_a_workflow_that_was_declared_anew_does_not_make_a_repeat_another_request() -> None:
+    fakes = Fakes()
+    headers = {"Idempotency-Key": "k"}
+    async with fakes.client() as client:
+        first = await client.post("/v1/runs", json={"objective": "x"}, headers=headers)
+    fakes.workflows["sparc"] = replace(SPARC, nodes=SPARC.nodes[:1])
+    async with fakes.client() as client:
+        second = await client.post("/v1/runs", json={"objective": "x"}, headers=headers)
+    assert second.status_code == 202
+    assert first.json() == second.json()
+    assert len(fakes.log.stored) == 1
 
 
 async def test_two_requests_without_a_key_are_two_runs() -> None:
@@ -118,6 +167,20 @@ async def test_a_key_is_not_used_for_two_different_requests() -> None:
         ({"objective": "x", "workflow": "../etc"}, "workflow", "there are sparc"),
         ({"objective": "x", "model": "gpt-9"}, "model", MODEL),
         ({"objective": "x", "run": "r1"}, "run", "not permitted"),
+        ({"objective": "x", "priority": "urgent"}, "priority", "'high', 'normal' or 'low'"),
+        ({"objective": "x", "priority": None}, "priority", "'high', 'normal' or 'low'"),
+        ({"objective": "x", "deadline_s": 0}, "deadline_s", "greater than 0"),
+        ({"objective": "x", "deadline_s": -1}, "deadline_s", "greater than 0"),
+        ({"objective": "x", "deadline_s": 1e9}, "deadline_s", "less than or equal"),
+        ({"objective": "x", "deadline_s": float("inf")}, "deadline_s", "less than or equal"),
+        ({"objective": "x", "deadline_s": float("nan")}, "deadline_s", "input should be"),
+        ({"objective": "x", "deadline_s": "soon"}, "deadline_s", "number"),
+        ({"objective": "x", "instructions": {"swim": "x"}}, "instructions", "the steps of sparc"),
+        ({"objective": "x", "instructions": {"code": "x" * 101}}, "instructions", "limit is 100"),
+        ({"objective": "x", "instructions": {"code": "a\0"}}, "instructions", "NUL"),
+        ({"objective": "x", "instructions": {"code": 7}}, "instructions.code", "string"),
+        ({"objective": "x", "instructions": ["x"]}, "instructions", "dictionary"),
+        ({"objective": "x", "definition": {}}, "definition", "not permitted"),
         ([], "body", "dictionary"),
         ("objective", "body", "dictionary"),
     ],
@@ -127,7 +190,7 @@ async def test_a_field_that_cannot_be_accepted_is_named(
 ) -> None:
     fakes = Fakes()
     content = json.dumps(body)
-    async with fakes.client(limits=Limits(objective_chars=100)) as client:
+    async with fakes.client(limits=Limits(objective_chars=100, instructions_chars=100)) as client:
         answer = await client.post(
             "/v1/runs", content=content, headers={"Content-Type": "application/json"}
         )
@@ -333,6 +396,82 @@ async def test_a_failed_run_says_why() -> None:
         "step": "research",
     }
     assert view["result"] is None
+
+
+async def test_a_cancelled_run_says_by_whom_and_has_no_result() -> None:
+    fakes = Fakes()
+    await submit(fakes.log)
+    await cancelled(fakes.log, "r1")
+    async with fakes.client() as client:
+        view = (await client.get("/v1/runs/r1")).json()
+    assert (view["status"], view["result"], view["failure"]) == ("cancelled", None, None)
+    assert view["cancellation"] == {"requested_by": "uma", "reason": "no need"}
+    assert view["ended_at"] is not None
+
+
+async def test_a_run_says_what_it_waits_for_until_it_has_ended() -> None:
+    fakes = Fakes()
+    await submit(fakes.log, workflow="asking", definition=definition_of(ASKING))
+    async with fakes.client() as client:
+        fresh = (await client.get("/v1/runs/r1")).json()["waits_for"]
+        approval = await ask_approval(fakes.log)
+        asking = (await client.get("/v1/runs/r1")).json()["waits_for"]
+        await fail(fakes.log, "r1")
+        ended = (await client.get("/v1/runs/r1")).json()["waits_for"]
+    assert fresh["code"] == "decision"
+    assert (asking["code"], asking["step"]) == ("approval", "research")
+    assert approval in asking["text"]
+    assert ended is None
+
+
+async def test_a_fork_names_the_run_that_it_branched_off_from() -> None:
+    fakes = Fakes()
+    usage = {"prompt_tokens": 1, "completion_tokens": 1}
+    adopted = {"step": "research", "iteration": 1, "event": "e1", "answer": RESEARCH}
+    fork = {"parent": "r0", "at": "e1", "adopted": [{**adopted, "model": MODEL, "usage": usage}]}
+    await submit(fakes.log, fork=fork)
+    async with fakes.client() as client:
+        view = (await client.get("/v1/runs/r1")).json()
+    assert view["parent"] == {"run": "r0", "at": "e1"}
+    (step,) = view["steps"]
+    assert (step["name"], step["status"], step["adopted"]) == ("research", "completed", True)
+
+
+async def test_the_parts_of_a_fan_out_are_told_apart() -> None:
+    fakes = Fakes()
+    await submit(fakes.log)
+    for item in (1, 2):
+        await do_step(
+            fakes.log, "r1", step="research", role="researcher", answer=RESEARCH, item=item
+        )
+    async with fakes.client() as client:
+        view = (await client.get("/v1/runs/r1")).json()
+    assert [(step["name"], step["item"]) for step in view["steps"]] == [
+        ("research", 1),
+        ("research", 2),
+    ]
+
+
+async def test_the_newest_runs_are_listed_with_how_they_stand() -> None:
+    fakes = Fakes()
+    for run in ("r1", "r2", "r3", "r4"):
+        await submit(fakes.log, run)
+    await complete(fakes.log, "r2")
+    await cancelled(fakes.log, "r3")
+    await fakes.log.append_refused("r5", RunSubmitted.TYPE)
+    async with fakes.client("vic") as client:
+        every = (await client.get("/v1/runs")).json()["runs"]
+        newest = (await client.get("/v1/runs?limit=1")).json()["runs"]
+        none = await client.get("/v1/runs?limit=0")
+    assert [(run["id"], run["status"]) for run in every] == [
+        ("r1", "running"),
+        ("r2", "completed"),
+        ("r3", "cancelled"),
+        ("r4", "running"),
+    ]
+    assert newest == every[-1:]
+    assert (newest[0]["objective"], newest[0]["requested_by"]) == ("Write a parser.", "uma")
+    assert none.status_code == 422
 
 
 async def test_a_forged_end_does_not_end_a_run() -> None:

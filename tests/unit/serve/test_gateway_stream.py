@@ -11,13 +11,14 @@ import pytest
 
 from bus.errors import BusUnreachable
 from bus.event import SIGNATURE_HEADER, StoredEvent
-from bus.payloads import RunCompleted
+from bus.payloads import RetryRequested, RunCompleted
 from bus.received import Received, RefusedEvent
 from serve.stream import HEARTBEAT, ends_run, frame, run_events, until_end, with_heartbeats
 from tests.unit.serve.fakes import (
     RESEARCH,
     Fakes,
     MemoryLog,
+    cancelled,
     complete,
     do_step,
     fail,
@@ -146,6 +147,50 @@ async def test_a_failed_run_ends_its_stream() -> None:
     async with fakes.client() as client:
         frames = parsed((await client.get("/v1/runs/r1/events")).text)
     assert frames[-1][1] == "swarm.run.failed.v1"
+
+
+async def test_a_cancelled_run_ends_its_stream() -> None:
+    fakes = Fakes()
+    await submit(fakes.log)
+    await cancelled(fakes.log, "r1")
+    async with fakes.client() as client:
+        frames = parsed((await client.get("/v1/runs/r1/events")).text)
+        seen = await client.get("/v1/runs/r1/events?after=2")
+    assert frames[-1][1] == "swarm.run.cancelled.v1"
+    assert seen.status_code == 204
+
+
+async def retried() -> Fakes:
+    """A run that failed, was retried, and was completed."""
+    fakes = Fakes()
+    await submit(fakes.log)
+    await fail(fakes.log, "r1")
+    async with fakes.client() as client:
+        assert (await client.post("/v1/runs/r1/retry")).status_code == 202
+    await complete(fakes.log, "r1")
+    return fakes
+
+
+@pytest.mark.parametrize("after", range(4))
+async def test_a_failure_that_was_retried_is_not_the_end(after: int) -> None:
+    fakes = await retried()
+    async with fakes.client() as client:
+        answer = await client.get(f"/v1/runs/r1/events?after={after}")
+        over = await client.get("/v1/runs/r1/events?after=4")
+    kinds = ["run.submitted", "run.failed", "retry.requested", "run.completed"]
+    assert [kind for _, kind, _ in parsed(answer.text)] == [
+        f"swarm.{kind}.v1" for kind in kinds[after:]
+    ]
+    assert over.status_code == 204
+
+
+async def test_a_forged_retry_takes_nothing_up_again() -> None:
+    fakes = Fakes()
+    await submit(fakes.log)
+    await fail(fakes.log, "r1")
+    await fakes.log.append_refused("r1", RetryRequested.TYPE)
+    async with fakes.client() as client:
+        assert (await client.get("/v1/runs/r1/events?after=2")).status_code == 204
 
 
 async def test_a_stream_waits_for_what_comes() -> None:

@@ -29,7 +29,11 @@ def gateway(transport: httpx.AsyncBaseTransport, timeout_s: float = 5.0) -> Gate
     )
 
 
-@pytest.mark.parametrize("trouble", [DOWN, GONE, httpx.ReadTimeout("slow")])
+LOST = httpx.Response(500, text="Internal Server Error")
+"""What Ray Serve's proxy answers when the gateway behind it was killed."""
+
+
+@pytest.mark.parametrize("trouble", [DOWN, GONE, LOST, httpx.ReadTimeout("slow")])
 async def test_a_call_that_does_no_harm_is_repeated(trouble: httpx.Response | Exception) -> None:
     assert await gateway(answering(trouble, trouble, GOOD)).call(GET) == b"good"
 
@@ -40,12 +44,15 @@ async def test_a_call_that_might_do_harm_is_repeated_only_where_it_was_not_done(
         await gateway(answering(GONE, GOOD)).call(GET, repeatable=False)
     with pytest.raises(Unavailable):
         await gateway(answering(httpx.Response(503), GOOD)).call(GET, repeatable=False)
+    with pytest.raises(Unavailable):
+        await gateway(answering(LOST, GOOD)).call(GET, repeatable=False)
 
 
 @pytest.mark.parametrize("status", [400, 404, 409, 422, 429, 500, 502, 504])
 async def test_other_refusals_are_not_repeated(status: int) -> None:
+    refusal = httpx.Response(status, json={"detail": "No."})
     with pytest.raises(ClientError):
-        await gateway(answering(httpx.Response(status), GOOD)).call(GET)
+        await gateway(answering(refusal, GOOD)).call(GET)
 
 
 async def test_repeats_end_with_the_last_reason() -> None:
@@ -74,6 +81,7 @@ async def test_a_gateway_that_hangs_is_given_up() -> None:
         (httpx.Response(422, content=b"<html>"), Refused, "422"),
         (httpx.Response(429, json={"detail": "Slowly."}), TooManyRequests, "Slowly."),
         (httpx.Response(500, json={"detail": "Oh."}), GatewayFailed, "Oh."),
+        (httpx.Response(500, text="Internal Server Error"), Unavailable, "500"),
         (httpx.Response(302, headers={"Location": "http://evil.test"}), GatewayFailed, "302"),
         (httpx.Response(400, json={"detail": 3}), Refused, "400"),
     ],

@@ -11,8 +11,8 @@ import pytest
 
 from serve.app import create_app
 from swarm import Swarm
+from swarm.bridge import Bridge
 from swarm.errors import NotAuthenticated, RunNotFinished, SwarmClosed, WaitTimeout
-from swarm.sync import Bridge
 from tests.unit.serve.fakes import BASE_URL, PASSWORD, Fakes, complete, quick, submit
 
 HELLO = [{"role": "user", "content": "hello there"}]

@@ -1,0 +1,114 @@
+"""A run that the coordinator has in memory, and when it counts as standing still. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from actors.command import AssignStep
+from actors.fact import fact_of, later
+from actors.run_state import RunState, evolve
+from actors.waiting import waits_for
+from bus.event import Draft, StoredEvent, derive_id
+from bus.payloads import StallNoticed
+
+_TEXT_CHARS: Final = 500
+
+
+@dataclass(slots=True)
+class OpenRun:
+    """A run as far as it was read."""
+
+    state: RunState = field(default_factory=RunState)
+    position: int = 0
+    """Stream sequence of its last event."""
+    last_id: str = ""
+    """Id of the last event that moved it: a notice that nothing moves does not."""
+    is_noticed: bool = False
+    """Whether the log says that it stands still since that event."""
+    refused_at: int = -1
+    """Its position when the stream last refused a decision."""
+
+    def take(self, stored: StoredEvent) -> bool:
+        """Fold the event, unless it was folded before; whether it was not."""
+        if not self.skip(stored.stream_sequence):
+            return False
+        fact = fact_of(stored)
+        self.state = evolve(self.state, fact)
+        if isinstance(fact.payload, StallNoticed):
+            self.is_noticed = self.is_noticed or fact.cause == self.last_id
+        else:
+            self.last_id, self.is_noticed = fact.id, False
+        return True
+
+    def skip(self, stream_sequence: int) -> bool:
+        """Go past an event that nobody believes; whether that was not done before.
+
+        The stream counts it all the same when it is asked whether anything happened.
+        """
+        if stream_sequence <= self.position:
+            return False
+        self.position = stream_sequence
+        return True
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is to be said of it unless another fact comes."""
+        return self.state.ended is not None and not self.state.refusals
+
+
+def stalls_at(run: OpenRun, started_at: datetime, stall_s: float) -> datetime | None:
+    """When nothing will have moved in the run for too long; None if that is as it should be.
+
+    Args:
+        run: whose last fact counts.
+        started_at: when the coordinator began to watch; before, nobody could move anything.
+        stall_s: how many seconds are too long.
+    """
+    state = run.state
+    waits_for_people = state.paused or any(
+        approval.status == "pending" for approval in state.approvals.values()
+    )
+    if run.is_noticed or waits_for_people or state.ended or state.submission is None:
+        return None
+    return later(max(state.moved_at or started_at, started_at), stall_s)
+
+
+def stall_notice(run: OpenRun, now: datetime, queued: Sequence[AssignStep]) -> Draft:
+    """Say what a run waits for that stands still: once after each event that moved it.
+
+    Args:
+        run: that stands still.
+        now: in UTC.
+        queued: assignments that are held back because too many others of their roles are out.
+    """
+    state, submission = run.state, run.state.submission
+    return Draft(
+        run=state.run,
+        payload=_queued(state, now, queued) if queued else _waiting(state, now),
+        id=derive_id("stall.noticed", state.run, run.last_id),
+        cause=run.last_id,
+        on_behalf_of=submission.on_behalf_of if submission else None,
+        traceparent=submission.traceparent if submission else None,
+    )
+
+
+def _waiting(state: RunState, now: datetime) -> StallNoticed:
+    waiting = waits_for(state, now)
+    return StallNoticed(
+        code=waiting.code,
+        waits_for=waiting.text[:_TEXT_CHARS],
+        since=waiting.since,
+        step=waiting.step,
+    )
+
+
+def _queued(state: RunState, now: datetime, queued: Sequence[AssignStep]) -> StallNoticed:
+    steps = ", ".join(f"{command.step} ({command.role})" for command in queued)
+    text = f"as many assignments are out as the agents should have before them: {steps} waits"
+    return StallNoticed(
+        code="queued",
+        waits_for=text[:_TEXT_CHARS],
+        since=state.moved_at or now,
+        step=queued[0].step,
+    )

@@ -1,0 +1,101 @@
+"""An agent that answers steps: the life of an assignment, whoever finds the answer.
+
+It claims an assignment, works on it, and stores the result before it acknowledges. Killed
+at any instant, it leaves an assignment that the queue hands to another; a result that was
+stored already is not made again.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from opentelemetry import trace
+
+from actors.agent import Agent, handles
+from actors.attempt import Attempt, Desk, Report
+from actors.run_end import RunEnded, RunWatch, unless_ended
+from bus.errors import BusError, SwarmError
+from bus.log import EventLog
+from bus.payloads import StepAssigned
+from bus.work import Ack, Dead, Delivery, Verdict
+
+log = structlog.get_logger()
+tracer = trace.get_tracer("actors.agent")
+
+DELIVERY_LIMIT: Final = 8
+"""Deliveries of one assignment after which it is given up: it kills whoever takes it."""
+
+
+class Worker(Agent):
+    """Serves the steps of its role; subclasses say how."""
+
+    def __init__(
+        self,
+        event_log: EventLog,
+        *,
+        delivery_limit: int = DELIVERY_LIMIT,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take a place in the swarm.
+
+        Args:
+            event_log: where it reads and speaks.
+            delivery_limit: deliveries of one assignment that may go without a result.
+            monotonic: seconds, for how long an answer took.
+        """
+        super().__init__(event_log)
+        self._desk = Desk(event_log, self.role)
+        self._delivery_limit = delivery_limit
+        self._monotonic = monotonic
+
+    async def work(self, attempt: Attempt) -> Report:
+        """Find the answer. Is cancelled at the step's deadline, and when the run ends.
+
+        Raises:
+            SwarmError: there is none; the attempt fails with the error's code.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say how it works: {attempt}")
+
+    @handles(StepAssigned)
+    async def perform(self, assigned: StepAssigned, delivery: Delivery) -> Verdict:
+        """See one assignment through.
+
+        Returns:
+            Ack once a result is in the log or none is wanted; Dead for what no agent
+            should take again.
+        """
+        if assigned.role != self.role:
+            return Dead(reason="not an assignment of this role")
+        attempt = await self._desk.claim(assigned, delivery)
+        if attempt is None:
+            return Ack()
+        try:
+            if delivery.deliveries > self._delivery_limit:
+                reason = f"given up after {self._delivery_limit} deliveries without a result"
+                await self._desk.give_up(attempt, reason)
+                return Dead(reason=reason)
+            with tracer.start_as_current_span(f"step {assigned.step}"):
+                await self._answer(attempt)
+        except RunEnded:
+            run = attempt.assignment.event.run
+            log.info("step.dropped", run=run, step=assigned.step, reason="the run has ended")
+        return Ack()
+
+    async def _answer(self, attempt: Attempt) -> None:
+        assigned, assignment = attempt.assigned, attempt.assignment
+        watch = RunWatch(self.log, assignment.event.run, after=assignment.stream_sequence)
+        begin = self._monotonic()
+        try:
+            async with asyncio.timeout(assigned.deadline_s):
+                report = await unless_ended(self.work(attempt), watch.has_ended)
+        except TimeoutError:
+            message = f"no answer within {assigned.deadline_s:g} s"
+            await self._desk.fail(attempt, "deadline", message, retryable=True)
+        except BusError:
+            raise
+        except SwarmError as error:
+            await self._desk.fail(attempt, error.code, str(error), retryable=error.retryable)
+        else:
+            await self._desk.complete(attempt, report, self._monotonic() - begin)

@@ -1,0 +1,201 @@
+"""What the stream holds, message by message, as it stands: nothing is verified here.
+
+For those who compare the log with a copy of it. The stream's own account of itself is not
+enough: nats-server 2.15 passes over a message that it cannot read (a flipped bit) without a
+word, and goes on counting it.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import uuid4
+
+import nats.errors
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import NotFoundError
+
+from bus.connection import Connection, reachable
+from bus.errors import BusUnreachable
+from bus.received import Received, delivered
+from bus.subjects import ALL_EVENTS, STREAM
+from bus.wire import STATUS_HEADER
+
+FETCH: Final = 256
+ANSWER_TIMEOUT_S: Final = 5.0
+_NO_MORE: Final = frozenset({"404", "408"})
+READER_LIFE_S: Final = 5.0
+"""Scans come often and readers may not remove what they made: the broker does, soon."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamState:
+    """What the stream says of itself.
+
+    Attributes:
+        first_sequence: of the oldest message that it counts.
+        last_sequence: of the newest; 0 for an empty stream that never held any.
+        removed: how many between them it knows to be gone.
+        stored_bytes: on disk, as it counts them; max_bytes the bound, None without one.
+        made: when the stream was made, as the broker writes it: another one was made anew.
+    """
+
+    first_sequence: int
+    last_sequence: int
+    removed: int
+    stored_bytes: int
+    max_bytes: int | None
+    made: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueDepth:
+    """How much work of a queue nobody has taken yet, and how much is being worked on."""
+
+    waiting: int
+    in_work: int
+
+
+async def stream_state(connection: Connection) -> StreamState | None:
+    """The stream as it describes itself; None where there is none.
+
+    Raises:
+        BusUnreachable: no answer.
+    """
+    answer = await _stream_info(connection, {})
+    if answer is None:
+        return None
+    state, limit = answer["state"], int(answer["config"].get("max_bytes", -1))
+    return StreamState(
+        first_sequence=int(state["first_seq"]),
+        last_sequence=int(state["last_seq"]),
+        removed=int(state.get("num_deleted", 0)),
+        stored_bytes=int(state["bytes"]),
+        max_bytes=limit if limit > 0 else None,
+        made=str(answer["created"]),
+    )
+
+
+async def removed_sequences(connection: Connection) -> list[int]:
+    """The sequences between the first and the last that the stream knows to be gone.
+
+    Raises:
+        BusUnreachable: no answer.
+    """
+    answer = await _stream_info(connection, {"deleted_details": True})
+    return [] if answer is None else [int(n) for n in answer["state"].get("deleted") or ()]
+
+
+async def queue_depth(connection: Connection, queue: str) -> QueueDepth | None:
+    """How long a work queue is; None where there is none of that name.
+
+    Raises:
+        BusUnreachable: no answer.
+    """
+    with reachable():
+        try:
+            info = await connection.manager.consumer_info(STREAM, queue)
+        except NotFoundError:
+            return None
+    return QueueDepth(waiting=info.num_pending or 0, in_work=info.num_ack_pending or 0)
+
+
+async def stored(
+    connection: Connection, *, after: int, until: int, subjects: str = ALL_EVENTS
+) -> AsyncGenerator[Received]:
+    """Yield what the stream can read of the sequences after + 1 to until, in order.
+
+    What it cannot read is left out. A message whose headers have no form of ours is yielded as
+    a RefusedEvent; whether an event may be believed is not looked at.
+
+    Raises:
+        BusUnreachable: the broker went away meanwhile.
+    """
+    position = after
+    while position < until:
+        reader, pending = await _make_reader(connection, subjects, position)
+        if not pending:
+            return
+        expected = 1
+        async with aclosing(_drain(connection, reader)) as messages:
+            async for message in messages:
+                sequence = message.metadata.sequence
+                if sequence.consumer != expected:
+                    raise BusUnreachable(f"the broker did not deliver message {expected}")
+                expected += 1
+                if sequence.stream > until:
+                    return
+                position = sequence.stream
+                yield delivered(message)
+                if not message.data and not message.headers:
+                    break  # to the broker, that ends the answers which cross accounts
+            else:
+                return
+
+
+async def _drain(connection: Connection, reader: str) -> AsyncGenerator[Msg]:
+    """Everything that the reader has now; what cannot be read is not waited for."""
+    request = json.dumps({"batch": FETCH, "no_wait": True}).encode()
+    subject = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{reader}"
+    inbox = connection.new_inbox()
+    arrived: asyncio.Queue[Msg] = asyncio.Queue()
+    with reachable():
+        subscription = await connection.client.subscribe(inbox, cb=arrived.put)
+    try:
+        while True:
+            await connection.client.publish(subject, request, reply=inbox)
+            for _ in range(FETCH):
+                async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                    message = await arrived.get()
+                if message.subject == inbox:  # not of the stream: it has no more, or says why
+                    _check_end(message)
+                    return
+                yield message
+    except (TimeoutError, nats.errors.Error, OSError) as error:
+        raise BusUnreachable(f"reader {reader} is silent: {type(error).__name__}") from error
+    finally:
+        with suppress(nats.errors.Error, OSError):
+            await subscription.unsubscribe()
+
+
+def _check_end(message: Msg) -> None:
+    status = (message.headers or {}).get(STATUS_HEADER, "none")
+    if status not in _NO_MORE:
+        raise BusUnreachable(f"the broker ended a scan with status {status}")
+
+
+async def _make_reader(connection: Connection, subjects: str, after: int) -> tuple[str, int]:
+    name = f"scan-{uuid4().hex}"
+    config = ConsumerConfig(
+        name=name,
+        filter_subject=subjects,
+        deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+        opt_start_seq=after + 1,
+        ack_policy=AckPolicy.NONE,
+        inactive_threshold=READER_LIFE_S,
+        mem_storage=True,
+        num_replicas=1,
+    )
+    with reachable():
+        info = await connection.manager.add_consumer(STREAM, config)
+    return name, info.num_pending or 0
+
+
+async def _stream_info(connection: Connection, question: dict[str, Any]) -> dict[str, Any] | None:
+    body = json.dumps(question).encode()
+    with reachable():
+        message = await connection.client.request(
+            f"$JS.API.STREAM.INFO.{STREAM}", body, timeout=ANSWER_TIMEOUT_S
+        )
+    if STATUS_HEADER in (message.headers or {}):
+        raise BusUnreachable("nobody answers for the stream")
+    answer: dict[str, Any] = json.loads(message.data)
+    error = answer.get("error")
+    if error is None:
+        return answer
+    if error.get("code") == 404:  # noqa: PLR2004 - the code of the API for "no such stream"
+        return None
+    raise BusUnreachable(f"the broker cannot describe the stream: {error.get('description')}")

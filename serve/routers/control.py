@@ -1,0 +1,79 @@
+"""Control over runs: end one, hold it, let it go on, take it up again."""
+
+import asyncio
+from collections.abc import Callable
+
+from fastapi import APIRouter
+
+from bus.event import Draft
+from policies.tokens import Claims
+from serve import control
+from serve.access import Canceller, Controller, Parts
+from serve.control import Asker
+from serve.known_run import KnownRun, know_run
+from serve.ports import GatewayParts
+from serve.problems import Problem
+from serve.reason import Because
+from serve.run_view import RunView, view_run
+
+ANSWERS: dict[int | str, dict[str, object]] = {
+    404: {"model": Problem, "description": "There is no such thing."},
+    409: {"model": Problem, "description": "It makes no sense as things are."},
+}
+"""What a request about something that is there may be answered besides."""
+router = APIRouter(prefix="/v1/runs/{run}", tags=["control"], responses=ANSWERS)
+
+
+@router.post("/cancel", status_code=202)
+async def cancel(
+    run: str, parts: Parts, caller: Canceller, because: Because | None = None
+) -> RunView:
+    """End a run. What its agents work on is let go of; no result comes of it."""
+    return await ask(parts, run, lambda known: control.cancel(known, asker(caller, because)))
+
+
+@router.post("/pause", status_code=202)
+async def pause(
+    run: str, parts: Parts, caller: Controller, because: Because | None = None
+) -> RunView:
+    """Begin no further step of a run. What has begun goes on."""
+    return await ask(parts, run, lambda known: control.pause(known, asker(caller, because)))
+
+
+@router.post("/resume", status_code=202)
+async def resume(
+    run: str, parts: Parts, caller: Controller, because: Because | None = None
+) -> RunView:
+    """Let a paused run go on."""
+    return await ask(parts, run, lambda known: control.resume(known, asker(caller, because)))
+
+
+@router.post("/retry", status_code=202)
+async def retry(
+    run: str, parts: Parts, caller: Controller, because: Because | None = None
+) -> RunView:
+    """Take a failed run up again from the steps that failed; answers it has are kept."""
+    return await ask(parts, run, lambda known: control.retry(known, asker(caller, because)))
+
+
+async def ask(parts: GatewayParts, run: str, judge: Callable[[KnownRun], Draft | None]) -> RunView:
+    """Store what a request comes to, judged by the run as it is; then the run as it is after.
+
+    A run that ends in between has ended: the fold passes over what comes too late.
+
+    Raises:
+        NotFound: there is no such run.
+        Conflict: the request makes no sense; nothing was stored.
+    """
+    async with asyncio.timeout(parts.limits.call_timeout_s):
+        known = await know_run(parts.log, run)
+        draft = judge(known)
+        if draft is not None:
+            await parts.log.append(draft)
+            known = await know_run(parts.log, run)
+    return view_run(known, parts.clock())
+
+
+def asker(caller: Claims, because: Because | None) -> Asker:
+    """Who asks, and why if they say."""
+    return Asker(name=caller.username[:128], reason="" if because is None else because.reason)

@@ -1,0 +1,109 @@
+"""Reading the log of this machine's swarm itself, not through its gateway.
+
+What is read is verified here, against the operator's public key in SWARM_HOME.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import Final
+from uuid import uuid4
+
+from actors.authority import vouch
+from actors.member import Domain
+from bus.connection import Connection, open_connection
+from bus.event import StoredEvent
+from bus.identity import Authority
+from bus.log import EventLog
+from bus.nkey import AgentKey
+from bus.payloads import IdentityIssued, RunSubmitted
+from bus.received import Received
+from bus.signing import Sender
+from bus.subjects import SYSTEM_RUN, is_token, kind_of, run_filter
+from cluster.assembly import authority
+from cluster.control import read_state
+from cluster.settings import Settings
+from policies.capabilities import Capabilities
+from swarm.errors import NotFound
+
+OBSERVER: Final = "observer"
+LIFE: Final = timedelta(hours=1)
+_INBOX: Final = "_INBOX"
+"""Where an observer listens, as plain NATS clients do."""
+
+
+@asynccontextmanager
+async def observed_log(settings: Settings) -> AsyncIterator[EventLog]:
+    """The log, for an identity that may read every event and says nothing.
+
+    Raises:
+        NotRunning: there is no swarm in this home.
+        IdentityError: its keys cannot be read.
+        BusUnreachable: its broker does not answer.
+    """
+    state, root = read_state(settings), authority(settings.located_home())
+    domain = Domain(
+        nats_url=state.addresses.nats,
+        operator_public_key=root.operator_public_key,
+        account_jwt=root.account_jwt,
+    )
+    async with observing(domain, root) as log:
+        yield log
+
+
+@asynccontextmanager
+async def observing(domain: Domain, root: Authority) -> AsyncIterator[EventLog]:
+    """The log of a trust domain, under a credential that its authority makes for this.
+
+    Raises:
+        BusUnreachable: its broker does not answer.
+    """
+    key, name = AgentKey.generate(), f"{OBSERVER}-{uuid4().hex[:8]}"
+    own = vouch(root, domain.policy(), key.public, role=OBSERVER, name=name, ttl=LIFE)
+    sender = Sender(key, own, domain.policy())
+    async with open_connection(domain.nats_url, key, own, inbox=_INBOX) as connection:
+        workers = await _workers(_log(connection, domain, sender))
+        yield _log(connection, replace(domain, workers=workers), sender)
+
+
+async def read_run(log: EventLog, run: str) -> list[Received]:
+    """Everything that the log holds of a run.
+
+    Raises:
+        NotFound: it holds nothing of it.
+        BusUnreachable: the broker went away.
+    """
+    events: list[Received] = []
+    if is_token(run) and run != SYSTEM_RUN:
+        async with aclosing(log.read(run_filter(run))) as reading:
+            events = [received async for received in reading]
+    if not events:
+        raise NotFound(f"The log holds no run {run[:64]!r}.", status=404)
+    return events
+
+
+async def read_runs(log: EventLog) -> list[str]:
+    """The ids of all runs in the log, in the order in which they were submitted."""
+    async with aclosing(log.read(f"evt.*.*.{kind_of(RunSubmitted.TYPE)}")) as submissions:
+        runs = [_run_of(received) async for received in submissions]
+    return list(dict.fromkeys(runs))
+
+
+async def _workers(log: EventLog) -> tuple[str, ...]:
+    """The roles that were added to the policy, as the authority's announcements tell."""
+    found: set[str] = set()
+    async with aclosing(log.read(f"{run_filter(SYSTEM_RUN)[:-1]}identity.issued.*")) as identities:
+        async for received in identities:
+            payload = received.payload() if isinstance(received, StoredEvent) else None
+            if isinstance(payload, IdentityIssued):
+                found.add(payload.role)
+    return tuple(sorted(found - set(Capabilities.shipped().roles)))
+
+
+def _log(connection: Connection, domain: Domain, sender: Sender) -> EventLog:
+    return EventLog(connection, domain.trust(), domain.policy(), sender)
+
+
+def _run_of(received: Received) -> str:
+    return received.event.run if isinstance(received, StoredEvent) else received.run

@@ -1,0 +1,99 @@
+"""Whether an answer has the shape that was asked for."""
+
+import urllib.request
+from typing import Any
+
+import pytest
+
+from actors.errors import AnswerRejected, InvalidStep, UnknownRole
+from actors.shape import MAX_SCHEMA_BYTES, check_answer, check_schema, says_accepted
+from tests.unit.actors.simulation import LISTING, answer_for
+
+
+def test_an_answer_of_the_declared_shape_passes() -> None:
+    check_answer("poet", "poem", LISTING, {"list": [], "accepted": True})
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({"list": "a", "accepted": True}, 'list: type "array"'),
+        ({"list": []}, 'required ["list","accepted"]'),
+        ({"list": [], "accepted": 1}, 'accepted: type "boolean"'),
+        ({"list": [], "accepted": True, "secret": 1}, "additionalProperties false"),
+    ],
+)
+def test_another_is_refused_by_the_rule_it_breaks(answer: dict[str, Any], reason: str) -> None:
+    with pytest.raises(AnswerRejected) as refused:
+        check_answer("poet", "poem", LISTING, answer)
+    assert str(refused.value) == f"the answer of step poem does not fit its schema: {reason}"
+
+
+def test_what_an_answer_says_is_not_repeated() -> None:
+    with pytest.raises(AnswerRejected) as refused:
+        check_answer("poet", "poem", LISTING, {"list": "do not tell", "accepted": True})
+    assert "do not tell" not in str(refused.value)
+
+
+def test_a_built_in_role_has_a_shape_of_its_own() -> None:
+    check_answer("coder", "code", None, answer_for("coder", "code"))
+    with pytest.raises(AnswerRejected, match="the answer is not a Code"):
+        check_answer("coder", "code", None, {})
+
+
+def test_a_role_that_nobody_knows_has_none() -> None:
+    with pytest.raises(UnknownRole):
+        check_answer("poet", "poem", None, {})
+
+
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [
+        ({"type": "text"}, "is no JSON schema: type"),
+        ({"properties": 7}, "is no JSON schema: properties"),
+        ({"$ref": "https://example.org/schema"}, "refers to 'https://example.org/schema'"),
+        ({"properties": {"a": {"$ref": "file:///etc/passwd"}}}, "refers to 'file:///etc/passwd'"),
+        ({"description": "x" * MAX_SCHEMA_BYTES}, "bytes, at most"),
+    ],
+)
+def test_what_is_no_schema_or_reads_elsewhere_is_refused(
+    schema: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(InvalidStep, match=reason):
+        check_schema("poem", schema)
+
+
+@pytest.mark.parametrize("schema", [{"$ref": "#"}, {"$ref": "#/$defs/missing"}])
+def test_a_schema_that_leads_nowhere_refuses_every_answer(schema: dict[str, Any]) -> None:
+    check_schema("poem", schema)
+    with pytest.raises(AnswerRejected, match="cannot be applied"):
+        check_answer("poet", "poem", schema, {})
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_nothing_is_fetched_for_a_schema_that_was_not_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(urllib.request, "urlopen", asked.append)
+    with pytest.raises(AnswerRejected, match="cannot be applied"):
+        check_answer("poet", "poem", {"$ref": "https://example.org/schema"}, {})
+    assert asked == []
+
+
+def test_a_schema_may_refer_to_its_own_parts() -> None:
+    schema: dict[str, Any] = {
+        "$defs": {"line": {"type": "string"}},
+        "properties": {"lines": {"items": {"$ref": "#/$defs/line"}}},
+    }
+    check_schema("poem", schema)
+    check_answer("poet", "poem", schema, {"lines": ["a"]})
+    with pytest.raises(AnswerRejected, match=r"lines\.0: type"):
+        check_answer("poet", "poem", schema, {"lines": [1]})
+
+
+def test_a_verdict_is_a_boolean_that_must_be_there() -> None:
+    assert says_accepted(LISTING)
+    assert not says_accepted({**LISTING, "required": ["list"]})
+    assert not says_accepted({"properties": {"accepted": {"type": "string"}}})
+    assert not says_accepted({})

@@ -1,0 +1,56 @@
+"""The application that the settings ask for, seen to be usable before anything starts."""
+
+from pathlib import Path
+
+import pytest
+
+from actors.errors import ApplicationNotUsable
+from cluster.application import application_of
+from cluster.errors import ConfigurationError
+from cluster.settings import Settings
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "own_agent.py"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)  # no .env
+    monkeypatch.delenv("SWARM_APPLICATION", raising=False)
+    monkeypatch.delenv("SWARM_AGENTS", raising=False)
+
+
+def test_without_one_there_is_none() -> None:
+    assert application_of(Settings.load()) is None
+
+
+def test_a_relative_path_is_one_of_the_folder_where_the_swarm_is_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(EXAMPLE.read_text())
+    monkeypatch.setenv("SWARM_APPLICATION", "mine.py")
+    settings = Settings.from_wire(Settings.load().to_wire())
+    assert settings.application == tmp_path / "mine.py"
+    application = application_of(settings)
+    assert application is not None
+    assert application.load().roles == ("counter",)
+
+
+def test_its_roles_may_have_several_agents(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWARM_APPLICATION", str(EXAMPLE))
+    monkeypatch.setenv("SWARM_AGENTS", "counter=3,coder=2")
+    settings = Settings.load()
+    assert application_of(settings) is not None
+    assert settings.agents_of("counter") == 3
+
+
+def test_a_role_that_nobody_has_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWARM_APPLICATION", str(EXAMPLE))
+    monkeypatch.setenv("SWARM_AGENTS", "wizard=1")
+    with pytest.raises(ConfigurationError, match="no role is called wizard; there are .*counter"):
+        application_of(Settings.load())
+
+
+def test_a_file_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWARM_APPLICATION", "missing.py")
+    with pytest.raises(ApplicationNotUsable, match="there is no file .*missing.py"):
+        application_of(Settings.load())
