@@ -193,7 +193,7 @@ def _loaded(source: ApplicationSource) -> Application:
     # Where pydantic and dataclasses look annotations up.
     sys.modules[module.__name__] = module
     try:
-        exec(compile(source.text, source.path, "exec"), vars(module))  # noqa: S102 - the user's own
+        exec(compile(source.text, source.path, "exec"), vars(module))  # nosec B102 # noqa: S102  the user's own
     except ActorError as error:
         raise type(error)(f"{_place(error, source.path)}: {error}") from error
     except Exception as error:

@@ -16,16 +16,18 @@ from typing import Final, Protocol
 
 import structlog
 
+from actors.chains import alarm_of, broken_at
 from actors.intake import Intake
 from actors.loss import unread
+from actors.task_end import end_all
 from actors.watch import Copy, StreamWatch
 from bus.errors import SequenceError, SwarmError
-from bus.event import Draft, StoredEvent, derive_id
+from bus.event import StoredEvent
 from bus.log import EventLog
-from bus.payloads import ChainBroken, LogLost
+from bus.payloads import LogLost
 from bus.received import Received, RefusedEvent
 from bus.signing import ChainHead
-from bus.subjects import ALL_EVENTS, SYSTEM_RUN, subject_for
+from bus.subjects import ALL_EVENTS, subject_for
 from bus.trust import ChainTracker
 from storage.audit import LogState
 from storage.audit_rows import Position
@@ -124,8 +126,7 @@ class Auditor:
                 after = batch[-1].stream_sequence
                 batch = await _next_batch(buffer, reading)
         finally:
-            for task in (reading, watching):
-                await _ended(task)
+            await end_all((reading, watching))
         for task in (reading, watching):
             if not task.cancelled():
                 task.result()
@@ -209,7 +210,7 @@ class Auditor:
                 self._chains.follow(received.event)
             except SequenceError as error:
                 log.error("audit.chain_broken", reason=str(error))
-                await self._log.append(_broken(received, expected))
+                await self._log.append(alarm_of(broken_at(received, expected), received))
 
     async def _store(self, records: Sequence[AuditRecord]) -> None:
         while True:
@@ -261,19 +262,6 @@ def record_of(received: Received) -> AuditRecord:
     )
 
 
-def _broken(received: StoredEvent, expected: int) -> Draft:
-    event = received.event
-    payload = ChainBroken(
-        sender=event.source,
-        key=event.key,
-        expected_sequence=expected,
-        found_sequence=event.sequence,
-        stream_sequence=received.stream_sequence,
-    )
-    event_id = derive_id("chain.broken", str(received.stream_sequence))
-    return Draft(run=SYSTEM_RUN, payload=payload, id=event_id, cause=event.id)
-
-
 async def _next_batch(
     buffer: asyncio.Queue[Received], reading: asyncio.Task[None]
 ) -> list[Received]:
@@ -290,10 +278,3 @@ async def _next_batch(
     while batch and len(batch) < BATCH and not buffer.empty():
         batch.append(buffer.get_nowait())
     return batch
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    """Cancel a task and wait for its end."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait((task,), timeout=1.0)

@@ -50,6 +50,24 @@ class ReceivedChains:
         return None
 
 
+def broken_at(received: StoredEvent, expected: int) -> ChainBroken:
+    """What is wrong: the event does not have the number that its sender's next one must have."""
+    event = received.event
+    return ChainBroken(
+        sender=event.source,
+        key=event.key,
+        expected_sequence=expected,
+        found_sequence=event.sequence,
+        stream_sequence=received.stream_sequence,
+    )
+
+
+def alarm_of(broken: ChainBroken, received: StoredEvent) -> Draft:
+    """The event that says so; whoever says it says it under the same id."""
+    event_id = derive_id("chain.broken", str(received.stream_sequence))
+    return Draft(run=SYSTEM_RUN, payload=broken, id=event_id, cause=received.event.id)
+
+
 class ChainAlarms:
     """Which alarms are to be raised: those that the log does not hold yet."""
 
@@ -77,17 +95,9 @@ class ChainAlarms:
                     self._said.add(stream_sequence)
         if expected is None:
             return None
-        payload = ChainBroken(
-            sender=event.source,
-            key=event.key,
-            expected_sequence=expected,
-            found_sequence=event.sequence,
-            stream_sequence=received.stream_sequence,
-        )
-        event_id = derive_id("chain.broken", str(received.stream_sequence))
-        draft = Draft(run=SYSTEM_RUN, payload=payload, id=event_id, cause=event.id)
-        self._waiting[received.stream_sequence] = draft
-        return payload
+        broken = broken_at(received, expected)
+        self._waiting[received.stream_sequence] = alarm_of(broken, received)
+        return broken
 
     def first(self) -> Draft | None:
         """The alarm that is to be raised next; whoever raises it says it under the same id."""

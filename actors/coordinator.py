@@ -9,7 +9,7 @@ agenda, which is made anew from the log after a restart.
 """
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from typing import Final
 
@@ -23,9 +23,10 @@ from actors.fact import later
 from actors.memory import Memory
 from actors.open_run import OpenRun, stall_notice, stalls_at
 from actors.schedule import Schedule, Turn, outstanding
+from actors.task_end import end_all
 from bus.errors import BusUnreachable, PublishConflict, PublishError
 from bus.event import Draft, StoredEvent
-from bus.log import EventLog, Expected
+from bus.log import RESTART_S, EventLog, Expected
 from bus.received import Received, RefusedEvent
 from bus.signing import Clock
 from bus.subjects import ALL_EVENTS, SYSTEM_RUN, run_filter
@@ -35,7 +36,6 @@ log = structlog.get_logger()
 STALL_S: Final = 30.0
 RETRY_S: Final = 1.0
 """Before a decision that the stream refused is made again: the news is on its way, or lost."""
-RESTART_S: Final = 0.1
 LONGEST_SLEEP_S: Final = 60.0
 """The clock on the wall may be set, or the machine may sleep, while we wait."""
 TURNS_AT_ONCE: Final = 16
@@ -87,16 +87,19 @@ class Coordinator:
         """Read the whole log, then decide as it grows, until cancelled.
 
         Raises:
-            ExceptionGroup: of BusUnreachable, if the connection was closed on our side.
+            BusUnreachable: the connection was closed on our side.
         """
         while True:
             self._begin()
+            tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._work())]
             try:
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._read())
-                    tasks.create_task(self._work())
-            except* _LogSetBack as group:
-                log.error("coordinator.log_set_back", reason=str(group.exceptions[0]))
+                ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in ended:
+                    task.result()
+            except _LogSetBack as error:
+                log.error("coordinator.log_set_back", reason=str(error))
+            finally:
+                await end_all(tasks)
 
     async def _read(self) -> None:
         position = 0
@@ -149,7 +152,7 @@ class Coordinator:
             self._memory.close(run_id)
 
     def _follow_chain(self, received: StoredEvent) -> None:
-        """Raise the alarm where a chain does not join, and go on: what it says was signed."""
+        """Raise the alarm where a chain does not join, and go on: what is said was signed."""
         broken = self._alarms.take(received, live=self._live)
         if broken is not None:
             log.error(
@@ -183,11 +186,9 @@ class Coordinator:
         delay_s = LONGEST_SLEEP_S
         if moment is not None:
             delay_s = min(delay_s, max(0.0, (moment - self._clock()).total_seconds()))
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(delay_s):
                 await self._news.wait()
-        except TimeoutError:
-            pass
 
     async def _turn(self) -> None:
         """Alarms first, then everything that has changed, then what may be assigned."""

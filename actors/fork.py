@@ -23,6 +23,7 @@ from bus.payloads import AdoptedResult, Fork, RunSubmitted
 
 SETTABLE: Final = ("objective", "priority", "deadline_s")
 """What may be changed of the submission; anything else that is set is a field of an answer."""
+_INDEX = re.compile(r"[0-9]{1,9}")
 _ANSWER_FIELD = re.compile(
     r"(?P<step>[A-Za-z0-9_-]+)(?:#(?P<iteration>[1-9][0-9]{0,8}))?(?:/(?P<item>[1-9][0-9]{0,8}))?"
     r"\.(?P<field>.+)\Z"
@@ -152,31 +153,25 @@ def _place(
 
 def _changed(name: str, was: _Answer, place: Sequence[str], value: JsonValue) -> _Answer:
     """The answer with another value at a place, which must be there already."""
-    if not _has(was.answer, place):
-        raise CannotFork(f"{name[:64]}: the answer has no such field")
-    answer = _with(was.answer, place, value)
-    assert isinstance(answer, dict)  # noqa: S101 - it was one, and a place has a part
+    field, *rest = place
+    try:
+        answer = {**was.answer, field: _with(was.answer[field], rest, value)}
+    except LookupError as error:
+        raise CannotFork(f"{name[:64]}: the answer has no such field") from error
     return replace(was, answer=answer, changed=answer != dict(was.result.answer))
 
 
-def _has(value: JsonValue, place: Sequence[str]) -> bool:
-    if not place:
-        return True
-    head, rest = place[0], place[1:]
-    if isinstance(value, list) and head.isascii() and head.isdecimal():
-        return int(head) < len(value) and _has(value[int(head)], rest)
-    return isinstance(value, dict) and head in value and _has(value[head], rest)
-
-
 def _with(value: JsonValue, place: Sequence[str], new: JsonValue) -> JsonValue:
+    """The value with another one at a place; a LookupError if there is no such place."""
     if not place:
         return new
-    head, rest = place[0], place[1:]
-    if isinstance(value, list):
+    head, *rest = place
+    if isinstance(value, dict):
+        return {**value, head: _with(value[head], rest, new)}
+    if isinstance(value, list) and _INDEX.fullmatch(head):
         index = int(head)
-        return [_with(part, rest, new) if i == index else part for i, part in enumerate(value)]
-    assert isinstance(value, dict)  # noqa: S101 - `_has` saw it
-    return {**value, head: _with(value[head], rest, new)}
+        return [*value[:index], _with(value[index], rest, new), *value[index + 1 :]]
+    raise LookupError(head)
 
 
 def _check_shapes(workflow: WorkflowSpec, answers: Mapping[Key, _Answer]) -> None:

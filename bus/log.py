@@ -10,11 +10,9 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from hashlib import sha256
 from typing import Final
-from uuid import uuid4
 
 import structlog
 from nats.aio.msg import Msg
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from bus.appender import Appender, Expected
 from bus.connection import Connection, reachable
@@ -23,6 +21,7 @@ from bus.event import Draft, StoredEvent, derive_id
 from bus.objects import ObjectStore
 from bus.payloads import EventRefused
 from bus.pull import pull
+from bus.reader import make_reader
 from bus.received import Received, RefusedEvent, delivered, fetched
 from bus.signing import Sender, SubjectPolicy
 from bus.subjects import STREAM
@@ -35,8 +34,6 @@ log = structlog.get_logger()
 
 READ_BATCH: Final = 256
 RESTART_S: Final = 0.1
-READER_LIFE_S: Final = 60.0
-"""A reader that is not asked for messages for so long is removed by the broker."""
 
 
 class EventLog:
@@ -80,7 +77,7 @@ class EventLog:
         """
         position = after
         while True:
-            consumer, pending = await self._make_reader(subject_filter, position)
+            consumer, pending = await make_reader(self.connection, subject_filter, position)
             if pending == 0:
                 return
             expected = 1
@@ -129,7 +126,7 @@ class EventLog:
         Raises:
             BusUnreachable: the reader broke.
         """
-        consumer, _ = await self._make_reader(subject_filter, after)
+        consumer, _ = await make_reader(self.connection, subject_filter, after)
         expected = 1
         async with aclosing(pull(self.connection, consumer, batch=READ_BATCH)) as messages:
             async for message in messages:
@@ -204,22 +201,6 @@ class EventLog:
                 id=derive_id("event.refused", str(refused.stream_sequence)),
             )
         )
-
-    async def _make_reader(self, subject_filter: str, after: int) -> tuple[str, int]:
-        name = f"read-{uuid4().hex}"
-        config = ConsumerConfig(
-            name=name,
-            filter_subject=subject_filter,
-            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-            opt_start_seq=after + 1,
-            ack_policy=AckPolicy.NONE,
-            inactive_threshold=READER_LIFE_S,
-            mem_storage=True,
-            num_replicas=1,
-        )
-        with reachable():
-            info = await self.connection.manager.add_consumer(STREAM, config)
-        return name, info.num_pending or 0
 
 
 def _ends_answers(message: Msg) -> bool:

@@ -11,24 +11,23 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Final
-from uuid import uuid4
 
 import nats.errors
 from nats.aio.msg import Msg
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError
 
 from bus.connection import Connection, reachable
 from bus.errors import BusUnreachable
+from bus.reader import make_reader
 from bus.received import Received, delivered
 from bus.subjects import ALL_EVENTS, STREAM
 from bus.wire import STATUS_HEADER
 
 FETCH: Final = 256
 ANSWER_TIMEOUT_S: Final = 5.0
-_NO_MORE: Final = frozenset({"404", "408"})
-READER_LIFE_S: Final = 5.0
+SCANNER_LIFE_S: Final = 5.0
 """Scans come often and readers may not remove what they made: the broker does, soon."""
+_NO_MORE: Final = frozenset({"404", "408"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +115,7 @@ async def stored(
     """
     position = after
     while position < until:
-        reader, pending = await _make_reader(connection, subjects, position)
+        reader, pending = await make_reader(connection, subjects, position, life_s=SCANNER_LIFE_S)
         if not pending:
             return
         expected = 1
@@ -165,23 +164,6 @@ def _check_end(message: Msg) -> None:
     status = (message.headers or {}).get(STATUS_HEADER, "none")
     if status not in _NO_MORE:
         raise BusUnreachable(f"the broker ended a scan with status {status}")
-
-
-async def _make_reader(connection: Connection, subjects: str, after: int) -> tuple[str, int]:
-    name = f"scan-{uuid4().hex}"
-    config = ConsumerConfig(
-        name=name,
-        filter_subject=subjects,
-        deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-        opt_start_seq=after + 1,
-        ack_policy=AckPolicy.NONE,
-        inactive_threshold=READER_LIFE_S,
-        mem_storage=True,
-        num_replicas=1,
-    )
-    with reachable():
-        info = await connection.manager.add_consumer(STREAM, config)
-    return name, info.num_pending or 0
 
 
 async def _stream_info(connection: Connection, question: dict[str, Any]) -> dict[str, Any] | None:

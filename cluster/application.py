@@ -21,3 +21,13 @@ def application_of(settings: Settings) -> ApplicationSource | None:
             f"there are {', '.join((*AGENT_ROLES, *own))}."
         )
     return source
+
+
+def workers_of(settings: Settings) -> tuple[str, ...]:
+    """The roles of the user's own agents.
+
+    Raises:
+        ApplicationNotUsable, ConfigurationError: as `application_of`.
+    """
+    source = application_of(settings)
+    return source.load().roles if source else ()

@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
-from actors.application import ApplicationSource
 from actors.watch import Glance, compare_stretch, glance
 from bus.connection import Connection
 from bus.errors import MalformedEvent, SwarmError
@@ -128,7 +127,7 @@ async def _ask(settings: Settings, state: State) -> LogStatus:
             return LogStatus(error="nothing was audited yet")
         seen = await glance(connection, audit)
         stream = seen.state
-        roles = (*Capabilities.shipped().worker_roles, *_own_roles(settings))
+        roles = (*Capabilities.shipped().worker_roles, *state.workers)
         return LogStatus(
             last_sequence=0 if stream is None else stream.last_sequence,
             audited=seen.reach.stream_sequence,
@@ -171,9 +170,3 @@ async def _alarms(connection: Connection) -> AsyncIterator[LogLost]:
             payload = received.payload() if isinstance(received, StoredEvent) else None
             if isinstance(payload, LogLost):
                 yield payload
-
-
-def _own_roles(settings: Settings) -> tuple[str, ...]:
-    if settings.application is None:
-        return ()
-    return ApplicationSource.read(settings.application).load().roles

@@ -1,11 +1,12 @@
 """`swarm recover`: the streams of a stopped swarm made whole from its audit log."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
-from actors.application import ApplicationSource
 from bus.provision import provision
 from cluster import state as states
+from cluster.application import workers_of
 from cluster.errors import AlreadyRunning, NotRunning, RecoveryUnfinished
 from cluster.home import Home
 from cluster.log_servers import LogServers, keeping, of_stopped
@@ -27,6 +28,7 @@ async def recover(settings: Settings) -> Recovered:
     Raises:
         NotRunning: there is no swarm in this home.
         AlreadyRunning: its swarm runs.
+        ApplicationNotUsable: only the settings say whose queues there are, and cannot be loaded.
         AuditCorrupt: the audit log does not add up; nothing was changed.
         SwarmError: a server did not start or did not answer.
     """
@@ -37,8 +39,9 @@ async def recover(settings: Settings) -> Recovered:
     if state is not None and state.alive():
         raise AlreadyRunning(f"A swarm is running in {home.root}; the log is made anew without it.")
     survivors = Survivors(home)
+    workers = (state and state.workers) or workers_of(settings)
     async with of_stopped(settings) as servers:
-        done = await _recover(settings, servers, survivors)
+        done = await _recover(settings, servers, survivors, workers)
     if not done.was_whole:
         if settings.nats_url is None:
             await asyncio.to_thread(flush_all, home.nats / "store")
@@ -57,9 +60,10 @@ def refuse_unfinished(home: Home) -> None:
         raise RecoveryUnfinished(f"A recovery of the stream in {home.root} was interrupted.")
 
 
-async def _recover(settings: Settings, servers: LogServers, survivors: Survivors) -> Recovered:
-    source = settings.application and ApplicationSource.read(settings.application)
-    roles = servers.domain(source.load().roles if source else ()).policy().worker_roles
+async def _recover(
+    settings: Settings, servers: LogServers, survivors: Survivors, workers: Sequence[str]
+) -> Recovered:
+    roles = servers.domain(workers).policy().worker_roles
     async with open_pool(servers.database_url, max_size=2) as pool, keeping(servers) as connection:
         await migrate(pool)
         objects = AuditObjects(pool)

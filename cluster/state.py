@@ -84,6 +84,8 @@ class State(_Document):
     addresses: PublicAddresses = PublicAddresses()
     seconds: dict[str, float] = Field(default_factory=dict)
     """How long each part took to start; "total" for all of it."""
+    workers: tuple[str, ...] = ()
+    """Roles of the user's own agents: whoever makes credentials has to know their queues."""
     failure: Failure | None = None
 
     def alive(self) -> bool:

@@ -24,6 +24,7 @@ from bus.logs import configure_logs
 from cluster import guard, stragglers
 from cluster import state as states
 from cluster.addresses import Addresses
+from cluster.application import workers_of
 from cluster.assembly import Assembly, assemble, authority, trust_of
 from cluster.errors import AlreadyRunning, ClusterError, StartTimeout
 from cluster.home import Home, open_home
@@ -95,6 +96,7 @@ class Supervisor:
             model_profile=settings.profile(),
             versions=installed(),
             addresses=PublicAddresses() if after is None else after.addresses,
+            workers=() if after is None else after.workers,
         )
 
     async def run(self) -> int:
@@ -172,7 +174,8 @@ class Supervisor:
                     for part in assembly.parts:
                         group.create_task(self._start_part(part))
                 addresses = assembly.addresses()
-                self._update(addresses=addresses.public())
+                workers = await asyncio.to_thread(workers_of, self._settings)
+                self._update(addresses=addresses.public(), workers=workers)
                 await preload
                 self._launched = await self._launch(
                     self._settings, self._home, addresses, self._progress

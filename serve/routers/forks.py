@@ -164,7 +164,8 @@ def _texts(value: JsonValue) -> Iterator[str]:
 
 def _told(new: str, parent: KnownRun, payload: RunSubmitted) -> Forked:
     fork, was, now = payload.fork, parent.submission.model_dump(), payload.model_dump()
-    assert fork is not None  # noqa: S101 - it was made as one
+    if fork is None:
+        raise TypeError(f"{new} is not a fork")
     names = ("objective", "priority", "deadline_s", "model", "instructions")
     return Forked(
         id=new,

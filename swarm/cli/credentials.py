@@ -1,21 +1,20 @@
 """`swarm creds`: a NATS credentials file for a person's own tools."""
 
 import asyncio
-from typing import Final
 from uuid import uuid4
 
 import typer
 
 from actors.authority import acting_authority
-from actors.member import Domain, Enrolment
+from actors.member import Enrolment
 from bus.identity import Credential, credentials_file
 from bus.nkey import AgentKey
 from cluster.assembly import authority
 from cluster.control import read_state
 from cluster.people import enrolment_secret_file
 from cluster.settings import Settings
+from swarm.cli.reading import OBSERVER, domain_of
 
-OBSERVER: Final = "observer"
 creds = typer.Typer(help="NATS credentials for your own tools.", no_args_is_help=True)
 
 
@@ -34,11 +33,7 @@ async def _observer(settings: Settings) -> str:
     home = settings.located_home()
     state = read_state(settings)
     root = authority(home)
-    domain = Domain(
-        nats_url=state.addresses.nats,
-        operator_public_key=root.operator_public_key,
-        account_jwt=root.account_jwt,
-    )
+    domain = domain_of(state, root)
     secret = enrolment_secret_file(home).read_bytes().strip()
     key = AgentKey.generate()
     name = f"{OBSERVER}-{uuid4().hex[:8]}"

@@ -24,6 +24,7 @@ from bus.subjects import SYSTEM_RUN, is_token, kind_of, run_filter
 from cluster.assembly import authority
 from cluster.control import read_state
 from cluster.settings import Settings
+from cluster.state import State
 from policies.capabilities import Capabilities
 from swarm.errors import NotFound
 
@@ -43,13 +44,18 @@ async def observed_log(settings: Settings) -> AsyncIterator[EventLog]:
         BusUnreachable: its broker does not answer.
     """
     state, root = read_state(settings), authority(settings.located_home())
-    domain = Domain(
+    async with observing(domain_of(state, root), root) as log:
+        yield log
+
+
+def domain_of(state: State, root: Authority) -> Domain:
+    """Where the bus of a running swarm is, and whom its policy knows."""
+    return Domain(
         nats_url=state.addresses.nats,
         operator_public_key=root.operator_public_key,
         account_jwt=root.account_jwt,
+        workers=state.workers,
     )
-    async with observing(domain, root) as log:
-        yield log
 
 
 @asynccontextmanager
@@ -63,8 +69,9 @@ async def observing(domain: Domain, root: Authority) -> AsyncIterator[EventLog]:
     own = vouch(root, domain.policy(), key.public, role=OBSERVER, name=name, ttl=LIFE)
     sender = Sender(key, own, domain.policy())
     async with open_connection(domain.nats_url, key, own, inbox=_INBOX) as connection:
-        workers = await _workers(_log(connection, domain, sender))
-        yield _log(connection, replace(domain, workers=workers), sender)
+        said = await _workers(_log(connection, domain, sender))
+        workers = sorted({*domain.workers, *said})
+        yield _log(connection, replace(domain, workers=tuple(workers)), sender)
 
 
 async def read_run(log: EventLog, run: str) -> list[Received]:
@@ -90,15 +97,15 @@ async def read_runs(log: EventLog) -> list[str]:
     return list(dict.fromkeys(runs))
 
 
-async def _workers(log: EventLog) -> tuple[str, ...]:
-    """The roles that were added to the policy, as the authority's announcements tell."""
+async def _workers(log: EventLog) -> set[str]:
+    """The roles that were ever added to the policy, as the authority's announcements tell."""
     found: set[str] = set()
     async with aclosing(log.read(f"{run_filter(SYSTEM_RUN)[:-1]}identity.issued.*")) as identities:
         async for received in identities:
             payload = received.payload() if isinstance(received, StoredEvent) else None
             if isinstance(payload, IdentityIssued):
                 found.add(payload.role)
-    return tuple(sorted(found - set(Capabilities.shipped().roles)))
+    return found - set(Capabilities.shipped().roles)
 
 
 def _log(connection: Connection, domain: Domain, sender: Sender) -> EventLog:

@@ -12,6 +12,7 @@ from nacl.signing import SigningKey
 from actors.auditor import Auditor
 from actors.authority import acting_authority
 from actors.member import Enrolment, joined
+from bus.event import MAX_PAYLOAD_BYTES
 from bus.log import EventLog
 from bus.provision import provision
 from cluster import state as states
@@ -26,7 +27,9 @@ from policies.capabilities import queue_name
 from storage.audit import AuditStore
 from storage.checkpoint import checkpoint_signer
 from storage.postgres import migrate, open_pool
+from swarm.cli.recover import lines
 from tests.auditing import until_audited
+from tests.integration.bus.test_objects import completed
 from tests.integration.cluster.conftest import Configure
 from tests.sending import submitted
 from tests.swarming import in_background
@@ -62,6 +65,8 @@ async def audited_events(settings: Settings) -> None:
             async with member(servers, "gateway") as gateway:
                 for number in range(EVENTS):
                     await gateway.append(submitted(f"r{number}"))
+            async with member(servers, "coder") as coder:
+                await coder.append(completed("large", MAX_PAYLOAD_BYTES))
             async with (
                 member(servers, "auditor") as log,
                 in_background(Auditor(log, AuditStore(pool), SIGN).run()),
@@ -76,15 +81,34 @@ async def test_an_old_store_is_found_by_the_doctor_and_refilled(
     assert [f for f in await log_findings(settings) if not f.ok] == []
     store = home.nats / "store"
     shutil.rmtree(store)
-    (wrong,) = (f for f in await log_findings(settings) if not f.ok)
-    assert wrong.check == "stream"
+    wrong, objects = (f for f in await log_findings(settings) if not f.ok)
+    assert (wrong.check, objects.check) == ("stream", "objects")
     assert "gateway/gateway-1 no. 1 (missing)" in wrong.detail
     assert "swarm recover" in wrong.hint
     done = await recover(settings)
+    assert (done.objects, done.gone) == (1, ())
     assert len(done.lost) == done.refilled > EVENTS
     assert [f for f in await log_findings(settings) if not f.ok] == []
     assert (await recover(settings)).was_whole
     assert not Survivors(home).exist
+
+
+async def test_lost_objects_are_found_by_the_doctor_and_put_back(
+    home: Home, settings: Settings
+) -> None:
+    await audited_events(settings)
+    (objects,) = (home.nats / "store").glob("jetstream/*/streams/OBJECTS")
+    shutil.rmtree(objects)
+    (wrong,) = (f for f in await log_findings(settings) if not f.ok)
+    assert wrong.check == "objects"
+    assert "in run large" in wrong.detail
+    assert "swarm recover" in wrong.hint
+    done = await recover(settings)
+    assert (done.objects, done.lost, done.refilled) == (1, (), 0)
+    assert not done.was_whole
+    assert "Objects put back: 1" in lines(done, 1.0)
+    assert [f for f in await log_findings(settings) if not f.ok] == []
+    assert (await recover(settings)).was_whole
 
 
 async def test_a_swarm_does_not_start_on_a_stream_that_is_half_filled(

@@ -10,7 +10,14 @@ import pytest
 from cluster import control, stragglers
 from cluster import state as states
 from cluster.control import down, read_state, up
-from cluster.errors import AlreadyRunning, HomeNotUsable, NotRunning, PartFailed, StartTimeout
+from cluster.errors import (
+    AlreadyRunning,
+    ClusterError,
+    HomeNotUsable,
+    NotRunning,
+    PartFailed,
+    StartTimeout,
+)
 from cluster.health import check
 from cluster.home import Home, locate, open_home
 from cluster.settings import Settings
@@ -58,6 +65,30 @@ async def test_a_swarm_comes_up_is_healthy_and_goes_down_without_a_trace(
     assert stragglers.find(home) == []
     with pytest.raises(NotRunning):
         read_state(settings)
+
+
+OWN = """
+from pydantic import BaseModel
+from actors.application import Application, Role
+
+class Review(BaseModel):
+    text: str
+
+application = Application(agents=(Role(name="reviewer", prompt="Review.", answer=Review),))
+"""
+
+
+async def test_the_state_names_the_roles_of_the_users_own_agents(
+    home: Home, configure: Configure, tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    settings = configure(home, application=tmp_path / "own.py")
+    state = await _up(settings)
+    assert read_state(settings).workers == state.workers == ("reviewer",)
+    (tmp_path / "own.py").write_text("nonsense")
+    await down(settings, _ignore)
+    with pytest.raises(ClusterError, match=r"own\.py"):
+        await _up(settings)
 
 
 async def test_a_second_start_in_the_same_home_is_refused_and_harms_nothing(

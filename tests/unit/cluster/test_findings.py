@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from actors.loss import Difference
+from bus.reference import ObjectReference
 from cluster.comparison import Assessment, SelfCheck
 from cluster.findings import (
     NAMED,
@@ -13,6 +14,7 @@ from cluster.findings import (
     judge_engine,
     judge_home,
     judge_model,
+    judge_objects,
     judge_port,
     judge_python,
     judge_reach,
@@ -22,6 +24,7 @@ from cluster.findings import (
     judge_weights,
 )
 from cluster.state import Failure, Phase, State
+from storage.objects import OwedObject
 
 
 def _home(**changes: object) -> HomeFacts:
@@ -180,3 +183,15 @@ def test_an_audit_log_that_does_not_add_up_is_found() -> None:
 def test_an_interrupted_recovery_is_found() -> None:
     assert judge_recovery(unfinished=False).ok
     assert not judge_recovery(unfinished=True).ok
+
+
+def test_lost_objects_are_counted_and_the_first_are_named() -> None:
+    assert judge_objects([]).ok
+    reference = ObjectReference.to(bytes(300_000))
+    lost = [OwedObject(leaf_index=n, run="r1", key="U", reference=reference) for n in range(12)]
+    finding = judge_objects(lost)
+    assert not finding.ok
+    assert "lost 12" in finding.detail
+    assert "300000 bytes of event 3 in run r1" in finding.detail
+    assert finding.detail.count("in run r1") == NAMED
+    assert "swarm recover" in finding.hint

@@ -1,3 +1,4 @@
+import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -113,3 +114,14 @@ def test_a_reader_from_now_skips_what_was_written_before(home: Home) -> None:
     writer.write(Progress(part="nats", phase="stopped"))
     reader.read(seen.append)
     assert [p.phase for p in seen] == ["stopped"]
+
+
+def test_a_state_of_an_earlier_version_has_no_workers(home: Home) -> None:
+    save(home, _state().model_copy(update={"workers": ("reviewer",)}))
+    state = load(home)
+    assert state is not None
+    assert state.workers == ("reviewer",)
+    document = json.loads(state_file(home).read_text())
+    del document["workers"]
+    state_file(home).write_text(json.dumps(document))
+    assert load(home) == _state()
