@@ -59,6 +59,10 @@ class Throttle(Protocol):
         """Ask before the password is looked at; the attempt counts as failed from then on."""
         ...
 
+    async def not_made(self, key: str) -> None:
+        """Take back an attempt whose password nobody could look at."""
+        ...
+
     async def succeeded(self, key: str) -> None:
         """Forget the failures."""
         ...

@@ -39,6 +39,14 @@ return {1, tonumber(ARGV[1]) - taken}
 """
 
 
+# Gives a place back; one whose window has ended meanwhile is not owed any more.
+_GIVE_BACK = """
+if tonumber(redis.call('get', KEYS[1]) or '0') > 0 then
+  redis.call('decr', KEYS[1])
+end
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allow:
     """The attempt may go on; `remaining` more may follow in this window if it fails."""
@@ -89,6 +97,7 @@ class Cache:
         self._client = client
         self._deadline_s = deadline_s
         self._take = client.register_script(_TAKE)
+        self._give_back = client.register_script(_GIVE_BACK)
 
     @classmethod
     @asynccontextmanager
@@ -143,6 +152,12 @@ class Cache:
         if taken:
             return Allow(remaining=value)
         return Deny(reason="Too many failed attempts.", retry_after_s=max(value, 1) / 1000)
+
+    async def give_back(self, key: str) -> None:
+        """Gives one place under a key back before its window ends."""
+        with translated("give an attempt back"):
+            async with asyncio.timeout(self._deadline_s):
+                await self._give_back(keys=[key])
 
     async def taken(self, key: str) -> int:
         """How many places under a key are taken."""
@@ -200,6 +215,14 @@ class LoginThrottle:
             StorageUnavailable: the counter cannot be read; the attempt stays counted.
         """
         return max(0, self._limit - await self._cache.taken(_slot(key)))
+
+    async def not_made(self, key: str) -> None:
+        """Takes back an attempt whose password nobody could look at.
+
+        Raises:
+            StorageUnavailable: the attempt stays counted.
+        """
+        await self._cache.give_back(_slot(key))
 
     async def succeeded(self, key: str) -> None:
         """Clears the count.

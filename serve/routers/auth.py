@@ -13,6 +13,7 @@ from serve.access import LOGIN, Caller, Parts
 from serve.ports import GatewayParts
 from serve.problems import NotAuthenticated, TooManyRequests
 from storage.cache import Deny
+from storage.errors import StorageUnavailable
 from storage.users import User, username_key
 
 log = structlog.get_logger()
@@ -80,7 +81,11 @@ async def _checked(credentials: LoginRequest, parts: GatewayParts) -> User:
     if isinstance(attempt, Deny):
         wait_s = max(1, ceil(attempt.retry_after_s))
         raise TooManyRequests(attempt.reason, headers={"Retry-After": str(wait_s)})
-    user = await parts.users.by_name(credentials.username)
+    try:
+        user = await parts.users.by_name(credentials.username)
+    except StorageUnavailable:
+        await parts.throttle.not_made(key)
+        raise
     stored = None if user is None or user.disabled else user.password_hash
     verdict = await parts.passwords.verify(credentials.password, stored)
     if user is None or not isinstance(verdict, Allow):

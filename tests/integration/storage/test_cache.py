@@ -58,6 +58,21 @@ async def test_a_success_clears_the_count(cache: Cache, key: str) -> None:
     assert await throttle.check(key) == Allow(remaining=1)
 
 
+async def test_an_attempt_that_was_not_made_does_not_count(cache: Cache, key: str) -> None:
+    throttle = LoginThrottle(cache, limit=2, window_s=60)
+    await throttle.check(key)
+    for _ in range(5):
+        assert await throttle.check(key) == Allow(remaining=0)
+        await throttle.not_made(key)
+    assert await throttle.failed(key) == 1
+
+
+async def test_nothing_is_owed_where_nothing_was_taken(cache: Cache, key: str) -> None:
+    throttle = LoginThrottle(cache, limit=2, window_s=60)
+    await throttle.not_made(key)
+    assert await throttle.check(key) == Allow(remaining=1)
+
+
 async def test_one_key_does_not_count_for_another(cache: Cache, key: str) -> None:
     throttle = LoginThrottle(cache, limit=1, window_s=60)
     await throttle.check(key)

@@ -217,6 +217,9 @@ class MemoryThrottle:
         self.attempts[key] = self.attempts.get(key, 0) + 1
         return Allow(remaining=self.limit - self.attempts[key])
 
+    async def not_made(self, key: str) -> None:
+        self.attempts[key] -= 1
+
     async def succeeded(self, key: str) -> None:
         self.attempts.pop(key, None)
 

@@ -91,6 +91,16 @@ async def test_a_login_that_succeeds_forgets_the_failures() -> None:
     assert fakes.throttle.attempts == {}
 
 
+async def test_attempts_while_the_database_is_away_lock_nobody_out() -> None:
+    fakes = Fakes()
+    async with fakes.client(None) as client:
+        fakes.users.down = True
+        for _ in range(5):
+            assert (await log_in(client, "uma", PASSWORD)).status_code == 503
+        fakes.users.down = False
+        assert (await log_in(client, "uma", PASSWORD)).status_code == 200
+
+
 async def test_a_login_without_the_database_says_when_to_try_again_and_nothing_of_where() -> None:
     fakes = Fakes()
     fakes.users.down = True
