@@ -63,13 +63,17 @@ async def gateway(fakes: Fakes, port: int = 0) -> AsyncGenerator[int, None]:
 async def bad_line(
     target_port: int, dice: random.Random
 ) -> AsyncGenerator[tuple[int, list[int]], None]:
-    """A line to a port that drops each connection after some bytes of the answer."""
+    """A line to a port that drops each connection after some bytes of the answer.
+
+    The first one lasts for as long as it takes to connect.
+    """
     dropped: list[int] = []
+    shortest = iter([2_000])
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", target_port)
         upward = asyncio.create_task(_copy(reader, there_writer, None))
-        limit = dice.randint(200, 6_000)
+        limit = max(dice.randint(200, 6_000), next(shortest, 0))
         await _copy(there_reader, writer, limit)
         dropped.append(limit)
         upward.cancel()
