@@ -1,5 +1,6 @@
 """`make bench`: print the figures, each beside the raw part's."""
 
+import asyncio
 import os
 import platform
 
@@ -33,6 +34,9 @@ async def main() -> None:
                 f"  {meaning:<22} {name:<28} median {figures.alone_ms:6.2f} ms   "
                 f"{figures.per_second:6.1f} workflows/s   {figures.events:4.1f} events"
             )
+
+
+async def standstills() -> None:
     print("\nStandstill of a run whose part is killed, in a whole swarm, process start included")
     for part, (typical, longest) in (await recovery.measure()).items():
         aim = recovery.AIMS_S[part]
@@ -41,3 +45,4 @@ async def main() -> None:
 
 if __name__ == "__main__":
     uvloop.run(main())
+    asyncio.run(standstills())
