@@ -45,12 +45,12 @@ def claim(port: int) -> bool:
 
 
 def free(host: str = LOOPBACK) -> int:
-    """A port that nothing listens on now and no swarm has claimed."""
+    """A port that nothing listens on now and no swarm has claimed, this one included."""
     while True:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.bind((host, 0))
             port: int = probe.getsockname()[1]
-        if claim(port):
+        if port not in _claims and claim(port):
             return port
 
 

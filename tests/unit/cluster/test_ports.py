@@ -32,6 +32,25 @@ def test_free_ports_differ() -> None:
     assert len({_choose(0) for _ in range(50)}) == 50
 
 
+def test_a_port_of_ours_that_the_system_offers_again_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours, other = ports.free(), ports.free()
+    monkeypatch.delitem(ports._claims, other)
+    offers = iter([ours, other])
+
+    class Probe(socket.socket):
+        def bind(self, _: object) -> None:
+            """The system chooses."""
+
+        def getsockname(self) -> tuple[str, int]:
+            return "127.0.0.1", next(offers)
+
+    monkeypatch.setattr(ports.socket, "socket", Probe)
+    monkeypatch.setattr(ports, "claim", lambda _: True)
+    assert ports.free() == other
+
+
 def test_a_port_that_another_process_has_claimed_is_left_to_it() -> None:
     port = ports.free()
     program = (
