@@ -12,7 +12,7 @@ TORCH_FROM := $(if $(PIP_FIND_LINKS),--find-links "$(PIP_FIND_LINKS)",--torch-ba
 REQUIREMENTS_cpu := $(TORCH_FROM) -r requirements/cpu.lock -r requirements/torch-cpu.txt
 REQUIREMENTS_gpu := -r requirements/gpu.lock --group dev
 COMPILE := $(UV) pip compile -q pyproject.toml --universal --python-version 3.11 \
-	--generate-hashes --no-emit-index-url --no-annotate --no-header
+	--generate-hashes --no-emit-index-url --no-annotate --no-header $(if $(UPGRADE),--upgrade)
 
 .PHONY: help install demo test chaos quality bench lock clean
 .DEFAULT_GOAL := help
@@ -58,10 +58,11 @@ $(PEERS)/.installed: benchmarks/peers/requirements.txt
 	@$(UV) pip install --quiet --python $(PEERS)/bin/python -r $<
 	@touch $@
 
-lock: $(BIN)/uv ## Resolve the dependencies anew
-	@$(COMPILE) --extra cpu --group dev $(TORCH_FROM) --override requirements/overrides.txt \
-		| awk -f requirements/strip-torch.awk > requirements/cpu.lock
-	@$(COMPILE) --extra gpu > requirements/gpu.lock
+lock: $(BIN)/uv ## Bring the locks up to pyproject.toml; UPGRADE=1 takes newer versions too
+	@$(COMPILE) --extra cpu --group dev $(TORCH_FROM) --override requirements/overrides.txt -o requirements/cpu.lock
+	@awk -f requirements/strip-torch.awk requirements/cpu.lock > requirements/cpu.lock.new
+	@mv requirements/cpu.lock.new requirements/cpu.lock
+	@$(COMPILE) --extra gpu -o requirements/gpu.lock
 
 clean: ## Remove what was installed and built
 	@rm -rf $(VENV) $(PEERS) dist htmlcov .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis

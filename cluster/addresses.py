@@ -24,12 +24,13 @@ class Addresses:
     """http://host:port, or empty where Ray is external."""
     gateway_host: str
     gateway_port: int
+    gateway_tls: bool = False
 
     @property
     def gateway(self) -> str:
         """The gateway's URL as seen from this machine."""
         host = "127.0.0.1" if self.gateway_host in {"0.0.0.0", "::"} else self.gateway_host  # noqa: S104 # nosec B104
-        return f"http://{host}:{self.gateway_port}"
+        return f"{'https' if self.gateway_tls else 'http'}://{host}:{self.gateway_port}"
 
     def public(self) -> PublicAddresses:
         """The same without passwords."""

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from bus.identity import Authority
 from cluster import ports, probe
 from cluster.addresses import Addresses
+from cluster.certificate import check_certificate
 from cluster.home import Home
 from cluster.parts.external import External
 from cluster.parts.nats import Nats, NatsTrust
@@ -68,7 +69,9 @@ def assemble(settings: Settings, home: Home, trust: NatsTrust) -> Assembly:
 
     Raises:
         PortTaken: the gateway or the dashboard was given a port that is in use.
+        ConfigurationError: the gateway's certificate or key cannot be used.
     """
+    check_certificate(settings)
     gateway_port = ports.choose(
         settings.gateway_port,
         part="gateway",
@@ -91,6 +94,7 @@ def assemble(settings: Settings, home: Home, trust: NatsTrust) -> Assembly:
             ray_dashboard=dashboard,
             gateway_host=settings.gateway_host,
             gateway_port=gateway_port,
+            gateway_tls=settings.gateway_tls_certificate is not None,
         ),
     )
 

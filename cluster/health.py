@@ -12,6 +12,7 @@ from cluster.parts.qdrant import LocalQdrant
 from cluster.process import Probe
 from cluster.settings import Settings
 from cluster.state import State
+from serve.tls import trusting_only
 
 PROBE_LIMIT_S = 5.0
 """Longer than any healthy part takes on a busy machine."""
@@ -37,7 +38,7 @@ async def check(state: State, settings: Settings) -> list[PartHealth]:
     addresses = state.addresses
     token = await asyncio.to_thread(_ray_token, home)
     asked: list[tuple[str, str, Probe]] = [
-        ("gateway", addresses.gateway, lambda: _gateway(addresses.gateway)),
+        ("gateway", addresses.gateway, lambda: _gateway(state)),
         ("nats", addresses.nats, lambda: probe.nats(addresses.nats)),
         ("postgres", addresses.postgres, lambda: probe.postgres(addresses.postgres)),
         ("redis", addresses.redis, lambda: _redis(addresses.redis, settings, home)),
@@ -86,8 +87,10 @@ async def _ask(name: str, address: str, ask: Probe) -> PartHealth:
     )
 
 
-async def _gateway(url: str) -> str:
-    await probe.http(f"{url}/health/live")
+async def _gateway(state: State) -> str:
+    certificate = state.gateway_certificate
+    tls = None if certificate is None else await asyncio.to_thread(trusting_only, certificate)
+    await probe.http(f"{state.addresses.gateway}/health/live", tls=tls)
     return "live"
 
 

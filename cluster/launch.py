@@ -44,6 +44,7 @@ from cluster.state import Progress, ProgressWriter
 from policies.capabilities import queue_name
 from serve.gateway_parts import GatewayConfig
 from serve.inference import ModelClient
+from serve.ports import Web
 from serve.profile import ModelProfile, load_profile
 from serve.weights import ensure_weights
 
@@ -96,9 +97,15 @@ async def start(
         weights = group.create_task(_weights(progress, profile, home.models))
     secret = enrolment_secret_file(home).read_bytes().strip()
     members = Members(_roster(settings, home, addresses, domain, secret, application))
-    serving = Serving(host=addresses.gateway_host, port=addresses.gateway_port)
+    serving = Serving(
+        host=addresses.gateway_host,
+        port=addresses.gateway_port,
+        certificate=settings.gateway_tls_certificate,
+        key=settings.gateway_tls_key,
+    )
     workflows = application.load().with_shipped() if application else WORKFLOWS
-    gateway = _gateway(home, addresses, domain, secret, profile, workflows)
+    web = Web(tls=addresses.gateway_tls, origins=settings.gateway_origins)
+    gateway = _gateway(home, addresses, domain, secret, profile, workflows, web)
     async with asyncio.TaskGroup() as group:
         group.create_task(_step(progress, "agents", members.ready(), f"{members.count} actors"))
         await serving.deploy(profile, weights.result(), gateway)
@@ -182,6 +189,7 @@ def _gateway(
     secret: bytes,
     profile: ModelProfile,
     workflows: Mapping[str, WorkflowSpec],
+    web: Web,
 ) -> GatewayConfig:
     return GatewayConfig(
         domain=domain,
@@ -192,6 +200,7 @@ def _gateway(
         token_key=token_key_file(home),
         model_name=profile.served_name,
         workflows=workflows,
+        web=web,
     )
 
 

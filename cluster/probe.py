@@ -92,10 +92,16 @@ async def qdrant(url: str) -> str:
     return "ready"
 
 
-async def http(url: str, *, token: str | None = None) -> str:
-    """The body of a GET that is answered with 200."""
+async def http(url: str, *, token: str | None = None, tls: ssl.SSLContext | None = None) -> str:
+    """The body of a GET that is answered with 200.
+
+    Args:
+        url: http or https.
+        token: sent as a bearer token.
+        tls: whom to trust, for https; None: whom the system trusts.
+    """
     parts = urlsplit(url)
-    tls = ssl.create_default_context() if parts.scheme == "https" else None
+    tls = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
     host = parts.hostname or ""
     port = parts.port or (443 if tls else 80)
     head = f"GET {parts.path or '/'} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n"

@@ -1,6 +1,7 @@
 """The Serve applications: the model, reached by handle only, and the gateway over HTTP."""
 
 import asyncio
+from pathlib import Path
 from typing import Final
 
 from ray import serve
@@ -22,8 +23,23 @@ _FAILED: Final = frozenset({ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.U
 class Serving:
     """Ray Serve on the cluster that this process has joined."""
 
-    def __init__(self, *, host: str, port: int) -> None:
-        self._http = HTTPOptions(host=host, port=port)
+    def __init__(
+        self, *, host: str, port: int, certificate: Path | None = None, key: Path | None = None
+    ) -> None:
+        """Say where the gateway is to listen.
+
+        Args:
+            host: address to listen on.
+            port: taken by the proxy on the head node.
+            certificate: PEM file for TLS, on that node; None: plain HTTP.
+            key: PEM file with its key.
+        """
+        self._http = HTTPOptions(
+            host=host,
+            port=port,
+            ssl_certfile=None if certificate is None else str(certificate),
+            ssl_keyfile=None if key is None else str(key),
+        )
 
     async def deploy(self, profile: ModelProfile, weights: str, gateway: GatewayConfig) -> None:
         """Ask for both applications; returns before they are ready."""

@@ -49,6 +49,7 @@ _SCHEMES = {
     "redis_url": ("redis", "rediss"),
     "qdrant_url": ("http", "https"),
 }
+_WEB = ("http", "https")
 
 
 def _either(name: str) -> AliasChoices:
@@ -93,6 +94,13 @@ class Settings(BaseSettings):
     """Where the gateway listens; 0.0.0.0 opens it to the network, behind TLS please."""
     gateway_port: Port | None = None
     """None prefers 8000 and takes a free port where that is in use; 0 takes a free one."""
+    gateway_tls_certificate: Path | None = None
+    """PEM file with the gateway's certificate, and those that vouch for it; None: plain HTTP."""
+    gateway_tls_key: Path | None = Field(None, validate_default=True)
+    """PEM file with its private key, not encrypted."""
+    gateway_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins whose pages may call the gateway from a browser, as
+    "https://app.example,https://admin.example"; none, so that no page may."""
     dashboard_port: Port | None = None
     """Ray's dashboard; None prefers 8265."""
     nats_port: Port = 0
@@ -152,11 +160,34 @@ class Settings(BaseSettings):
             raise ValueError('write it as "coder=2,tester=1"')
         return {role.strip(): int(count) for role, _, count in pairs}
 
-    @field_validator("application")
+    @field_validator("gateway_origins", mode="before")
     @classmethod
-    def _place_application(cls, value: Path | None) -> Path | None:
+    def _parse_origins(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(origin.strip() for origin in value.split(",") if origin.strip())
+
+    @field_validator("gateway_origins")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            parts = urlsplit(origin)
+            if origin != f"{parts.scheme}://{parts.netloc}" or parts.scheme not in _WEB:
+                raise ValueError(f"{origin} is not an origin such as https://app.example:8443")
+        return value
+
+    @field_validator("application", "gateway_tls_certificate", "gateway_tls_key")
+    @classmethod
+    def _place(cls, value: Path | None) -> Path | None:
         """The supervisor works in another folder."""
         return None if value is None else value.expanduser().absolute()
+
+    @field_validator("gateway_tls_key")
+    @classmethod
+    def _check_tls(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if (value is None) != (info.data.get("gateway_tls_certificate") is None):
+            raise ValueError("a certificate and its key are given together, or neither")
+        return value
 
     @field_validator("agents")
     @classmethod

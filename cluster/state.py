@@ -86,6 +86,8 @@ class State(_Document):
     """How long each part took to start; "total" for all of it."""
     workers: tuple[str, ...] = ()
     """Roles of the user's own agents: whoever makes credentials has to know their queues."""
+    gateway_certificate: Path | None = None
+    """What the gateway proves itself by, where it speaks TLS."""
     failure: Failure | None = None
 
     def alive(self) -> bool:

@@ -1,7 +1,7 @@
 """The gateway as an ASGI application: routes, and the layers that every request passes.
 
-RequestContext (id, access log, errors) > Authenticate > BodyLimit > routes. Nothing
-here opens a connection: the parts come ready-made.
+Origins (CORS) > RequestContext (id, access log, errors) > Authenticate > BodyLimit > routes.
+Nothing here opens a connection: the parts come ready-made.
 """
 
 import asyncio
@@ -16,11 +16,12 @@ from fastapi.security import HTTPBearer
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 
 from bus.errors import SwarmError
 from serve.access import Authenticate
 from serve.limits import BodyLimit
-from serve.ports import GatewayParts
+from serve.ports import GatewayParts, Web
 from serve.problems import Problem
 from serve.request import RequestContext, answer_problem
 from serve.routers import (
@@ -63,8 +64,10 @@ def create_app(parts: GatewayParts, *, echo_request_id: bool = True) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
         middleware=[
-            Middleware(RequestContext, echo_id=echo_request_id),
+            *_origins(parts.web),
+            Middleware(RequestContext, echo_id=echo_request_id, tls=parts.web.tls),
             Middleware(Authenticate, parts=parts),
             Middleware(
                 BodyLimit,
@@ -94,6 +97,21 @@ def create_app(parts: GatewayParts, *, echo_request_id: bool = True) -> FastAPI:
         # Authenticate has done the work; this only says so in the OpenAPI document.
         app.include_router(module.router, dependencies=[Depends(_bearer)])
     return app
+
+
+def _origins(web: Web) -> list[Middleware]:
+    """Pages of other origins are answered only where they are named; cookies are never used."""
+    if not web.origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=web.origins,
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
+            expose_headers=["Location", "Retry-After", "X-Request-ID"],
+        )
+    ]
 
 
 def create_late_app(

@@ -14,7 +14,7 @@ from bus.log import EventLog
 from policies.passwords import Passwords
 from policies.tokens import DEFAULT_TTL_S, TokenIssuer, TokenVerifier, load_private_key
 from serve.inference import APP, ModelClient
-from serve.ports import ChatModel, GatewayParts, Limits, Probe
+from serve.ports import ChatModel, GatewayParts, Limits, Probe, Web
 from storage.audit_reader import AuditReader
 from storage.cache import Cache, LoginThrottle
 from storage.postgres import Pool, open_pool, ping
@@ -57,6 +57,7 @@ class GatewayConfig:
     token_ttl_s: int = DEFAULT_TTL_S
     max_ongoing_requests: int = 1_000
     limits: Limits = field(default_factory=Limits)
+    web: Web = field(default_factory=Web)
 
 
 @asynccontextmanager
@@ -97,6 +98,7 @@ async def connect_parts(
             model_name=config.model_name,
             probes=_probes(log, pool, cache, chat_model),
             limits=config.limits,
+            web=config.web,
             token_ttl_s=config.token_ttl_s,
         )
 

@@ -119,6 +119,16 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Web:
+    """How people's programs reach the gateway."""
+
+    tls: bool = False
+    """By TLS only: browsers are told so."""
+    origins: tuple[str, ...] = ()
+    """Whose pages may call the gateway from a browser (CORS), such as https://app.example."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayParts:
     """Everything the gateway works with; it opens and closes none of it."""
 
@@ -137,5 +147,6 @@ class GatewayParts:
     probes: Mapping[str, Probe]
     """Health, by name of the part."""
     limits: Limits = field(default_factory=Limits)
+    web: Web = field(default_factory=Web)
     token_ttl_s: int = DEFAULT_TTL_S
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)

@@ -220,8 +220,8 @@ def refusal_of(error: Exception) -> RequestRefused | None:
             return _from_fault(error)
 
 
-def response_for(refusal: RequestRefused | None, request_id: str | None = None) -> Response:
-    """The answer for a refusal; for None, a 500 that says no more than that."""
+def problem_of(refusal: RequestRefused | None, request_id: str | None = None) -> Problem:
+    """What is told of a refusal; of None, a fault of ours, no more than that it was one."""
     if refusal is None:
         status, code, hint = HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", ""
         detail, retryable = "The gateway failed; its log has the request id.", False
@@ -229,7 +229,7 @@ def response_for(refusal: RequestRefused | None, request_id: str | None = None) 
         status, code, hint = refusal.status, refusal.code, refusal.hint
         detail, retryable = str(refusal), refusal.retryable
     fields = refusal.fields if refusal else ()
-    problem = Problem(
+    return Problem(
         type=TYPE_PREFIX + code,
         title=status.phrase,
         status=status,
@@ -240,9 +240,14 @@ def response_for(refusal: RequestRefused | None, request_id: str | None = None) 
         request_id=request_id,
         errors=tuple(ProblemField(field=f.field, reason=f.reason) for f in fields[:_MAX_FIELDS]),
     )
+
+
+def response_for(refusal: RequestRefused | None, request_id: str | None = None) -> Response:
+    """The answer for a refusal; for None, a 500 that says no more than that."""
+    problem = problem_of(refusal, request_id)
     return Response(
         problem.model_dump_json(exclude_none=True),
-        status_code=status,
+        status_code=problem.status,
         headers=refusal.headers if refusal else None,
         media_type=MEDIA_TYPE,
     )

@@ -3,6 +3,7 @@
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from typing import Final
 
 import structlog
@@ -18,7 +19,17 @@ log = structlog.get_logger()
 
 REQUEST_ID: Final = "x-request-id"
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
-_SECURITY_HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
+_SECURITY_HEADERS: Final = {
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+}
+"""What the OWASP secure headers project asks of an API that no page belongs to."""
+_ONLY_TLS: Final = {"strict-transport-security": "max-age=31536000"}
+"""RFC 6797: whoever came by TLS once is not to come without for a year."""
 
 
 class RequestContext:
@@ -30,11 +41,13 @@ class RequestContext:
     Args:
         app: what is inside.
         echo_id: send the id back in a header; not where a proxy in front does.
+        tls: people reach the gateway by TLS only.
     """
 
-    def __init__(self, app: ASGIApp, *, echo_id: bool) -> None:
+    def __init__(self, app: ASGIApp, *, echo_id: bool, tls: bool = False) -> None:
         self._app = app
         self._echo_id = echo_id
+        self._headers = {**_SECURITY_HEADERS, **(_ONLY_TLS if tls else {})}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; websockets are closed."""
@@ -46,7 +59,7 @@ class RequestContext:
             return
         request_id = _request_id(Headers(scope=scope).get(REQUEST_ID))
         scope.setdefault("state", {})["request_id"] = request_id
-        answer = _Answer(send, request_id, echo_id=self._echo_id)
+        answer = _Answer(send, request_id, self._headers, echo_id=self._echo_id)
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             await self._answer(scope, receive, answer)
 
@@ -84,8 +97,11 @@ class RequestContext:
 class _Answer:
     """Passes an answer on, with the headers that every one has, and notes its status."""
 
-    def __init__(self, send: Send, request_id: str, *, echo_id: bool) -> None:
+    def __init__(
+        self, send: Send, request_id: str, headers: Mapping[str, str], *, echo_id: bool
+    ) -> None:
         self._send = send
+        self._headers = headers
         self._echo_id = echo_id
         self.request_id = request_id
         self.status: int | None = None
@@ -96,7 +112,7 @@ class _Answer:
             headers = MutableHeaders(scope=message)
             if self._echo_id:
                 headers[REQUEST_ID] = self.request_id
-            for name, value in _SECURITY_HEADERS.items():
+            for name, value in self._headers.items():
                 headers.setdefault(name, value)
         await self._send(message)
 

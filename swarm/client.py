@@ -1,5 +1,6 @@
 """The SDK on asyncio: connect to a swarm, hand in runs, follow them, talk to the model."""
 
+import ssl
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -10,10 +11,11 @@ from uuid import uuid4
 import httpx
 from pydantic import JsonValue
 
+from serve.tls import trusting_only
 from swarm.answer import parse
 from swarm.chat import reply_of, texts_of
-from swarm.errors import NotAuthenticated
-from swarm.home import ADMIN, admin_password, find_home, gateway_url
+from swarm.errors import NotAuthenticated, NotReachable
+from swarm.home import ADMIN, admin_password, find_home, gateway_certificate, gateway_url
 from swarm.http import Call, Credentials, Gateway
 from swarm.run import AsyncRun
 from swarm.view import (
@@ -58,6 +60,7 @@ class AsyncSwarm:
         password: str | None = None,
         token: str | None = None,
         home: Path | str | None = None,
+        certificate: Path | str | None = None,
         timeout_s: float = TIMEOUT_S,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> Self:
@@ -72,6 +75,8 @@ class AsyncSwarm:
             password: of that user.
             token: an access token instead; it lasts an hour.
             home: the directory of the swarm; SWARM_HOME or ~/.swarm if left out.
+            certificate: PEM file with the one certificate that the gateway must have; without
+                it, a gateway at a given URL needs one that the system trusts.
             timeout_s: for each call, its repeats included.
             transport: another way to reach the gateway, for tests.
 
@@ -82,6 +87,7 @@ class AsyncSwarm:
         if url is None:
             place = find_home(home)
             url = gateway_url(place)
+            certificate = certificate or gateway_certificate(place)
             if username in (None, ADMIN) and password is None and token is None:
                 username, password = ADMIN, admin_password(place)
         credentials = Credentials(
@@ -89,7 +95,9 @@ class AsyncSwarm:
         )
         if not (credentials.renewable or credentials.token):
             raise NotAuthenticated("A user name with its password is needed, or a token.")
-        gateway = Gateway(url, credentials, timeout_s=timeout_s, transport=transport)
+        gateway = Gateway(
+            url, credentials, timeout_s=timeout_s, transport=transport, tls=_pinned(certificate)
+        )
         try:
             await gateway.authenticate()
         except BaseException:
@@ -277,3 +285,12 @@ class AsyncSwarm:
         async with self._gateway.stream(call, silence_s=silence_s) as response:
             async for text in texts_of(response):
                 yield text
+
+
+def _pinned(certificate: Path | str | None) -> ssl.SSLContext | None:
+    if certificate is None:
+        return None
+    try:
+        return trusting_only(Path(certificate).expanduser())
+    except (OSError, ValueError) as error:
+        raise NotReachable(f"The gateway's certificate cannot be used: {error}.") from error

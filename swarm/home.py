@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from swarm.errors import NotAuthenticated, NotReachable
 
@@ -30,16 +30,24 @@ def gateway_url(home: Path) -> str:
     Raises:
         NotReachable: no swarm is running there, or it is not ready.
     """
+    state = _state(home)
     try:
-        state = json.loads((home / "run" / "state.json").read_bytes())
         phase, url = state["phase"], state["addresses"]["gateway"]
-    except FileNotFoundError as error:
-        raise NotReachable(f"No swarm is running in {home}.") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise NotReachable(f"The state of the swarm in {home} cannot be read.") from error
+    except (KeyError, TypeError) as error:
+        raise _unreadable(home) from error
     if phase != _READY or not isinstance(url, str) or not url:
         raise NotReachable(f"The swarm in {home} is not ready: it is {str(phase)[:20]}.")
     return url
+
+
+def gateway_certificate(home: Path) -> Path | None:
+    """The file with the certificate of that gateway, None where it speaks plain HTTP.
+
+    Raises:
+        NotReachable: no swarm is running there.
+    """
+    found = _state(home).get("gateway_certificate")
+    return Path(found) if isinstance(found, str) else None
 
 
 def admin_password(home: Path) -> str:
@@ -56,3 +64,19 @@ def admin_password(home: Path) -> str:
     if not password:
         raise NotAuthenticated(f"There is no password in {path}.")
     return password
+
+
+def _state(home: Path) -> dict[str, Any]:
+    try:
+        state = json.loads((home / "run" / "state.json").read_bytes())
+    except FileNotFoundError as error:
+        raise NotReachable(f"No swarm is running in {home}.") from error
+    except (OSError, ValueError) as error:
+        raise _unreadable(home) from error
+    if not isinstance(state, dict):
+        raise _unreadable(home)
+    return state
+
+
+def _unreadable(home: Path) -> NotReachable:
+    return NotReachable(f"The state of the swarm in {home} cannot be read.")

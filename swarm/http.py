@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import ssl
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -66,6 +67,7 @@ class Gateway:
         credentials: how to log in.
         timeout_s: for one call, its repeats included.
         transport: another way to reach it, for tests.
+        tls: whom to trust, for https; None: whom the system trusts.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Gateway:
         *,
         timeout_s: float,
         transport: httpx.AsyncBaseTransport | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self.timeout_s = timeout_s
@@ -84,6 +87,7 @@ class Gateway:
             base_url=self.url,
             transport=transport,
             timeout=timeout_s,
+            verify=True if tls is None else tls,
             trust_env=not _is_loopback(url),  # a proxy has no business between us and ourselves
         )
 

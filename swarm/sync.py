@@ -125,6 +125,7 @@ class Swarm:
         password: str | None = None,
         token: str | None = None,
         home: Path | str | None = None,
+        certificate: Path | str | None = None,
         timeout_s: float = TIMEOUT_S,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> Self:
@@ -136,6 +137,7 @@ class Swarm:
             password=password,
             token=token,
             home=home,
+            certificate=certificate,
             timeout_s=timeout_s,
             transport=transport,
         )

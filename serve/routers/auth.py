@@ -48,7 +48,7 @@ class Identity(BaseModel):
     expires_at: datetime
 
 
-@open_router.post(LOGIN)
+@open_router.post(LOGIN, responses={401: {}, 429: {}})
 async def log_in(credentials: LoginRequest, parts: Parts) -> LoginAnswer:
     """Exchange a user name and password for an access token.
 

@@ -25,10 +25,17 @@ from serve.problems import (
     refusal_of,
     short,
 )
+from serve.stream import MEDIA_TYPE
 
 log = structlog.get_logger()
 router = APIRouter(prefix="/v1", tags=["model"])
 
+COMPLETION: dict[str, JsonValue] = {
+    "type": "object",
+    "description": "A chat completion as OpenAI's API has it.",
+    "required": ["choices"],
+    "properties": {"choices": {"type": "array", "items": {"type": "object"}}},
+}
 Message = Annotated[dict[str, JsonValue], Field(min_length=1)]
 
 
@@ -42,14 +49,38 @@ class ChatRequest(BaseModel):
     stream: bool = False
 
 
+class ModelLine(BaseModel):
+    """One model; what the engine says of it besides is passed on."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    id: str
+    object: str = "model"
+
+
+class ModelList(BaseModel):
+    """The models that can be asked, as OpenAI's API lists them."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    object: str = "list"
+    data: tuple[ModelLine, ...]
+
+
 @router.get("/models")
-async def models(parts: Parts, _: ModelReader) -> dict[str, JsonValue]:
+async def models(parts: Parts, _: ModelReader) -> ModelList:
     """List the models that can be asked."""
     async with asyncio.timeout(parts.limits.call_timeout_s):
-        return await parts.model.models()
+        return ModelList.model_validate(await parts.model.models())
 
 
-@router.post("/chat/completions", response_class=Response)
+@router.post(
+    "/chat/completions",
+    response_class=Response,
+    responses={
+        200: {"content": {"application/json": {"schema": COMPLETION}, MEDIA_TYPE: {}}},
+        502: {"description": "The model failed to answer."},
+        504: {"description": "The answer did not come in time."},
+    },
+)
 async def complete(request: ChatRequest, parts: Parts, _: Chatter) -> Response:
     """Ask the model. With `stream`, the answer comes in server-sent chunks, then [DONE]."""
     await _check_model(request.model, parts)
@@ -63,7 +94,7 @@ async def complete(request: ChatRequest, parts: Parts, _: Chatter) -> Response:
         raise refusal or ModelFailed
     if not request.stream:
         return Response(first, media_type="application/json")
-    return StreamingResponse(_server_sent(first, pieces), media_type="text/event-stream")
+    return StreamingResponse(_server_sent(first, pieces), media_type=MEDIA_TYPE)
 
 
 async def _check_model(model: str | None, parts: GatewayParts) -> None:

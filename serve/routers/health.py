@@ -3,11 +3,12 @@
 import asyncio
 
 import structlog
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from bus.errors import SwarmError
 from serve.access import LIVE, Parts
+from serve.openapi import complete
 from serve.ports import Probe
 from serve.problems import RETRY_AFTER_S, FieldReason, Unavailable
 
@@ -49,8 +50,10 @@ async def ready(parts: Parts) -> Health:
 @router.get("/openapi.json", include_in_schema=False)
 async def openapi(request: Request) -> dict[str, JsonValue]:
     """The OpenAPI document."""
-    document: dict[str, JsonValue] = request.app.openapi()
-    return document
+    app: FastAPI = request.app
+    if app.openapi_schema is None:
+        app.openapi_schema = complete(app.openapi())
+    return app.openapi_schema
 
 
 async def _state(name: str, probe: Probe, timeout_s: float) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from swarm import AsyncSwarm
+from tests.certificates import make_certificate
 from tests.commands import Shell
 
 DELAY_S = 0.3
@@ -13,8 +14,9 @@ DELAY_S = 0.3
 
 @pytest.fixture(scope="session")
 async def shell() -> AsyncIterator[Shell]:
-    """A running swarm on the scripted model, and a shell to talk to it."""
+    """A running swarm on the scripted model, reached by TLS, and a shell to talk to it."""
     with tempfile.TemporaryDirectory(prefix="swarm-e2e-") as directory:
+        pair = make_certificate(Path(directory))
         shell = Shell(
             home=Path(directory) / "home",
             settings={
@@ -22,6 +24,8 @@ async def shell() -> AsyncIterator[Shell]:
                 "SWARM_LEASE_S": "2",
                 "SWARM_GATEWAY_PORT": "0",
                 "SWARM_DASHBOARD_PORT": "0",
+                "SWARM_GATEWAY_TLS_CERTIFICATE": str(pair.certificate),
+                "SWARM_GATEWAY_TLS_KEY": str(pair.key),
             },
         )
         started = await shell.swarm("up", "--model", "scripted", deadline_s=240)

@@ -14,9 +14,10 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from actors.team import AGENTS
 from bus.payloads import PAYLOADS
+from serve.tls import trusting_only
 from swarm import AsyncSwarm
 from swarm.cli.runs import complete_audit
-from swarm.home import gateway_url
+from swarm.home import gateway_certificate, gateway_url
 from swarm.run import AsyncRun
 from swarm.view import RunStatus
 from tests.commands import Shell
@@ -179,7 +180,11 @@ async def test_bad_input_is_refused_with_a_reason(
 
 
 async def test_the_gateway_refuses_strangers_and_nonsense(shell: Shell) -> None:
-    async with httpx.AsyncClient(base_url=gateway_url(shell.home)) as http:
+    certificate = gateway_certificate(shell.home)
+    assert certificate is not None
+    address = gateway_url(shell.home)
+    assert address.startswith("https://")
+    async with httpx.AsyncClient(base_url=address, verify=trusting_only(certificate)) as http:
         for path in (
             "/v1/runs/r1",
             "/v1/models",
@@ -196,6 +201,7 @@ async def test_the_gateway_refuses_strangers_and_nonsense(shell: Shell) -> None:
         )
         assert malformed.status_code == 400
         assert malformed.headers["content-type"] == "application/problem+json"
+        assert "strict-transport-security" in malformed.headers
 
 
 async def test_a_second_start_in_the_same_home_is_refused(shell: Shell) -> None:

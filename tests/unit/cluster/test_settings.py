@@ -22,6 +22,10 @@ def _somewhere_without_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("SWARM_AGENTS", "coder", "coder=2,tester=1"),
         ("SWARM_AGENTS", "wizard=1", "no role is called wizard"),
         ("SWARM_AGENTS", "coder=0", "1 to 64"),
+        ("SWARM_GATEWAY_ORIGINS", "app.example", "not an origin"),
+        ("SWARM_GATEWAY_ORIGINS", "https://app.example/", "not an origin"),
+        ("SWARM_GATEWAY_ORIGINS", "*", "not an origin"),
+        ("SWARM_GATEWAY_TLS_KEY", "gateway.key", "given together"),
         ("NATS_URL", "broker:4222", "expected a URL such as nats://host:port"),
         ("SWARM_DATABASE_URL", "mysql://db", "expected a URL such as postgresql://host:port"),
         ("RAY_ADDRESS", "auto", "host:port"),
@@ -149,3 +153,19 @@ def test_the_example_file_names_every_setting() -> None:
         if (name.upper() if field.validation_alias else f"SWARM_{name.upper()}") not in example
     ]
     assert missing == []
+
+
+def test_a_certificate_without_its_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWARM_GATEWAY_TLS_CERTIFICATE", "gateway.crt")
+    with pytest.raises(ConfigurationError, match="SWARM_GATEWAY_TLS_KEY.*given together"):
+        Settings.load()
+
+
+def test_tls_and_origins_travel_to_the_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWARM_GATEWAY_TLS_CERTIFICATE", "gateway.crt")
+    monkeypatch.setenv("SWARM_GATEWAY_TLS_KEY", "gateway.key")
+    monkeypatch.setenv("SWARM_GATEWAY_ORIGINS", "https://app.example, http://localhost:5173")
+    settings = Settings.load()
+    assert settings.gateway_origins == ("https://app.example", "http://localhost:5173")
+    assert settings.gateway_tls_key == Path.cwd() / "gateway.key"
+    assert Settings.from_wire(settings.to_wire()) == settings

@@ -264,7 +264,7 @@ class EchoModel:
         messages = request["messages"]
         assert isinstance(messages, list)
         assert isinstance(messages[-1], dict)
-        text = str(messages[-1]["content"])
+        text = str(messages[-1].get("content"))
         if request.get("stream"):
             return [
                 json.dumps({"model": MODEL, "choices": [{"delta": {"content": word}, "index": 0}]})
