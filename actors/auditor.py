@@ -238,7 +238,6 @@ def record_of(received: Received) -> AuditRecord:
             reason_code=received.error.code,
             reason=str(received.error),
             stored_at=received.stored_at,
-            run=received.run,
         )
     event = received.event
     return AuditRecord(
@@ -253,7 +252,6 @@ def record_of(received: Received) -> AuditRecord:
         type=event.type,
         source_role=event.role,
         source_agent=event.agent,
-        run=event.run,
         cause=event.cause,
         sender_key=event.key,
         sender_sequence=event.sequence,

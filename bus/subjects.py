@@ -20,6 +20,8 @@ STREAM = "EVENTS"
 ALL_EVENTS = "evt.>"
 SYSTEM_RUN = "swarm"
 """The run of events that belong to no user's run: identities, agents starting and stopping."""
+TRUST_RUN = "trust"
+"""The run of every event that changes what is trusted. Neither is ever the id of a user's run."""
 
 ASSIGNED = "step.assigned"
 ROLE_KINDS = frozenset(

@@ -114,7 +114,7 @@ async def check_audit_log(audit: AuditReader) -> SelfCheck:
 
 
 def _leaf_hashes(rows: Iterable[AuditEvent]) -> list[bytes]:
-    return [leaf_hash(row.record.leaf_bytes) for row in rows]
+    return [leaf_hash(row.leaf.encode()) for row in rows]
 
 
 def _broken_chains(rows: Iterable[AuditEvent], chains: ChainTracker) -> Iterable[str]:

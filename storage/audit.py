@@ -6,11 +6,12 @@ here decides what is accepted; the auditor does, before.
 
 import asyncio
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import asyncpg
 
+from bus.subjects import TRUST_RUN
 from storage.audit_reader import AuditReader
 from storage.audit_rows import (
     EVENT_COLUMNS,
@@ -26,6 +27,14 @@ from storage.merkle import edge_nodes, load_frontier
 from storage.objects import keep_objects
 from storage.postgres import Connection, Pool, translated
 
+_COUNTS = "select run, events from audit_run where run = any($1::text[])"
+_MOVE_HEAD = """
+    with counted as (
+        insert into audit_run (run, events) select * from unnest($4::text[], $5::bigint[])
+        on conflict (run) do update set events = excluded.events
+    )
+    update audit_head set size = $1, root = $2, stream_sequence = $3
+"""
 _MOVE_CHAIN = """
     insert into audit_chain (sender_key, sequence, digest) values ($1, $2, $3)
     on conflict (sender_key) do update set sequence = excluded.sequence, digest = excluded.digest
@@ -106,7 +115,9 @@ class AuditStore(AuditReader):
                 await self._compare(repeated)
             if len(repeated) == len(batch):
                 return await self._state(position)
-            prepared = await asyncio.to_thread(prepare, position, batch[len(repeated) :])
+            fresh = batch[len(repeated) :]
+            counts = await self._counts({TRUST_RUN, *(record.run for record in fresh)})
+            prepared = await asyncio.to_thread(prepare, position, counts, fresh)
             self._known = None  # what a failed commit left behind is read anew
             note = await self._store(position, prepared, sign)
             self._known = prepared.after
@@ -117,6 +128,13 @@ class AuditStore(AuditReader):
             note=note,
             stored=len(prepared.rows),
         )
+
+    async def _counts(self, runs: Iterable[str]) -> dict[str, int]:
+        """Leaves of each run; another writer's, in between, are met when the head is locked."""
+        with translated("read how long the runs are"):
+            async with asyncio.timeout(self._deadline_s):
+                rows = await self._pool.fetch(_COUNTS, list(runs))
+        return {row["run"]: row["events"] for row in rows}
 
     async def _store(self, position: Position, batch: PreparedBatch, sign: Sign) -> str:
         with translated("append to the audit log"):
@@ -201,10 +219,12 @@ async def _write(connection: Connection, batch: PreparedBatch, sign: Sign) -> st
         "insert into audit_checkpoint (size, root, note) values ($1, $2, $3)", size, root, note
     )
     await connection.execute(
-        "update audit_head set size = $1, root = $2, stream_sequence = $3",
+        _MOVE_HEAD,
         size,
         root,
         batch.after.stream_sequence,
+        list(batch.counts.keys()),
+        list(batch.counts.values()),
     )
     return note
 

@@ -7,12 +7,25 @@ any other; envelope and data keep every byte.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from storage.leaf import AuditRecord, decode_envelope, encode_envelope, join_leaf
+from bus.subjects import TRUST_RUN
+from storage.leaf import (
+    AuditRecord,
+    Leaf,
+    decode_envelope,
+    digest_of_reason,
+    encode_envelope,
+    join_leaf,
+    leaf_of,
+    microseconds,
+    storable,
+)
 from storage.merkle import Frontier, Node, leaf_hash
 
 if TYPE_CHECKING:
@@ -44,6 +57,8 @@ EVENT_COLUMNS = (
     "verdict",
     "reason_code",
     "reason",
+    "run_index",
+    "trust_count",
     "leaf_hash",
 )
 NODE_COLUMNS = ("level", "index", "hash")
@@ -74,17 +89,26 @@ class PreparedBatch:
     """The last accepted event of each sender: public key, sequence, digest."""
     objects: Sequence[bytes]
     """What the events refer to."""
+    counts: Mapping[str, int]
+    """How many leaves the runs of the batch have after it."""
     after: Position
     root: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEvent:
-    """A recorded event: the record, its place in the tree and its leaf hash."""
+    """A recorded event: the record, its place in the tree, in its run, and its leaf hash."""
 
     leaf_index: int
     record: AuditRecord
+    run_index: int
+    trust_count: int
     leaf_hash: bytes
+
+    @property
+    def leaf(self) -> Leaf:
+        """The leaf as its bytes make it, whatever hash was recorded."""
+        return leaf_of(self.record, run_index=self.run_index, trust_count=self.trust_count)
 
     @classmethod
     def from_row(cls, row: "asyncpg.Record") -> "AuditEvent":
@@ -104,23 +128,36 @@ class AuditEvent:
             type=row["type"],
             source_role=row["source_role"],
             source_agent=row["source_agent"],
-            run=row["run"],
             cause=row["cause"],
             sender_key=row["sender_key"],
             sender_sequence=row["sender_sequence"],
             event_time=row["event_time"],
         )
-        return cls(leaf_index=row["leaf_index"], record=record, leaf_hash=row["leaf_hash"])
+        return cls(
+            leaf_index=row["leaf_index"],
+            record=record,
+            run_index=row["run_index"],
+            trust_count=row["trust_count"],
+            leaf_hash=row["leaf_hash"],
+        )
 
 
-def prepare(position: Position, records: Sequence[AuditRecord]) -> PreparedBatch:
+def prepare(
+    position: Position, counts: Mapping[str, int], records: Sequence[AuditRecord]
+) -> PreparedBatch:
     """Everything that storing the records needs, worked out without I/O.
 
     Args:
         position: where the log stands.
+        counts: how many leaves the run of trust and the runs of the records have; none if absent.
         records: at least one, in strictly rising stream order, all after position.
     """
-    rows = [_row(position.size + at, record) for at, record in enumerate(records)]
+    counted = Counter(counts)
+    rows = []
+    for at, record in enumerate(records, start=position.size):
+        run = record.run
+        rows.append(_row(at, record, run, counted[run], counted[TRUST_RUN]))
+        counted[run] += 1
     frontier, nodes = position.frontier.append(row[-1] for row in rows)
     after = Position(
         size=frontier.size, stream_sequence=records[-1].stream_sequence, frontier=frontier
@@ -130,6 +167,7 @@ def prepare(position: Position, records: Sequence[AuditRecord]) -> PreparedBatch
         nodes=nodes,
         chains=_chains(records),
         objects=[record.content for record in records if record.content is not None],
+        counts={run: events for run, events in counted.items() if events},
         after=after,
         root=frontier.root(),
     )
@@ -151,24 +189,30 @@ def _chains(records: Iterable[AuditRecord]) -> list[tuple[str, int, bytes]]:
     return list(heads.values())
 
 
-def _row(leaf_index: int, record: AuditRecord) -> tuple[Any, ...]:
+def _row(
+    leaf_index: int, record: AuditRecord, run: str, run_index: int, trust_count: int
+) -> tuple[Any, ...]:
     envelope = encode_envelope(record.subject, record.raw_headers)
+    reason = storable(record.reason)
     leaf = join_leaf(
-        stream_sequence=record.stream_sequence,
-        envelope=envelope,
-        data=record.data,
-        verdict=record.verdict,
-        reason_code=record.reason_code,
+        record.stream_sequence,
+        run,
+        run_index,
+        trust_count,
+        microseconds(record.stored_at),
+        (sha256(envelope).digest(), sha256(record.data).digest()),
+        (record.verdict, record.reason_code),
+        digest_of_reason(reason),
     )
     return (
         leaf_index,
         record.stream_sequence,
-        _clean(record.subject),
+        storable(record.subject),
         _short(record.event_id),
         _short(record.type),
         _short(record.source_role),
         _short(record.source_agent),
-        _short(record.run),
+        run,
         _short(record.cause),
         _short(record.sender_key),
         _number(record.sender_sequence),
@@ -180,7 +224,9 @@ def _row(leaf_index: int, record: AuditRecord) -> tuple[Any, ...]:
         record.digest,
         record.verdict,
         record.reason_code,
-        _clean(record.reason),
+        reason,
+        run_index,
+        trust_count,
         leaf_hash(leaf),
     )
 
@@ -189,17 +235,11 @@ def _headers_json(headers: Mapping[str, str]) -> str:
     text = _JSON.encode(headers)
     if "\\u0000" not in text and text.isprintable():
         return text
-    return _JSON.encode({_clean(name): _clean(value) for name, value in headers.items()})
-
-
-def _clean(text: str) -> str:
-    if text.isascii() and "\0" not in text:
-        return text
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    return _JSON.encode({storable(name): storable(value) for name, value in headers.items()})
 
 
 def _short(text: str | None) -> str | None:
-    return None if text is None else _clean(text[:TEXT_LIMIT])
+    return None if text is None else storable(text[:TEXT_LIMIT])
 
 
 def _number(value: int | None) -> int | None:

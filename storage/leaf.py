@@ -4,27 +4,38 @@ A leaf is the domain string followed by fields, each written as a space, its
 length in decimal, a space and its bytes (after DSSE's pre-authentication
 encoding), so no two records share a leaf:
 
-    swarm-audit-leaf/v1
+    swarm-audit-leaf/v2
       stream sequence, decimal
-      subject
-      number of headers, decimal
-      name and value of each header, in the order received
+      run that the subject names; SYSTEM_RUN where it names none
+      run index, decimal: how many leaves of the same run stand before this one
+      trust count, decimal: how many leaves of TRUST_RUN stand before this one
+      time at which the stream stored it, microseconds since 1970, decimal
+      SHA-256 of the envelope, 32 bytes
       SHA-256 of the data, 32 bytes
       verdict: accepted or refused
       reason code, empty for accepted
+      SHA-256 of the reason's sentence, 32 bytes; empty where there is none
 
-The part from subject to headers is the envelope, which the database keeps as
-it is; a leaf is rebuilt from stored bytes without parsing any of them.
+The envelope is the subject, the number of headers, and name and value of each
+header in the order received, written as such fields; the database keeps it as
+it is, so a leaf is rebuilt from stored bytes without parsing any of them. A
+leaf can be shown without its envelope and data: contiguous run indexes then
+prove that nothing of a run was left out between two leaves.
 """
 
 import hashlib
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Literal
 
-LEAF_DOMAIN = b"swarm-audit-leaf/v1"
+from bus.subjects import SYSTEM_RUN, is_token
+
+LEAF_DOMAIN = b"swarm-audit-leaf/v2"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 Verdict = Literal["accepted", "refused"]
 RawHeaders = tuple[tuple[str, str], ...]
@@ -34,7 +45,7 @@ RawHeaders = tuple[tuple[str, str], ...]
 class AuditRecord:
     """One event as it came out of the stream, and what was decided about it.
 
-    Only the first six fields are part of the leaf. The rest is read out of
+    Only the first eight fields are part of the leaf. The rest is read out of
     them for queries, and is None where a refused event has no such value.
 
     Attributes:
@@ -46,7 +57,7 @@ class AuditRecord:
         verdict: accepted or refused.
         reason_code: why it was refused, a stable name; empty if accepted.
         reason: the same as a sentence.
-        stored_at: when the stream stored it.
+        stored_at: when the stream stored it, to the microsecond.
         digest: the event's own 32-byte digest.
         source_role: role in the event's source; source_agent its agent.
         sender_sequence: the sender's own counter.
@@ -67,7 +78,6 @@ class AuditRecord:
     type: str | None = None
     source_role: str | None = None
     source_agent: str | None = None
-    run: str | None = None
     cause: str | None = None
     sender_key: str | None = None
     sender_sequence: int | None = None
@@ -81,30 +91,116 @@ class AuditRecord:
             raise ValueError("a refusal has a reason code, an acceptance has none")
 
     @property
-    def leaf_bytes(self) -> bytes:
-        """What the Merkle tree commits to for this record."""
-        return leaf_bytes(self)
+    def run(self) -> str:
+        """The run whose leaf this is."""
+        return run_of(self.subject)
 
 
-def leaf_bytes(record: AuditRecord) -> bytes:
-    """The leaf of a record, as this module's docstring defines it."""
-    return join_leaf(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaf:
+    """What the Merkle tree commits to for one event; shows nothing of what the event says.
+
+    Attributes:
+        stream_sequence: position in the stream, from 1.
+        run: whose leaf it is.
+        run_index: leaves of the same run before it.
+        trust_count: leaves of the run of trust before it.
+        stored_us: when the stream stored it, microseconds since 1970.
+        envelope_digest: SHA-256 of the envelope, data_digest that of the data.
+        verdict: accepted or refused, with its reason_code.
+        reason_digest: SHA-256 of the sentence; empty where there is none.
+    """
+
+    stream_sequence: int
+    run: str
+    run_index: int
+    trust_count: int
+    stored_us: int
+    envelope_digest: bytes
+    data_digest: bytes
+    verdict: str
+    reason_code: str
+    reason_digest: bytes
+
+    def encode(self) -> bytes:
+        """The leaf's bytes, as this module's docstring defines them."""
+        return join_leaf(
+            self.stream_sequence,
+            self.run,
+            self.run_index,
+            self.trust_count,
+            self.stored_us,
+            (self.envelope_digest, self.data_digest),
+            (self.verdict, self.reason_code),
+            self.reason_digest,
+        )
+
+
+def leaf_of(record: AuditRecord, *, run_index: int, trust_count: int) -> Leaf:
+    """The leaf of a record at its place."""
+    envelope = encode_envelope(record.subject, record.raw_headers)
+    return Leaf(
         stream_sequence=record.stream_sequence,
-        envelope=encode_envelope(record.subject, record.raw_headers),
-        data=record.data,
+        run=record.run,
+        run_index=run_index,
+        trust_count=trust_count,
+        stored_us=microseconds(record.stored_at),
+        envelope_digest=hashlib.sha256(envelope).digest(),
+        data_digest=hashlib.sha256(record.data).digest(),
         verdict=record.verdict,
         reason_code=record.reason_code,
+        reason_digest=digest_of_reason(storable(record.reason)),
     )
 
 
 def join_leaf(
-    *, stream_sequence: int, envelope: bytes, data: bytes, verdict: str, reason_code: str
+    stream_sequence: int,
+    run: str,
+    run_index: int,
+    trust_count: int,
+    stored_us: int,
+    digests: tuple[bytes, bytes],
+    ruling: tuple[str, str],
+    reason_digest: bytes,
 ) -> bytes:
-    """The same leaf from stored columns."""
-    tail = (hashlib.sha256(data).digest(), verdict.encode(), reason_code.encode())
-    return b"".join(
-        (LEAF_DOMAIN, _fields((str(stream_sequence).encode(),)), envelope, _fields(tail))
+    """A leaf's bytes; `digests` of envelope and data, `ruling` verdict and reason code."""
+    numbers = (str(run_index), str(trust_count), str(stored_us))
+    texts = (str(stream_sequence), run, *numbers)
+    first = "".join([f" {len(text)} {text}" for text in texts])  # ASCII, all of them
+    second = "".join([f" {len(text)} {text}" for text in ruling])
+    return b"%b%b 32 %b 32 %b%b %d %b" % (
+        LEAF_DOMAIN,
+        first.encode(),
+        *digests,
+        second.encode(),
+        len(reason_digest),
+        reason_digest,
     )
+
+
+@lru_cache(maxsize=4096)
+def run_of(subject: str) -> str:
+    """The run that a subject names; the system's own where it names none."""
+    head, _, rest = subject.partition(".")
+    run = rest.split(".", 2)[1:2]
+    return run[0] if head == "evt" and run and is_token(run[0]) else SYSTEM_RUN
+
+
+def microseconds(moment: datetime) -> int:
+    """Since 1970."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def digest_of_reason(reason: str) -> bytes:
+    """What a leaf holds of the sentence that a refusal was given."""
+    return hashlib.sha256(reason.encode()).digest() if reason else b""
+
+
+def storable(text: str) -> str:
+    """The text without what Postgres cannot keep: NUL and lone surrogates."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def encode_envelope(subject: str, headers: RawHeaders) -> bytes:

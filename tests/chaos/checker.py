@@ -7,6 +7,8 @@ reading` gets both from a running swarm.
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
 
 from actors.auditor import record_of
 from actors.record import RunState, fact_of
@@ -30,7 +32,13 @@ from bus.payloads import (
 from bus.received import Received, RefusedEvent
 from bus.subjects import SYSTEM_RUN
 from bus.trust import ChainTracker
-from storage.leaf import decode_envelope, encode_envelope, join_leaf
+from storage.leaf import (
+    decode_envelope,
+    digest_of_reason,
+    encode_envelope,
+    join_leaf,
+    microseconds,
+)
 from storage.merkle import Frontier, leaf_hash
 
 TERMINAL = (RunCompleted, RunFailed, RunCancelled)
@@ -59,6 +67,11 @@ class AuditRow:
     data: bytes
     verdict: str
     reason_code: str
+    reason: str
+    run: str
+    run_index: int
+    trust_count: int
+    stored_at: datetime
     leaf_hash: bytes
 
 
@@ -229,11 +242,14 @@ def _tree(audit: Audit) -> Iterator[Violation]:
     for index, row in enumerate(audit.rows):
         leaf = leaf_hash(
             join_leaf(
-                stream_sequence=row.stream_sequence,
-                envelope=row.envelope,
-                data=row.data,
-                verdict=row.verdict,
-                reason_code=row.reason_code,
+                row.stream_sequence,
+                row.run,
+                row.run_index,
+                row.trust_count,
+                microseconds(row.stored_at),
+                (sha256(row.envelope).digest(), sha256(row.data).digest()),
+                (row.verdict, row.reason_code),
+                digest_of_reason(row.reason),
             )
         )
         if (row.leaf_index, row.leaf_hash) != (index, leaf):

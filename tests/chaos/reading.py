@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import fields
 
 import asyncpg
 from nacl.signing import SigningKey
@@ -26,7 +27,7 @@ from storage.note import VerifierKey
 from storage.postgres import open_pool
 from tests.chaos.checker import Audit, AuditRow, Violation, check
 
-_COLUMNS = "leaf_index, stream_sequence, envelope, data, verdict, reason_code, leaf_hash"
+_COLUMNS = ", ".join(column.name for column in fields(AuditRow))
 _PAUSE_S = 0.5
 _UNSETTLED = ("one end", "one result", "audit")
 """What may become true a moment later: the coordinator and the auditor follow the log."""

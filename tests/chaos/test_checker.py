@@ -26,7 +26,7 @@ from bus.payloads import (
 from bus.received import Received, refused_event
 from bus.signing import Sender
 from bus.subjects import SYSTEM_RUN
-from storage.leaf import encode_envelope
+from storage.leaf import encode_envelope, leaf_of
 from storage.merkle import Frontier, leaf_hash
 from tests.chaos.checker import Audit, AuditRow, check
 from tests.sending import new_sender
@@ -119,6 +119,7 @@ def audited(received: Sequence[Received]) -> Audit:
     rows = []
     for index, each in enumerate(received):
         record = record_of(each)
+        before = sum(row.run == record.run for row in rows)
         rows.append(
             AuditRow(
                 leaf_index=index,
@@ -127,7 +128,12 @@ def audited(received: Sequence[Received]) -> Audit:
                 data=record.data,
                 verdict=record.verdict,
                 reason_code=record.reason_code,
-                leaf_hash=leaf_hash(record.leaf_bytes),
+                reason=record.reason,
+                run=record.run,
+                run_index=before,
+                trust_count=0,
+                stored_at=record.stored_at,
+                leaf_hash=leaf_hash(leaf_of(record, run_index=before, trust_count=0).encode()),
             )
         )
     return signed(rows)

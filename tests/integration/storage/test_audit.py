@@ -21,10 +21,10 @@ from storage.errors import (
     AuditUnordered,
     StorageUnavailable,
 )
-from storage.leaf import AuditRecord
+from storage.leaf import AuditRecord, leaf_of
 from storage.merkle import EMPTY_ROOT, Frontier, leaf_hash, verify_consistency, verify_inclusion
 from storage.note import VerifierKey
-from storage.postgres import Pool, open_pool
+from storage.postgres import Pool, bundled_migrations, open_pool
 
 ORIGIN = "example.com/audit"
 KEY = SigningKey(bytes(32))
@@ -48,7 +48,6 @@ def record(sequence: int, *, run: str = "r1", refused: bool = False) -> AuditRec
         type="swarm.step.completed.v1",
         source_role="coder",
         source_agent="coder-1",
-        run=run,
         cause=f"id-{sequence - 1}",
         sender_key="UABC",
         sender_sequence=sequence,
@@ -61,7 +60,14 @@ def records(first: int, last: int) -> list[AuditRecord]:
 
 
 def root_of(stored: list[AuditRecord]) -> bytes:
-    return Frontier().append(leaf_hash(r.leaf_bytes) for r in stored)[0].root()
+    return Frontier().append(hashes_of(stored))[0].root()
+
+
+def hashes_of(stored: list[AuditRecord]) -> list[bytes]:
+    """The leaf hashes of a log that begins with these records; none is of the run of trust."""
+    places = [sum(r.run == each.run for r in stored[:at]) for at, each in enumerate(stored)]
+    leaves = [leaf_of(r, run_index=n, trust_count=0) for r, n in zip(stored, places, strict=True)]
+    return [leaf_hash(leaf.encode()) for leaf in leaves]
 
 
 async def listed(events: AsyncIterator[AuditEvent]) -> list[AuditEvent]:
@@ -106,6 +112,48 @@ async def test_a_restarted_writer_carries_on_where_the_log_ends(dsn: str) -> Non
         assert (position.size, position.stream_sequence) == (7, 7)
         assert position.frontier.root() == root_of(records(1, 7))
         assert (await store.append(records(8, 9), SIGN)).root == root_of(records(1, 9))
+
+
+async def test_each_leaf_counts_those_of_its_run_and_of_trust_before_it(dsn: str) -> None:
+    runs = ["r1", "trust", "r2", "r1", "r1", "trust", "r2", "trust", "r1"]
+    batch = [record(at, run=run) for at, run in enumerate(runs, start=1)]
+    for part in (batch[:4], batch[2:7], batch[7:]):  # a repeat among them, a new writer each time
+        async with open_pool(dsn) as pool:
+            await AuditStore(pool).append(part, SIGN)
+    async with open_pool(dsn) as pool:
+        rows = await pool.fetch(
+            "select run, run_index, trust_count from audit_event order by leaf_index"
+        )
+        counts = await pool.fetch("select run, events from audit_run order by run")
+    assert [tuple(row) for row in rows] == [
+        (run, runs[:at].count(run), runs[:at].count("trust")) for at, run in enumerate(runs)
+    ]
+    assert [tuple(row) for row in counts] == [("r1", 4), ("r2", 2), ("trust", 3)]
+
+
+async def test_a_failed_append_does_not_move_the_counts(pool: Pool) -> None:
+    def fail(size: int, root: bytes) -> str:
+        raise RuntimeError("no key")
+
+    store = AuditStore(pool)
+    with pytest.raises(RuntimeError, match="no key"):
+        await store.append(records(1, 3), fail)
+    assert await pool.fetchval("select count(*) from audit_run") == 0
+
+
+async def test_a_log_of_an_earlier_version_is_not_taken_over(empty_dsn: str) -> None:
+    steps = bundled_migrations()
+    async with open_pool(empty_dsn) as pool:
+        for step in steps[:3]:
+            await pool.execute(step.sql)
+        await pool.execute(
+            "insert into audit_event (leaf_index, stream_sequence, subject, stored_at, headers,"
+            " envelope, data, verdict, reason_code, reason, leaf_hash) values"
+            " (0, 1, 'x', now(), '{}', '', '', 'accepted', '', '', $1)",
+            bytes(32),
+        )
+        with pytest.raises(asyncpg.RaiseError, match="new SWARM_HOME"):
+            await pool.execute(steps[3].sql)
 
 
 async def test_a_repeated_batch_changes_nothing(pool: Pool) -> None:
@@ -267,11 +315,12 @@ async def test_every_leaf_is_proven_to_be_in_every_later_tree(pool: Pool) -> Non
     stored = records(1, 21)
     for first in range(0, 21, 5):
         await store.append(stored[first : first + 5], SIGN)
+    hashes = hashes_of(stored)
     for size in (1, 2, 7, 16, 21):
         root = root_of(stored[:size])
         for index in range(size):
             verify_inclusion(
-                leaf=leaf_hash(stored[index].leaf_bytes),
+                leaf=hashes[index],
                 index=index,
                 size=size,
                 proof=await store.inclusion(index, size),
@@ -314,7 +363,7 @@ async def test_events_come_back_as_they_were_recorded(pool: Pool) -> None:
     events = await listed(store.events("r1"))
     assert [event.record for event in events] == [batch[0], batch[1], batch[3]]
     assert [event.leaf_index for event in events] == [0, 1, 3]
-    assert all(e.leaf_hash == leaf_hash(e.record.leaf_bytes) for e in events)
+    assert all(e.leaf_hash == leaf_hash(e.leaf.encode()) for e in events)
     assert await listed(store.events("r1", after=1)) == events[2:]
     assert [e.record for e in await listed(store.refusals())] == [batch[1]]
     assert [e.record for e in await listed(store.refusals("r1"))] == [batch[1]]
@@ -335,7 +384,6 @@ HOSTILE = replace(
     data=bytes(range(256)),
     reason="\0 is not text",
     event_id="e" * 100_000,
-    run="\U0001f600" * 100_000,
     type="\0",
     sender_sequence=10**40,
     event_time=datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))),
@@ -345,12 +393,12 @@ HOSTILE = replace(
 async def test_a_hostile_event_is_recorded_byte_for_byte(pool: Pool) -> None:
     store = AuditStore(pool)
     state = await store.append([HOSTILE], SIGN)
-    assert state.root == leaf_hash(HOSTILE.leaf_bytes)
+    assert state.root == root_of([HOSTILE])
     (event,) = await listed(store.refusals())
     assert event.record.subject == HOSTILE.subject
     assert event.record.raw_headers == HOSTILE.raw_headers
     assert event.record.data == HOSTILE.data
-    assert event.leaf_hash == leaf_hash(event.record.leaf_bytes)
+    assert event.leaf_hash == leaf_hash(event.leaf.encode())
     assert event.record.sender_sequence is None
     assert event.record.event_time is None
     assert await store.append([HOSTILE], SIGN) == replace(state, stored=0)
