@@ -6,6 +6,7 @@ whose digest is in every event.
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -68,7 +69,12 @@ class Bundle(BaseModel):
 
 
 class Capabilities:
-    """A policy bundle, ready to be asked. Unknown roles may do nothing."""
+    """A policy bundle, ready to be asked. Unknown roles may do nothing.
+
+    Attributes:
+        document: canonical JSON of the bundle: UTF-8, keys sorted, no white space.
+        digest: hex SHA-256 of the document.
+    """
 
     def __init__(self, source: bytes) -> None:
         """Read a bundle.
@@ -80,7 +86,11 @@ class Capabilities:
             self._bundle = Bundle.model_validate(yaml.safe_load(source))
         except (yaml.YAMLError, ValidationError) as error:
             raise PolicyNotUsable(f"the policy bundle cannot be used: {error}") from error
-        self.digest = hashlib.sha256(source).hexdigest()
+        told = self._bundle.model_dump(mode="json")
+        self.document: Final = json.dumps(
+            told, ensure_ascii=False, sort_keys=True, separators=(",", ":")
+        )
+        self.digest: Final = hashlib.sha256(self.document.encode()).hexdigest()
 
     @classmethod
     def shipped(cls, extra_workers: Iterable[str] = ()) -> "Capabilities":

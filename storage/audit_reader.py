@@ -13,7 +13,7 @@ from storage.postgres import Pool, translated
 
 PAGE_EVENTS = 500
 """Rows read at a time; at 256 KiB of data each, 128 MiB at the very worst."""
-_COLUMNS = ", ".join(column for column in EVENT_COLUMNS if column != "headers")
+COLUMNS = ", ".join(column for column in EVENT_COLUMNS if column != "headers")
 _SUMMARY = """
 select count(e.leaf_index) as events,
        count(e.leaf_index) filter (where e.verdict = 'accepted') as accepted,
@@ -24,20 +24,20 @@ from audit_head h left join audit_event e on e.run = $1
 group by h.size, h.root
 """
 _EVENTS = f"""
-select {_COLUMNS} from audit_event
+select {COLUMNS} from audit_event
 where run = $1 and leaf_index > $2 order by leaf_index limit $3
 """  # noqa: S608 # nosec B608
 _REFUSALS = f"""
-select {_COLUMNS} from audit_event
+select {COLUMNS} from audit_event
 where verdict = 'refused' and ($1::text is null or run = $1) and leaf_index > $2
 order by leaf_index limit $3
 """  # noqa: S608 # nosec B608
 _STRETCH = f"""
-select {_COLUMNS} from audit_event
+select {COLUMNS} from audit_event
 where stream_sequence > $1 and stream_sequence <= $2 order by stream_sequence limit $3
 """  # noqa: S608 # nosec B608
 _OWED = f"""
-select {_COLUMNS} from audit_event e
+select {COLUMNS} from audit_event e
 where stream_sequence > $1 and stream_sequence <= $2
       and ($3::bigint[] is null or stream_sequence = any($3))
       and not exists (select from audit_trim t
@@ -45,7 +45,7 @@ where stream_sequence > $1 and stream_sequence <= $2
 order by stream_sequence limit $4
 """  # noqa: S608 # nosec B608
 _BY_IDS = f"""
-select {_COLUMNS} from audit_event where event_id = any($1::text[]) order by leaf_index
+select {COLUMNS} from audit_event where event_id = any($1::text[]) order by leaf_index
 """  # noqa: S608 # nosec B608
 _NODES = """
 select n.level, n.index, n.hash

@@ -192,10 +192,12 @@ def test_who_publishes_events_puts_objects_under_its_own_key() -> None:
         assert broker_allows(permissions, f"$JS.API.DIRECT.GET.{OBJECTS}.obj.r1.{other}.x.0")
 
 
-def test_the_digest_is_that_of_the_file() -> None:
+def test_the_digest_is_that_of_the_document() -> None:
     source = b"version: 1\nroles: {}\n"
-    assert Capabilities(source).digest == hashlib.sha256(source).hexdigest()
-    assert Capabilities(source).digest != Capabilities(source + b"# more\n").digest
+    policy = Capabilities(source)
+    assert policy.digest == hashlib.sha256(policy.document.encode()).hexdigest()
+    assert policy.digest == Capabilities(source + b"# more\n").digest
+    assert Capabilities(policy.document.encode()).document == policy.document
 
 
 def test_an_empty_bundle_allows_nothing() -> None:

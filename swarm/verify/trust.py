@@ -1,0 +1,190 @@
+"""What is trusted at each place of the log: roots, accounts, credentials, revocations, policies.
+
+All of it begins with one public key and moves on by events that are themselves verified.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from .key import ACCOUNT, OPERATOR, USER, check_signature, claims_of, encode_fields, public_key
+from .policy import Policy
+from .record import SYSTEM_RUN, TRUST_RUN, Event
+from .text import Json, NotProven, base64url_bytes, number, read_json, string
+
+AUTHORITY: Final = "authority"
+ISSUED: Final = "identity.issued"
+_REVOKED: Final = "identity.revoked"
+_AUTHORITY_ROTATED: Final = "authority.rotated"
+_ROOT_ROTATED: Final = "root.rotated"
+_ADOPTED: Final = "policy.adopted"
+_MADE_KNOWN_IN: Final = {
+    ISSUED: SYSTEM_RUN,
+    **dict.fromkeys((_REVOKED, _AUTHORITY_ROTATED, _ROOT_ROTATED, _ADOPTED), TRUST_RUN),
+}
+"""Kinds that make known what the policy speaks of, so they come before it; and their runs."""
+_ROOT_DOMAIN: Final = b"vllm-swarm/root-rotation/v1"
+_ROLE_TAG: Final = "role:"
+_SKEW_S: Final = 5
+_MICROSECONDS: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """The authority's word that a key is this agent for a time, in seconds since 1970."""
+
+    role: str
+    name: str
+    issued_s: int
+    expires_s: int
+
+    def covers(self, seconds: float) -> bool:
+        """Whether the moment lies in its life, with 5 s for clocks that differ."""
+        return self.issued_s - _SKEW_S <= seconds < self.expires_s + _SKEW_S
+
+
+class Trust:
+    """Follows the log from its first event of trust on.
+
+    Args:
+        root: public key of the operator that all trust begins with.
+        account_jwt: signed by it.
+        documents: policies that no event adopts, for events that name them by digest.
+    """
+
+    def __init__(self, root: str, account_jwt: str, documents: Iterable[str]) -> None:
+        public_key(root, OPERATOR)
+        self.roots = [root]
+        self._signers = _signers_in(account_jwt, root, "the account's JWT")
+        self._credentials: dict[str, list[Credential]] = defaultdict(list)
+        self._revoked: set[str] = set()
+        self._policies = {policy.digest: policy for policy in map(Policy.read, documents)}
+        self._given = set(self._policies)
+        self._in_force: str | None = None
+        self.obeyed: set[str] = set()
+
+    @property
+    def unused(self) -> set[str]:
+        """Digests of documents that came along and that no event has named."""
+        return self._given - self.obeyed
+
+    def judge(self, event: Event, stored_us: int) -> None:
+        """Accept an event that may be acted on at this place, and take in what it makes known.
+
+        Raises:
+            NotProven: anything else.
+        """
+        makes_known = event.kind in _MADE_KNOWN_IN and event.run == _MADE_KNOWN_IN[event.kind]
+        if makes_known and event.kind == ISSUED:
+            self._admit(event)
+        if event.key in self._revoked:
+            raise NotProven(f"the key {event.key} was revoked before")
+        credential = self._credential(event, stored_us)
+        if (event.role, event.name) != (credential.role, credential.name):
+            raise NotProven(
+                f"the sender says {event.role}/{event.name}, its credential"
+                f" {credential.role}/{credential.name}"
+            )
+        event.check_signature()
+        if event.role == AUTHORITY and makes_known:
+            self._follow(event)
+        else:
+            self._obey(event)
+
+    def _credential(self, event: Event, stored_us: int) -> Credential:
+        known = self._credentials.get(event.key)
+        if not known:
+            raise NotProven(f"no credential before it vouches for the key {event.key}")
+        moments = event.time.timestamp(), stored_us / _MICROSECONDS
+        for credential in known:
+            if all(map(credential.covers, moments)):
+                return credential
+        raise NotProven(f"no credential of the key {event.key} covers the event's time")
+
+    def _obey(self, event: Event) -> None:
+        if self._in_force not in (None, event.policy):
+            raise NotProven(f"the policy {event.policy[:64]!r} is not the one in force")
+        policy = self._policies.get(event.policy)
+        if policy is None:
+            raise NotProven(f"no policy document has the digest {event.policy[:64]!r}")
+        if not policy.permits(event.role, event.tokens):
+            raise NotProven(f"the policy does not let a {event.role} publish {event.subject}")
+        self.obeyed.add(event.policy)
+
+    def _admit(self, event: Event) -> None:
+        """Take the credential in, if the account in force signed it."""
+        payload = read_json(event.data, "the announcement")
+        what = "the credential"
+        claims = claims_of(string(payload.get("credential"), what), self._signers, ACCOUNT, what)
+        key = string(claims.get("sub"), what)
+        public_key(key, USER)
+        if list(event.tokens[2:]) != [key] or payload.get("public_key") != key:
+            raise NotProven(f"it announces a credential of another key, {key}")
+        self._credentials[key].append(
+            Credential(
+                role=_role_in(claims),
+                name=string(claims.get("name"), what),
+                issued_s=number(claims.get("iat"), what),
+                expires_s=number(claims.get("exp"), what),
+            )
+        )
+
+    def _follow(self, event: Event) -> None:
+        """What an event of the authority changes; its sender has been checked."""
+        if event.kind == ISSUED:
+            return
+        payload = read_json(event.data, "the event of trust")
+        if event.kind == _REVOKED:
+            self._revoked.add(string(payload.get("public_key"), "the revoked key"))
+        elif event.kind == _ADOPTED:
+            self._adopt(payload)
+        elif event.kind == _AUTHORITY_ROTATED:
+            token = string(payload.get("account_jwt"), "the account's JWT")
+            self._signers = _signers_in(token, self.roots[-1], "the account's JWT")
+        else:
+            self._rotate_root(payload)
+
+    def _adopt(self, payload: Mapping[str, Json]) -> None:
+        policy = Policy.read(string(payload.get("document"), "the policy document"))
+        if payload.get("digest") != policy.digest:
+            raise NotProven("the adopted document has another digest")
+        self._policies[policy.digest] = policy
+        self._in_force = policy.digest
+        self.obeyed.add(policy.digest)
+
+    def _rotate_root(self, payload: Mapping[str, Json]) -> None:
+        old, new = self.roots[-1], string(payload.get("operator"), "the new root")
+        public_key(new, OPERATOR)
+        endorsement = base64url_bytes(
+            string(payload.get("endorsement"), "the endorsement"), "the endorsement"
+        )
+        endorsed = encode_fields(_ROOT_DOMAIN, old.encode(), new.encode())
+        check_signature(old, OPERATOR, endorsed, endorsement)
+        token = string(payload.get("account_jwt"), "the account's JWT")
+        self._signers = _signers_in(token, new, "the account's JWT")
+        self.roots.append(new)
+
+
+def _signers_in(token: str, root: str, what: str) -> frozenset[str]:
+    """The keys that may sign credentials by an account's JWT: its own, and its signing keys."""
+    claims = claims_of(token, (root,), OPERATOR, what)
+    nats = claims.get("nats")
+    if not isinstance(nats, dict) or nats.get("type") != "account":
+        raise NotProven(f"{what} is not one of an account")
+    listed = nats.get("signing_keys", [])
+    if not isinstance(listed, list):
+        raise NotProven(f"{what} has no list of signing keys")
+    keys = [string(key, what) for key in (claims.get("sub"), *listed)]
+    for key in keys:
+        public_key(key, ACCOUNT)
+    return frozenset(keys)
+
+
+def _role_in(claims: Mapping[str, Json]) -> str:
+    nats = claims.get("nats")
+    tags = nats.get("tags") if isinstance(nats, dict) else None
+    for tag in tags if isinstance(tags, list) else ():
+        if isinstance(tag, str) and tag.startswith(_ROLE_TAG):
+            return tag.removeprefix(_ROLE_TAG)
+    raise NotProven("the credential names no role")

@@ -1,0 +1,73 @@
+"""The verifier needs the standard library and PyNaCl, and nothing of the project."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import swarm.verify
+from tests.evidence import small
+
+FOLDER = Path(swarm.verify.__file__).parent
+CLOSED = ("swarm", "bus", "storage", "serve", "actors", "pydantic", "nkeys")
+MODULES = sorted(FOLDER.glob("*.py"))
+
+
+def imports_of(module: Path) -> set[str]:
+    """Top-level names that a module imports; relative ones begin with a dot."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            name = (node.module or "").partition(".")[0]
+            found.add("." * node.level + name if node.level else name)
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.stem)
+def test_a_module_imports_its_neighbours_the_standard_library_and_pynacl(module: Path) -> None:
+    neighbours = {f".{path.stem}" for path in MODULES}
+    outside = imports_of(module) - neighbours - set(sys.stdlib_module_names) - {"nacl"}
+    assert outside <= ({"swarm"} if module.stem == "__main__" else set())
+
+
+def test_the_folder_runs_alone_where_nothing_of_the_project_can_be_imported(tmp_path: Path) -> None:
+    ledger = small()
+    bundle = tmp_path / "bundle.json"
+    bundle.write_bytes(ledger.bundle())
+    lonely = (
+        "import runpy, sys\n"
+        "class Closed:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.split('.')[0] in {CLOSED}:\n"
+        "            raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Closed())\n"
+        f"sys.argv = ['verify', {str(bundle)!r}, '--root-key', {ledger.operator.public!r}]\n"
+        f"runpy.run_path({str(FOLDER)!r}, run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", lonely], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("PROVEN. Run r1: 3 events verified, 0 refused")
+
+
+def test_as_a_command_it_says_what_is_wrong_and_exits_with_1(tmp_path: Path) -> None:
+    ledger = small()
+    bundle = tmp_path / "bundle.json"
+    bundle.write_bytes(ledger.bundle().replace(b'"run_index":2', b'"run_index":3'))
+    command = [sys.executable, str(FOLDER), str(bundle), "--root-key", ledger.operator.public]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "NOT PROVEN. Leaf 7 (stream sequence 8) is number 3 of the run 'r1'" in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_file_that_is_not_there_is_no_verdict(tmp_path: Path) -> None:
+    command = [sys.executable, str(FOLDER), str(tmp_path / "none"), "--root-key", "O"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "cannot be read" in done.stderr
