@@ -28,6 +28,8 @@ from bus.subjects import ALL_EVENTS, STREAM
 AUTHORITY_ROLE: Final = "authority"
 LAUNCHER_ROLE: Final = "launcher"
 """Provisions the log: the only role whose credentials are of the log's account."""
+LOG_TAG: Final = "log"
+"""Marks a root's word over the key that signs a log's checkpoints."""
 _SEED_FILES: Final = ("operator", "account", "system", "log")
 _ANSWERED_ONCE: Final = (
     ALL_EVENTS,
@@ -193,6 +195,10 @@ class Authority:
             except OSError as error:
                 raise IdentityError(f"cannot write the {name} key to {path}: {error}") from error
 
+    def vouch_for_log(self, name: str, verifier_key: str) -> str:
+        """The root's word that a key signs the checkpoints of a log; see `vouch_for_log`."""
+        return vouch_for_log(self._operator, name, verifier_key)
+
     def issue(
         self, public_key: str, *, role: str, name: str, permissions: Permissions, ttl: timedelta
     ) -> Credential:
@@ -226,6 +232,23 @@ class Authority:
         }
         issuer = self._log if role == LAUNCHER_ROLE else self._account
         return Credential.parse(jwt.encode(claims, issuer))
+
+
+def vouch_for_log(root: AgentKey, name: str, verifier_key: str) -> str:
+    """A root's word that a key signs the checkpoints of a log.
+
+    Args:
+        root: the operator's key.
+        name: of the log, as in its checkpoints.
+        verifier_key: in the text form of C2SP signed notes.
+    """
+    claims: jwt.Claims = {
+        "name": name,
+        "sub": verifier_key,
+        "iat": int(datetime.now(UTC).timestamp()),
+        "nats": {"type": "generic", "version": 2, "tags": [LOG_TAG]},
+    }
+    return jwt.encode(claims, root)
 
 
 def credentials_file(credential: Credential, key: AgentKey) -> str:

@@ -29,6 +29,7 @@ from cluster.addresses import Addresses
 from cluster.application import application_of
 from cluster.assembly import authority
 from cluster.home import Home
+from cluster.log_key import log_key_jwt, log_origin
 from cluster.members import Members, Roster
 from cluster.people import (
     audit_key_file,
@@ -105,7 +106,8 @@ async def start(
     )
     workflows = application.load().with_shipped() if application else WORKFLOWS
     web = Web(tls=addresses.gateway_tls, origins=settings.gateway_origins)
-    gateway = _gateway(home, addresses, domain, secret, profile, workflows, web)
+    log_key = log_key_jwt(home, root)
+    gateway = _gateway(home, addresses, domain, secret, profile, workflows, web, log_key)
     async with asyncio.TaskGroup() as group:
         group.create_task(_step(progress, "agents", members.ready(), f"{members.count} actors"))
         await serving.deploy(profile, weights.result(), gateway)
@@ -175,7 +177,7 @@ def _roster(
         audit=AuditDesk(
             database_url=addresses.database,
             key_file=audit_key_file(home),
-            origin=f"vllm-swarm/{home.instance}",
+            origin=log_origin(home),
             check_s=settings.log_check_s,
         ),
         application=application,
@@ -190,6 +192,7 @@ def _gateway(
     profile: ModelProfile,
     workflows: Mapping[str, WorkflowSpec],
     web: Web,
+    log_key: str,
 ) -> GatewayConfig:
     return GatewayConfig(
         domain=domain,
@@ -201,6 +204,7 @@ def _gateway(
         model_name=profile.served_name,
         workflows=workflows,
         web=web,
+        log_key_jwt=log_key,
     )
 
 

@@ -31,6 +31,7 @@ from serve.routers import (
     chat,
     control,
     dead_letters,
+    evidence,
     forks,
     health,
     runs,
@@ -91,6 +92,7 @@ def create_app(parts: GatewayParts, *, echo_request_id: bool = True) -> FastAPI:
         forks,
         raw_log,
         audit,
+        evidence,
         chat,
         health,
     ):

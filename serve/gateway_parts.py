@@ -13,10 +13,11 @@ from actors.workflow import WorkflowSpec
 from bus.log import EventLog
 from policies.passwords import Passwords
 from policies.tokens import DEFAULT_TTL_S, TokenIssuer, TokenVerifier, load_private_key
+from serve.evidence import Anchors
 from serve.inference import APP, ModelClient
 from serve.ports import ChatModel, GatewayParts, Limits, Probe, Web
-from storage.audit_reader import AuditReader
 from storage.cache import Cache, LoginThrottle
+from storage.evidence import EvidenceReader
 from storage.postgres import Pool, open_pool, ping
 from storage.users import UserStore
 
@@ -36,6 +37,7 @@ class GatewayConfig:
         redis_url: ``redis://...``
         token_key: file with the Ed25519 key that signs access tokens (PEM, 0600).
         model_name: what the agents' model is called, in requests and in /v1/models.
+        log_key_jwt: the root's word over the key that signs checkpoints; goes into evidence.
         workflows: what may be run, by name.
         model_app: the Serve application that holds it.
         login_attempts: may fail per user name within `login_window_s`.
@@ -50,6 +52,7 @@ class GatewayConfig:
     redis_url: str = field(repr=False)
     token_key: Path
     model_name: str
+    log_key_jwt: str
     workflows: Mapping[str, WorkflowSpec] = field(default_factory=lambda: WORKFLOWS)
     model_app: str = APP
     login_attempts: int = 5
@@ -92,7 +95,8 @@ async def connect_parts(
             token_issuer=issuer,
             token_verifier=verifier,
             throttle=LoginThrottle(cache, config.login_attempts, config.login_window_s),
-            audit=AuditReader(pool),
+            audit=EvidenceReader(pool),
+            anchors=_anchors(config),
             model=chat_model,
             workflows=config.workflows,
             model_name=config.model_name,
@@ -101,6 +105,15 @@ async def connect_parts(
             web=config.web,
             token_ttl_s=config.token_ttl_s,
         )
+
+
+def _anchors(config: GatewayConfig) -> Anchors:
+    return Anchors(
+        operator=config.domain.operator_public_key,
+        account_jwt=config.domain.account_jwt,
+        log_key_jwt=config.log_key_jwt,
+        policies=(config.domain.policy().document,),
+    )
 
 
 def _probes(log: EventLog, pool: Pool, cache: Cache, model: ChatModel) -> dict[str, Probe]:

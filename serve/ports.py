@@ -19,8 +19,10 @@ from bus.log import Expected
 from bus.received import Received
 from policies.passwords import Passwords
 from policies.tokens import DEFAULT_TTL_S, TokenIssuer, TokenVerifier
-from storage.audit_reader import AuditSummary
+from serve.evidence import Anchors
+from storage.audit_reader import AuditSummary, StoredCheckpoint
 from storage.cache import Allow, Deny
+from storage.evidence import Evidence, TailTooLong
 from storage.users import User
 
 
@@ -86,10 +88,28 @@ class ChatModel(Protocol):
 
 
 class Audit(Protocol):
-    """The audit log."""
+    """The audit log, with what an outsider needs to check it."""
 
     async def summary(self, run: str) -> AuditSummary:
         """Counts of one run, and the state of the whole log."""
+        ...
+
+    async def checkpoint(self, size: int | None = None) -> StoredCheckpoint | None:
+        """The latest one, or the one signed at that size; None if there is none."""
+        ...
+
+    async def inclusion(self, leaf_index: int, size: int) -> tuple[bytes, ...]:
+        """Proof that a leaf is in the tree of that size, which the log must have reached."""
+        ...
+
+    async def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
+        """Proof that one tree begins with another; the log must have reached both."""
+        ...
+
+    async def evidence(
+        self, run: str, checkpoint: StoredCheckpoint, *, most_tail: int
+    ) -> Evidence | TailTooLong | None:
+        """Everything that shows a run; None where the tree has no leaf of it."""
         ...
 
 
@@ -116,6 +136,10 @@ class Limits:
     stream_life_s: float = 3_600.0
     """An event stream ends then and the client comes back, with a token that is still valid."""
     probe_timeout_s: float = 2.0
+    evidence_timeout_s: float = 60.0
+    """For reading a run's evidence, which may be thousands of events and the log behind them."""
+    evidence_tail_leaves: int = 100_000
+    """That may follow a run's last event in its bundle, 0.4 KiB each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +163,8 @@ class GatewayParts:
     token_verifier: TokenVerifier
     throttle: Throttle
     audit: Audit
+    anchors: Anchors
+    """What evidence is checked against; it comes along with it."""
     model: ChatModel
     workflows: Mapping[str, WorkflowSpec]
     """What may be run, by name; the definition goes into the log with the run."""

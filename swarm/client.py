@@ -23,8 +23,10 @@ from swarm.view import (
     Approvals,
     ApprovalStatus,
     AuditSummary,
+    ConsistencyProof,
     DeadLetter,
     DeadLetters,
+    InclusionProof,
     Priority,
     Reply,
     RunLine,
@@ -230,6 +232,36 @@ class AsyncSwarm:
     async def audit(self, run_id: str) -> AuditSummary:
         """What the audit log has of a run."""
         return await self.run(run_id).audit()
+
+    async def checkpoint(self, size: int | None = None) -> str:
+        """A signed checkpoint of the audit log, the latest one if no size is named.
+
+        Raises:
+            NotFound: none was signed at that size.
+        """
+        query = "" if size is None else f"?size={size}"
+        call = Call(method="GET", path=f"/v1/audit/checkpoint{query}")
+        return (await self._gateway.call(call)).decode()
+
+    async def inclusion(self, leaf: int, size: int | None = None) -> InclusionProof:
+        """Proof that a leaf is in the audit log, in the tree of a size or the latest one.
+
+        Raises:
+            Refused: the log has no such leaf, or not so many.
+        """
+        query = f"leaf={leaf}" + ("" if size is None else f"&size={size}")
+        call = Call(method="GET", path=f"/v1/audit/inclusion?{query}")
+        return parse(InclusionProof, await self._gateway.call(call))
+
+    async def consistency(self, old: int, new: int | None = None) -> ConsistencyProof:
+        """Proof that the audit log has only grown between two sizes.
+
+        Raises:
+            Refused: the sizes are not in order, or the log has not so many leaves.
+        """
+        query = f"old={old}" + ("" if new is None else f"&new={new}")
+        call = Call(method="GET", path=f"/v1/audit/consistency?{query}")
+        return parse(ConsistencyProof, await self._gateway.call(call))
 
     @overload
     async def chat(

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 from uuid import uuid4
 
 import httpx
@@ -21,6 +21,9 @@ from swarm.errors import (
 from swarm.frames import FrameReader
 from swarm.http import Call, Gateway, Pause
 from swarm.view import AuditSummary, Forked, RunEvent, RunStatus
+
+EVIDENCE_TIMEOUT_S = 90.0
+"""A long run with a long log behind it makes a bundle of tens of megabytes."""
 
 
 class AsyncRun:
@@ -211,6 +214,23 @@ class AsyncRun:
         """What the audit log has of the run; it follows the event log by moments."""
         call = Call(method="GET", path=f"{self._path}/audit")
         return parse(AuditSummary, await self._gateway.call(call))
+
+    async def evidence(self, size: int | None = None, since: int | None = None) -> bytes:
+        """The evidence bundle of the run, for `swarm verify`: everything that shows it.
+
+        Args:
+            size: of the tree to prove it in, one that a checkpoint was signed at; the latest
+                if left out.
+            since: size of an earlier checkpoint, for a proof that the log has only grown.
+
+        Raises:
+            NotFound: there is no such run, or no checkpoint of such a size.
+            Conflict: the audit log has not come to the run, or too far beyond it.
+        """
+        asked = {"size": size, "since": since}
+        query = urlencode({name: value for name, value in asked.items() if value is not None})
+        call = Call(method="GET", path=f"{self._path}/evidence?{query}")
+        return await self._gateway.call(call, timeout_s=EVIDENCE_TIMEOUT_S)
 
 
 def _cancelled(status: RunStatus) -> str:

@@ -20,8 +20,10 @@ from swarm.view import (
     Approval,
     ApprovalStatus,
     AuditSummary,
+    ConsistencyProof,
     DeadLetter,
     Forked,
+    InclusionProof,
     Priority,
     Reply,
     RunEvent,
@@ -101,6 +103,10 @@ class Run:
     def audit(self) -> AuditSummary:
         """What the audit log has of the run. See AsyncRun.audit."""
         return self._bridge.call(self._run.audit())
+
+    def evidence(self, size: int | None = None, since: int | None = None) -> bytes:
+        """The evidence bundle of the run. See AsyncRun.evidence."""
+        return self._bridge.call(self._run.evidence(size, since))
 
 
 class Swarm:
@@ -225,6 +231,18 @@ class Swarm:
     def audit(self, run_id: str) -> AuditSummary:
         """What the audit log has of a run. See AsyncSwarm.audit."""
         return self._bridge.call(self._swarm.audit(run_id))
+
+    def checkpoint(self, size: int | None = None) -> str:
+        """A signed checkpoint of the audit log. See AsyncSwarm.checkpoint."""
+        return self._bridge.call(self._swarm.checkpoint(size))
+
+    def inclusion(self, leaf: int, size: int | None = None) -> InclusionProof:
+        """Proof that a leaf is in the audit log. See AsyncSwarm.inclusion."""
+        return self._bridge.call(self._swarm.inclusion(leaf, size))
+
+    def consistency(self, old: int, new: int | None = None) -> ConsistencyProof:
+        """Proof that the audit log has only grown. See AsyncSwarm.consistency."""
+        return self._bridge.call(self._swarm.consistency(old, new))
 
     @overload
     def chat(

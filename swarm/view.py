@@ -260,6 +260,22 @@ class AuditSummary(_View):
     """Signed note (C2SP tlog-checkpoint)."""
 
 
+class InclusionProof(_View):
+    """Proof (RFC 6962) that a leaf is in the audit log's tree of a size; hashes in hex."""
+
+    leaf: int
+    size: int
+    proof: tuple[str, ...]
+
+
+class ConsistencyProof(_View):
+    """Proof (RFC 6962) that the audit log's tree of one size begins with that of another."""
+
+    old: int
+    new: int
+    proof: tuple[str, ...]
+
+
 class Reply(_View):
     """A model's answer."""
 

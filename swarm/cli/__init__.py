@@ -1,6 +1,7 @@
 """The command line.
 
 `swarm up`, `down`, `status`, `doctor`, `recover`, `creds`, `demo`; `run`, `runs`, `events`;
+`audit checkpoint`, `audit prove`, `audit export`, `audit verify`, `verify`;
 `cancel`, `pause`, `resume`, `retry`, `approvals`, `approve`, `deny`, `dead-letters`; `replay`,
 `fork`.
 
@@ -15,7 +16,18 @@ import typer
 from actors.errors import ApplicationNotUsable
 from bus.errors import SwarmError
 from cluster.errors import ConfigurationError, HomeNotUsable, NotRunning, PortTaken
-from swarm.cli import control, credentials, demonstration, forking, lifecycle, recover, replay, runs
+from swarm.cli import (
+    audit,
+    control,
+    credentials,
+    demonstration,
+    forking,
+    lifecycle,
+    recover,
+    replay,
+    runs,
+    verify,
+)
 from swarm.cli.show import complain
 from swarm.errors import Conflict, NotReachable, Refused, Unavailable
 
@@ -38,6 +50,8 @@ runs.add_to(app)
 control.add_to(app)
 replay.add_to(app)
 forking.add_to(app)
+audit.add_to(app)
+verify.add_to(app)
 credentials.add_to(app)
 demonstration.add_to(app)
 

@@ -71,6 +71,7 @@ async def gateway(
         redis_url=valkey.connection_url,
         token_key=key,
         model_name=MODEL,
+        log_key_jwt="",
         workflows=workflows,
         limits=Limits(heartbeat_s=0.5, stream_life_s=1.0, call_timeout_s=3.0),
     )

@@ -43,10 +43,12 @@ from policies.roles import Role
 from policies.tokens import TokenIssuer, TokenVerifier
 from serve.app import create_app
 from serve.ports import GatewayParts, Limits, Probe
-from storage.audit_reader import AuditSummary
+from storage.audit_reader import AuditSummary, StoredCheckpoint
 from storage.cache import Allow, Deny
 from storage.errors import StorageUnavailable
+from storage.evidence import Evidence, TailTooLong
 from storage.users import User, UserRole, username_key
+from tests.evidence import Ledger
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 PASSWORD = "correct horse battery staple"
@@ -227,12 +229,36 @@ class MemoryThrottle:
 class MemoryAudit:
     def __init__(self) -> None:
         self.summaries: dict[str, AuditSummary] = {}
+        self.ledger = Ledger()
+        self.ledger_sizes: list[int] = []
+        """Of the checkpoints that were signed."""
 
     async def summary(self, run: str) -> AuditSummary:
         empty = AuditSummary(
             run=run, events=0, accepted=0, refused=0, tree_size=7, root="ab" * 32, checkpoint=None
         )
         return self.summaries.get(run, empty)
+
+    async def checkpoint(self, size: int | None = None) -> StoredCheckpoint | None:
+        known = [each for each in self.ledger_sizes if size in (None, each)]
+        return self.ledger.checkpoint(max(known)) if known else None
+
+    async def inclusion(self, leaf_index: int, size: int) -> tuple[bytes, ...]:
+        return tuple(self.ledger.inclusion(leaf_index, size))
+
+    async def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
+        return tuple(self.ledger.consistency(old, new))
+
+    async def evidence(
+        self, run: str, checkpoint: StoredCheckpoint, *, most_tail: int
+    ) -> Evidence | TailTooLong | None:
+        if all(record.run != run for record in self.ledger.records[: checkpoint.size]):
+            return None
+        found = self.ledger.evidence(size=checkpoint.size)
+        if len(found.tail) > most_tail:
+            last = checkpoint.size - len(found.tail) - 1
+            return TailTooLong(leaves=len(found.tail), last_leaf=last)
+        return found
 
 
 class EchoModel:
@@ -314,6 +340,7 @@ class Fakes:
             ),
             throttle=self.throttle,
             audit=self.audit,
+            anchors=self.audit.ledger.anchors(),
             model=self.model,
             workflows=self.workflows,
             model_name=MODEL,

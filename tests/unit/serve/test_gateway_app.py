@@ -34,6 +34,7 @@ CONFIG = GatewayConfig(
     redis_url="redis://:sesame@127.0.0.1/0",
     token_key=Path("/nowhere/token.pem"),
     model_name="m",
+    log_key_jwt="",
 )
 
 

@@ -1,0 +1,153 @@
+"""What an outsider checks the audit log with: checkpoints, proofs, and the evidence of a run."""
+
+import asyncio
+from dataclasses import replace
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from serve.access import AuditReader, Parts
+from serve.evidence import bundle_of
+from serve.known_run import check_run_id, read_run
+from serve.ports import GatewayParts
+from serve.problems import Conflict, FieldReason, InvalidFields, NotFound
+from storage.audit_reader import StoredCheckpoint
+from storage.evidence import Growth, TailTooLong
+
+router = APIRouter(tags=["audit"])
+
+MOST: Final = 2**53
+"""As far as every reader of JSON counts."""
+Size = Annotated[
+    int | None, Query(ge=1, le=MOST, description="Of the tree; the latest if left out.")
+]
+
+
+class InclusionProof(BaseModel):
+    """Proof (RFC 6962) that a leaf is in the tree of a size."""
+
+    model_config = ConfigDict(frozen=True)
+    leaf: int = Field(description="Counted from 0.")
+    size: int
+    proof: tuple[str, ...] = Field(description="Hashes in hex, from the leaf upwards.")
+
+
+class ConsistencyProof(BaseModel):
+    """Proof (RFC 6962) that the tree of the size `new` begins with that of the size `old`."""
+
+    model_config = ConfigDict(frozen=True)
+    old: int
+    new: int
+    proof: tuple[str, ...] = Field(description="Hashes in hex.")
+
+
+@router.get(
+    "/v1/audit/checkpoint",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+async def checkpoint(parts: Parts, _: AuditReader, size: Size = None) -> Response:
+    """Give a signed checkpoint (C2SP tlog-checkpoint), the latest one if no size is named."""
+    async with asyncio.timeout(parts.limits.call_timeout_s):
+        found = await _signed(parts, size)
+    return Response(found.note, media_type="text/plain; charset=utf-8")
+
+
+@router.get("/v1/audit/inclusion")
+async def inclusion(
+    parts: Parts,
+    _: AuditReader,
+    leaf: Annotated[int, Query(ge=0, le=MOST, description="Counted from 0.")],
+    size: Size = None,
+) -> InclusionProof:
+    """Prove that a leaf is in the log."""
+    async with asyncio.timeout(parts.limits.call_timeout_s):
+        reached = await _reached(parts, "size", size)
+        if leaf >= reached:
+            _refuse("leaf", f"must be less than the tree's size, {reached}")
+        proof = await parts.audit.inclusion(leaf, reached)
+    return InclusionProof(leaf=leaf, size=reached, proof=_hex(proof))
+
+
+@router.get("/v1/audit/consistency")
+async def consistency(
+    parts: Parts,
+    _: AuditReader,
+    old: Annotated[int, Query(ge=1, le=MOST)],
+    new: Size = None,
+) -> ConsistencyProof:
+    """Prove that the log has only grown."""
+    async with asyncio.timeout(parts.limits.call_timeout_s):
+        reached = await _reached(parts, "new", new)
+        if old > reached:
+            _refuse("old", f"must not be more than the other tree's size, {reached}")
+        proof = await parts.audit.consistency(old, reached)
+    return ConsistencyProof(old=old, new=reached, proof=_hex(proof))
+
+
+@router.get(
+    "/v1/runs/{run}/evidence",
+    response_class=Response,
+    responses={200: {"content": {"application/json": {"schema": {"type": "object"}}}}},
+)
+async def evidence(
+    run: str,
+    parts: Parts,
+    _: AuditReader,
+    size: Size = None,
+    since: Annotated[
+        int | None,
+        Query(ge=1, le=MOST, description="Size of an earlier checkpoint to prove growth from."),
+    ] = None,
+) -> Response:
+    """Bundle everything that shows a run to somebody who trusts the operator's key alone.
+
+    `swarm verify` reads it; docs/evidence.md describes it.
+    """
+    check_run_id(run)
+    async with asyncio.timeout(parts.limits.evidence_timeout_s):
+        signed = await _signed(parts, size)
+        growth = None if since is None else await _growth(parts, since, signed)
+        most = parts.limits.evidence_tail_leaves
+        found = await parts.audit.evidence(run, signed, most_tail=most)
+        if found is None:
+            await read_run(parts.log, run)  # there is no such run, or it is not audited yet
+            raise Conflict(f"The tree of {signed.size} leaves has no event of the run; wait.")
+    if isinstance(found, TailTooLong):
+        raise Conflict(
+            f"{found.leaves} leaves follow the run's last one, {found.last_leaf}; name the size of"
+            f" a checkpoint at most {most} leaves behind it."
+        )
+    document = await asyncio.to_thread(bundle_of, replace(found, growth=growth), parts.anchors)
+    return Response(document, media_type="application/json")
+
+
+async def _signed(parts: GatewayParts, size: int | None) -> StoredCheckpoint:
+    found = await parts.audit.checkpoint(size)
+    if found is None:
+        raise NotFound("There is no such checkpoint: they are signed at the end of each batch.")
+    return found
+
+
+async def _growth(parts: GatewayParts, since: int, signed: StoredCheckpoint) -> Growth:
+    if since > signed.size:
+        _refuse("since", f"must not be more than the other tree's size, {signed.size}")
+    old = await _signed(parts, since)
+    return Growth(checkpoint=old, proof=await parts.audit.consistency(old.size, signed.size))
+
+
+async def _reached(parts: GatewayParts, field: str, size: int | None) -> int:
+    """The size that is meant, if the log has come so far."""
+    latest = await _signed(parts, None)
+    if size is not None and size > latest.size:
+        _refuse(field, f"must not be more than the log's size, {latest.size}")
+    return latest.size if size is None else size
+
+
+def _refuse(field: str, reason: str) -> None:
+    raise InvalidFields(f"{field}: {reason}", fields=(FieldReason(field=field, reason=reason),))
+
+
+def _hex(proof: tuple[bytes, ...]) -> tuple[str, ...]:
+    return tuple(each.hex() for each in proof)

@@ -1,0 +1,168 @@
+"""`swarm audit`: checkpoints, proofs, evidence for outsiders, and a check from inside."""
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cluster.assembly import authority
+from cluster.audit_log import verify_log
+from cluster.errors import NotRunning
+from cluster.settings import Settings
+from storage.log_checker import LogCheck
+from swarm.cli.lifecycle import Json, print_json
+from swarm.cli.show import complain, harmless, printer
+from swarm.client import AsyncSwarm
+from swarm.errors import Refused
+
+_FAILED = 1
+Size = Annotated[
+    int | None, typer.Option("--size", min=1, help="Of the tree; default: the latest.")
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE", help="Where to; default: standard output.")
+]
+Kept = Annotated[
+    Path | None,
+    typer.Option(
+        "--old-checkpoint", metavar="FILE", exists=True, dir_okay=False, help="Kept from earlier."
+    ),
+]
+Since = Annotated[
+    Path | None,
+    typer.Option(
+        "--since-checkpoint",
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="Prove that the log has only grown since.",
+    ),
+]
+app = typer.Typer(name="audit", help="Check the audit log, and show it to others.")
+
+
+def add_to(parent: typer.Typer) -> None:
+    """Register the commands."""
+    app.command(name="root-key")(root_key)
+    app.command(name="checkpoint")(checkpoint)
+    app.command(name="prove")(prove)
+    app.command(name="export")(export)
+    app.command(name="verify")(verify)
+    parent.add_typer(app)
+
+
+def root_key() -> None:
+    """Print the operator's public key: all that swarm verify trusts. Pass it on by another way."""
+    home = Settings.load().located_home()
+    if not any(home.keys.glob("*.seed")):
+        raise NotRunning(f"No swarm has run in {home.root}.")
+    printer().print(authority(home).operator_public_key)
+
+
+def checkpoint(*, size: Size = None, out: Out = None) -> None:
+    """Print a signed checkpoint; keep it, and the log cannot change behind it unseen."""
+    _write(asyncio.run(_checkpoint(size)).encode(), out)
+
+
+def prove(
+    *,
+    leaf: Annotated[int | None, typer.Option(min=0, help="Prove that it is in the log.")] = None,
+    old: Annotated[int | None, typer.Option(min=1, help="Prove growth from this size.")] = None,
+    new: Annotated[int | None, typer.Option(min=1, help="To this size; default: latest.")] = None,
+    size: Size = None,
+) -> None:
+    """Print a proof: of a leaf in the tree (--leaf), or of growth between two sizes (--old)."""
+    if (leaf is None) == (old is None):
+        raise Refused("Give either --leaf or --old.")
+    _write(asyncio.run(_prove(leaf, size, old, new)).encode() + b"\n", None)
+
+
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")],
+    *,
+    out: Out = None,
+    size: Size = None,
+    since_checkpoint: Since = None,
+) -> None:
+    """Write the evidence of a run, for whoever checks it with swarm verify."""
+    since = None if since_checkpoint is None else _size_in(since_checkpoint)
+    _write(asyncio.run(_evidence(run, size, since)), out)
+
+
+def verify(*, old_checkpoint: Kept = None, as_json: Json = False) -> int:
+    """Check every row of the audit log in Postgres, of a swarm that runs or is stopped."""
+    began = time.monotonic()
+    kept = None if old_checkpoint is None else old_checkpoint.read_text(encoding="utf-8")
+    done = asyncio.run(verify_log(Settings.load(), kept))
+    if as_json:
+        print_json(document(done))
+    else:
+        _show(done, time.monotonic() - began)
+    return 0 if done.finding is None else _FAILED
+
+
+def document(done: LogCheck) -> dict[str, object]:
+    """What was found, as a document."""
+    found = done.finding
+    return {
+        "intact": found is None,
+        "finding": None if found is None else found.what,
+        "stream_sequence": None if found is None else found.stream_sequence,
+        "events": done.events,
+        "checkpoints": done.checkpoints,
+        "root": done.root.hex(),
+    }
+
+
+def _show(done: LogCheck, seconds: float) -> None:
+    if done.finding is not None:
+        sentence = str(done.finding)
+        complain(
+            harmless(f"The audit log was tampered with: {sentence}."),
+            "Keep the data as it is, and compare it with a copy.",
+        )
+        return
+    rate = done.events / seconds if seconds else 0.0
+    printer().print(
+        f"The audit log is intact: {done.events} events, {done.checkpoints} checkpoints,"
+        f" root {done.root.hex()} ({seconds:.1f} s, {rate:.0f}/s)"
+    )
+
+
+async def _checkpoint(size: int | None) -> str:
+    async with await AsyncSwarm.connect() as swarm:
+        return await swarm.checkpoint(size)
+
+
+async def _prove(leaf: int | None, size: int | None, old: int | None, new: int | None) -> str:
+    async with await AsyncSwarm.connect() as swarm:
+        if leaf is not None:
+            return (await swarm.inclusion(leaf, size)).model_dump_json()
+        return (await swarm.consistency(old or 1, new)).model_dump_json()
+
+
+async def _evidence(run: str, size: int | None, since: int | None) -> bytes:
+    async with await AsyncSwarm.connect() as swarm:
+        return await swarm.run(run).evidence(size, since)
+
+
+def _size_in(file: Path) -> int:
+    """The size that a checkpoint names; whether it is this log's is for the verifier to say."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    if len(lines) < 3 or not lines[1].isdecimal():  # noqa: PLR2004 - origin, size, root
+        raise Refused(f"{file} is not a checkpoint.")
+    return int(lines[1])
+
+
+def _write(content: bytes, out: Path | None) -> None:
+    if out is None:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+        return
+    try:
+        out.write_bytes(content)
+    except OSError as error:
+        raise Refused(f"Cannot write {out}: {error.strerror}.") from error
