@@ -1,9 +1,10 @@
 """`swarm audit verify`: the audit log of a home, whether its swarm runs or not."""
 
 from cluster import state as states
-from cluster.errors import NotRunning
+from cluster.errors import HomeNotUsable, NotRunning
 from cluster.log_key import log_verifier_key
 from cluster.log_servers import of_running, of_stopped
+from cluster.people import audit_key_file
 from cluster.settings import Settings
 from storage.checkpoint import Checkpoint, parse_checkpoint
 from storage.log_checker import LogCheck, LogChecker
@@ -20,12 +21,15 @@ async def verify_log(settings: Settings, kept: str | None = None) -> LogCheck:
 
     Raises:
         NotRunning: there is no swarm in this home.
+        HomeNotUsable: the log's key is not there.
         BadCheckpoint: the kept one is not of this log.
         SwarmError: a server did not start or did not answer.
     """
     home = settings.located_home()
     if not (home.run / "lock").exists():
         raise NotRunning(f"No swarm has run in {home.root}.")
+    if not audit_key_file(home).exists():
+        raise HomeNotUsable(f"The key of the audit log is not at {audit_key_file(home)}.")
     key = log_verifier_key(home)
     earlier = None if kept is None else parse_checkpoint(kept).verify(key)
     state = states.load(home)

@@ -222,7 +222,10 @@ def decode_envelope(envelope: bytes) -> tuple[str, RawHeaders]:
     at = 0
     while at < len(envelope):
         length_end = envelope.index(b" ", at + 1)
-        length = int(envelope[at + 1 : length_end])
+        digits = envelope[at + 1 : length_end]
+        if not digits.isdigit():  # a negative length would lead back, for ever
+            raise ValueError("an envelope's field has no length")
+        length = int(digits)
         at = length_end + 1 + length
         texts.append(envelope[length_end + 1 : at].decode("utf-8", "surrogateescape"))
     subject, count, *flat = texts

@@ -95,11 +95,18 @@ def verify(
         log=key.name,
         size=told.size,
         root=as_base64(told.root),
-        first=_EPOCH + timedelta(microseconds=mine[0].leaf.stored_us),
-        last=_EPOCH + timedelta(microseconds=mine[-1].leaf.stored_us),
+        first=_stored(mine[0]),
+        last=_stored(mine[-1]),
         extends=extends,
         extended_by=extended_by,
     )
+
+
+def _stored(whole: Whole) -> datetime:
+    try:
+        return _EPOCH + timedelta(microseconds=whole.leaf.stored_us)
+    except OverflowError as error:
+        raise NotProven(f"{whole}: it was stored at a time that there is not") from error
 
 
 def _walk(bundle: Bundle, root_key: str) -> "_Walk":

@@ -21,6 +21,7 @@ SYSTEM_RUN: Final = "swarm"
 TRUST_RUN: Final = "trust"
 ACCEPTED: Final = "accepted"
 REFUSED: Final = "refused"
+_LENGTH_DIGITS: Final = 9
 _PARTITIONS: Final = 16
 _REQUIRED: Final = frozenset(
     {
@@ -177,13 +178,17 @@ def decode_envelope(envelope: bytes) -> tuple[str, tuple[tuple[str, str], ...]]:
     try:
         while at < len(envelope):
             end = envelope.index(b" ", at + 1)
-            length = int(envelope[at + 1 : end])
+            digits = envelope[at + 1 : end]
+            if not digits.isdigit() or len(digits) > _LENGTH_DIGITS:
+                raise NotProven("the envelope's fields have no lengths")
+            length = int(digits)
             fields.append(envelope[end + 1 : end + 1 + length])
             at = end + 1 + length
     except ValueError as error:
         raise NotProven("the envelope's fields have no lengths") from error
     written = b"".join(b" %d %b" % (len(field), field) for field in fields)
-    if written != envelope or not fields or fields[1:2] != [b"%d" % (len(fields) // 2 - 1)]:
+    pairs, odd = divmod(len(fields), 2)
+    if written != envelope or odd or fields[1:2] != [b"%d" % (pairs - 1)]:
         raise NotProven("the envelope's fields do not add up")
     texts = [field.decode("utf-8", "surrogateescape") for field in fields]
     return texts[0], tuple(zip(texts[2::2], texts[3::2], strict=True))

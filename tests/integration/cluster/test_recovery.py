@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from nacl.signing import SigningKey
 
-from actors.auditor import Auditor
+from actors.auditor import Auditor, Sign
 from actors.authority import acting_authority
 from actors.member import Enrolment, joined
 from bus.event import MAX_PAYLOAD_BYTES
@@ -54,7 +54,7 @@ async def member(servers: LogServers, role: str) -> AsyncIterator[EventLog]:
         yield log
 
 
-async def audited_events(settings: Settings) -> None:
+async def audited_events(settings: Settings, sign: Sign = SIGN) -> None:
     """A home whose swarm has written some events, all audited."""
     async with of_stopped(settings) as servers:
         async with keeping(servers) as connection:
@@ -69,7 +69,7 @@ async def audited_events(settings: Settings) -> None:
                 await coder.append(completed("large", MAX_PAYLOAD_BYTES))
             async with (
                 member(servers, "auditor") as log,
-                in_background(Auditor(log, AuditStore(pool), SIGN).run()),
+                in_background(Auditor(log, AuditStore(pool), sign).run()),
             ):
                 await until_audited(log, pool)
 

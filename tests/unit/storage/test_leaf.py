@@ -127,7 +127,8 @@ def test_two_envelopes_are_equal_only_for_equal_parts(
 
 
 @pytest.mark.parametrize(
-    "envelope", [b"", b" 1 a", b" 1 a 1 1", b" 1 a 1 0 1 b", b" 01 a 1 0", b" x a 1 0", b" 9 a"]
+    "envelope",
+    [b"", b" 1 a", b" 1 a 1 1", b" 1 a 1 0 1 b", b" 01 a 1 0", b" x a 1 0", b" 9 a", b" -3 a"],
 )
 def test_bytes_that_are_no_envelope_are_refused(envelope: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):

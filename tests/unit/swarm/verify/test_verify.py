@@ -10,6 +10,7 @@ from nacl.signing import SigningKey
 
 from bus.nkey import ACCOUNT, OPERATOR, AgentKey
 from swarm.verify import NotProven, verify
+from swarm.verify.record import read_event
 from tests.evidence import (
     NOON,
     POLICY,
@@ -219,6 +220,20 @@ def test_an_event_said_to_be_refused_shows_in_the_count() -> None:
     ledger = small()
     spoilt = forged(ledger, 7, verdict="refused", reason_code="bad_signature", reason="x")
     assert dict(verify(spoilt.bundle(), ledger.operator.public).refused) == {"bad_signature": 1}
+
+
+@pytest.mark.parametrize(
+    "envelope",
+    [
+        b"", b"x", b" ", b" -3 a", b" -2 ", b" +1 a", b" 01 a 1 0", b" 9 a", b" 1 a",
+        b" 1 a 1 1", b" 1 a 1 0 1 b", b" 1 a" * 3, b" 99999999999999999999 a", b" 1 \xff 1 0",
+        " \u0661 a 1 0".encode(),
+    ],
+)  # fmt: skip
+@pytest.mark.timeout(5)
+def test_bytes_that_are_no_envelope_of_an_event_are_refused(envelope: bytes) -> None:
+    with pytest.raises(NotProven):
+        read_event(envelope, b"{}")
 
 
 # The run and the trust are whole
