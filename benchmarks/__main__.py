@@ -6,7 +6,7 @@ import platform
 
 import uvloop
 
-from benchmarks import audited, recovery, round_trip, workflows
+from benchmarks import audit_log, audited, recovery, round_trip, workflows
 from benchmarks.world import quiet
 
 SYNCS = {"always": "fsync on every write", "2m": "JetStream's default"}
@@ -24,6 +24,7 @@ async def main() -> None:
     for sync, meaning in SYNCS.items():
         for name, rate in (await audited.measure(sync)).items():
             print(f"  {meaning:<22} {name:<28} {rate:8,.0f} events/s")
+    await growth()
     print(
         f"\nWorkflows of five steps on an instant model, {workflows.EVENTS} events each: "
         f"alone, and {workflows.AT_ONCE} at once"
@@ -34,6 +35,17 @@ async def main() -> None:
                 f"  {meaning:<22} {name:<28} median {figures.alone_ms:6.2f} ms   "
                 f"{figures.per_second:6.1f} workflows/s   {figures.events:4.1f} events"
             )
+
+
+async def growth() -> None:
+    """The audit log alone, without the stream."""
+    print("\nThe audit log by its size: an event of 1 KiB recorded, and a proof read (median)")
+    for size, cost in (await audit_log.measure()).items():
+        print(
+            f"  {size:9,} leaves   {cost.append_us:6.1f} us/event"
+            f"   inclusion {cost.inclusion_ms:5.2f} ms   consistency {cost.consistency_ms:5.2f} ms"
+        )
+    print(f"  Evidence bundles verified: {audit_log.verifier_rate():,.0f} events/s on one core")
 
 
 async def standstills() -> None:
