@@ -6,7 +6,7 @@ it needs is the standard library and PyNaCl. Its folder runs alone as well:
     python swarm/verify BUNDLE --root-key O...
 """
 
-from .check import Proven, verify
-from .text import NotProven
+from swarm.verify.check import Proven, verify
+from swarm.verify.text import NotProven
 
 __all__ = ["NotProven", "Proven", "verify"]

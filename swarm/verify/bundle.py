@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from .key import sha256
-from .record import ACCEPTED, REFUSED, SYSTEM_RUN, TRUST_RUN, Leaf, Whole
-from .text import (
+from swarm.verify.key import sha256
+from swarm.verify.record import ACCEPTED, REFUSED, SYSTEM_RUN, TRUST_RUN, Leaf, Whole
+from swarm.verify.text import (
     Json,
     NotProven,
     base64_bytes,

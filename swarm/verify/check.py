@@ -5,11 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from .bundle import Bundle, read_bundle
-from .key import OPERATOR, public_key
-from .note import Checkpoint, LogKey, as_base64, log_key, parse_checkpoint, read_checkpoint
-from .place import check_places, check_tree
-from .record import (
+from swarm.verify.bundle import Bundle, read_bundle
+from swarm.verify.key import OPERATOR, public_key
+from swarm.verify.note import (
+    Checkpoint,
+    LogKey,
+    as_base64,
+    log_key,
+    parse_checkpoint,
+    read_checkpoint,
+)
+from swarm.verify.place import check_places, check_tree
+from swarm.verify.record import (
     SYSTEM_RUN,
     Event,
     Whole,
@@ -18,9 +25,9 @@ from .record import (
     read_event,
     run_of,
 )
-from .text import NotProven, digest, items, members, number, read_json
-from .tree import check_consistency
-from .trust import ISSUED, Trust
+from swarm.verify.text import NotProven, digest, items, members, number, read_json
+from swarm.verify.tree import check_consistency
+from swarm.verify.trust import ISSUED, Trust
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .check import Proven, verify
-from .text import NotProven
+from swarm.verify.check import Proven, verify
+from swarm.verify.text import NotProven
 
 PROVEN = 0
 NOT_PROVEN = 1

@@ -14,7 +14,7 @@ from typing import Final
 from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
-from .text import Json, NotProven, base64url_bytes, read_json
+from swarm.verify.text import Json, NotProven, base64url_bytes, read_json
 
 OPERATOR: Final = 14 << 3
 ACCOUNT: Final = 0

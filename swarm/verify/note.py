@@ -12,8 +12,8 @@ from typing import Final
 from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
-from .key import OPERATOR, signed_claims
-from .text import DIGEST_BYTES, Json, NotProven, base64_bytes, string
+from swarm.verify.key import OPERATOR, signed_claims
+from swarm.verify.text import DIGEST_BYTES, Json, NotProven, base64_bytes, string
 
 _DASH: Final = "\u2014 "
 _ED25519: Final = b"\x01"

@@ -1,10 +1,10 @@
 """Where the leaves of a bundle stand: in the run, among trust, in the tree. Nothing is left out."""
 
-from .bundle import Bundle
-from .note import Checkpoint
-from .record import SYSTEM_RUN, TRUST_RUN, Whole
-from .text import NotProven
-from .tree import leaf_hash, root_from_edge, root_from_inclusion
+from swarm.verify.bundle import Bundle
+from swarm.verify.note import Checkpoint
+from swarm.verify.record import SYSTEM_RUN, TRUST_RUN, Whole
+from swarm.verify.text import NotProven
+from swarm.verify.tree import leaf_hash, root_from_edge, root_from_inclusion
 
 
 def check_places(bundle: Bundle, size: int) -> list[Whole]:

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from .key import sha256
-from .text import NotProven, items, read_json, string
+from swarm.verify.key import sha256
+from swarm.verify.text import NotProven, items, read_json, string
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

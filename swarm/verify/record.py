@@ -12,8 +12,8 @@ from functools import cached_property
 from typing import Final
 from urllib.parse import unquote
 
-from .key import SIGNATURE_BYTES, USER, check_signature, encode_fields, sha256
-from .text import NotProven, base64url_bytes
+from swarm.verify.key import SIGNATURE_BYTES, USER, check_signature, encode_fields, sha256
+from swarm.verify.text import NotProven, base64url_bytes
 
 LEAF_DOMAIN: Final = b"swarm-audit-leaf/v2"
 EVENT_DOMAIN: Final = b"vllm-swarm/event/v1"

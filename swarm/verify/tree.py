@@ -6,7 +6,7 @@ Source: RFC 9162 sections 2.1.3.2 and 2.1.4.2, which write these checks out.
 import hashlib
 from collections.abc import Iterable, Sequence
 
-from .text import NotProven
+from swarm.verify.text import NotProven
 
 
 def leaf_hash(leaf: bytes) -> bytes:

@@ -8,10 +8,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from .key import ACCOUNT, OPERATOR, USER, check_signature, claims_of, encode_fields, public_key
-from .policy import Policy
-from .record import SYSTEM_RUN, TRUST_RUN, Event
-from .text import Json, NotProven, base64url_bytes, number, read_json, string
+from swarm.verify.key import (
+    ACCOUNT,
+    OPERATOR,
+    USER,
+    check_signature,
+    claims_of,
+    encode_fields,
+    public_key,
+)
+from swarm.verify.policy import Policy
+from swarm.verify.record import SYSTEM_RUN, TRUST_RUN, Event
+from swarm.verify.text import Json, NotProven, base64url_bytes, number, read_json, string
 
 AUTHORITY: Final = "authority"
 ISSUED: Final = "identity.issued"
