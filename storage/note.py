@@ -16,6 +16,7 @@ import base64
 import binascii
 import hashlib
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
@@ -32,9 +33,9 @@ MAX_NOTE_BYTES = 64 * 1024
 _DASH = "\u2014 "
 
 
-def key_id(name: str, public_key: bytes) -> bytes:
-    """The four bytes that, with the name, say which key signed."""
-    return hashlib.sha256(name.encode() + b"\n" + ED25519 + public_key).digest()[:KEY_ID_BYTES]
+def key_id(name: str, public_key: bytes, kind: bytes = ED25519) -> bytes:
+    """The four bytes that, with the name, say which key signed, and what kind of signature."""
+    return hashlib.sha256(name.encode() + b"\n" + kind + public_key).digest()[:KEY_ID_BYTES]
 
 
 def check_key_name(name: str) -> None:
@@ -59,6 +60,9 @@ class VerifierKey:
         public_key: 32 bytes, Ed25519.
     """
 
+    KIND: ClassVar[bytes] = ED25519
+    """The byte that says what its signatures cover, and how."""
+
     name: str
     public_key: bytes
 
@@ -70,22 +74,23 @@ class VerifierKey:
     @property
     def id(self) -> bytes:
         """The key id, four bytes."""
-        return key_id(self.name, self.public_key)
+        return key_id(self.name, self.public_key, self.KIND)
 
     @classmethod
-    def parse(cls, text: str) -> "VerifierKey":
+    def parse(cls, text: str) -> Self:
         """Reads ``name+keyid+base64``, a trailing newline allowed.
 
         Raises:
-            BadCheckpoint: the text is not a verifier key, or of another algorithm.
+            BadCheckpoint: the text is not a verifier key, or of another kind.
         """
         parts = text.removesuffix("\n").split("+", 2)
         if len(parts) != 3:  # noqa: PLR2004 - name, key id, key
             raise BadCheckpoint("A verifier key has three parts joined by plus signs.")
         name, hex_id, encoded = parts
         typed_key = decode_base64(encoded, "The verifier key's public key is not base64.")
-        if typed_key[:1] != ED25519:
-            raise BadCheckpoint("The verifier key is not of type Ed25519.")
+        if typed_key[:1] != cls.KIND:
+            message = f"The verifier key is not of type 0x{cls.KIND.hex()}."
+            raise BadCheckpoint(message)
         key = cls(name=name, public_key=typed_key[1:])
         if hex_id != key.id.hex():
             raise BadCheckpoint("The verifier key's id does not belong to its name and key.")
@@ -93,8 +98,20 @@ class VerifierKey:
 
     def __str__(self) -> str:
         """The verifier key as text, without a newline."""
-        encoded = base64.b64encode(ED25519 + self.public_key).decode()
+        encoded = base64.b64encode(self.KIND + self.public_key).decode()
         return f"{self.name}+{self.id.hex()}+{encoded}"
+
+    def check(self, text: str, signature: bytes) -> None:
+        """Accepts a signature of this key over a note's text.
+
+        Raises:
+            BadCheckpoint: anything else.
+        """
+        try:
+            VerifyKey(self.public_key).verify(text.encode(), signature)
+        except (BadSignatureError, ValueError) as error:
+            message = f"The signature of {self.name} does not cover the note's text."
+            raise BadCheckpoint(message) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +121,10 @@ class NoteSignature:
     name: str
     key_id: bytes
     signature: bytes
+
+    def __str__(self) -> str:
+        """The line as it stands in a note, without its newline."""
+        return f"{_DASH}{self.name} {base64.b64encode(self.key_id + self.signature).decode()}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,16 +145,16 @@ class Note:
         Raises:
             BadCheckpoint: the key signed nothing, or a signature of it is wrong.
         """
-        known = [s for s in self.signatures if s.name == key.name and s.key_id == key.id]
+        known = self.by(key)
         if not known:
             message = f"The note carries no signature of {key.name} (key id {key.id.hex()})."
             raise BadCheckpoint(message)
         for line in known:
-            try:
-                VerifyKey(key.public_key).verify(self.text.encode(), line.signature)
-            except (BadSignatureError, ValueError) as error:
-                message = f"The signature of {key.name} does not cover the note's text."
-                raise BadCheckpoint(message) from error
+            key.check(self.text, line.signature)
+
+    def by(self, key: VerifierKey) -> tuple[NoteSignature, ...]:
+        """The signatures that name this key; whether they are its own, `verify` says."""
+        return tuple(s for s in self.signatures if s.name == key.name and s.key_id == key.id)
 
 
 def sign_note(text: str, name: str, key: SigningKey) -> str:
@@ -147,8 +168,10 @@ def sign_note(text: str, name: str, key: SigningKey) -> str:
         raise BadCheckpoint("The note's text must end in a newline.")
     _check_characters(text)
     public_key = key.verify_key.encode()
-    signed = key_id(name, public_key) + key.sign(text.encode()).signature
-    return f"{text}\n{_DASH}{name} {base64.b64encode(signed).decode()}\n"
+    signed = NoteSignature(
+        name=name, key_id=key_id(name, public_key), signature=key.sign(text.encode()).signature
+    )
+    return f"{text}\n{signed}\n"
 
 
 def parse_note(note: str) -> Note:
@@ -166,11 +189,20 @@ def parse_note(note: str) -> Note:
         raise BadCheckpoint("The note has no empty line between its text and its signatures.")
     if not block.endswith("\n"):
         raise BadCheckpoint("The note does not end in a newline.")
-    lines = block[:-1].split("\n")
+    return Note(text=text + "\n", signatures=parse_signatures(block))
+
+
+def parse_signatures(block: str) -> tuple[NoteSignature, ...]:
+    """Reads signature lines, each with its newline, without the text that they belong to.
+
+    Raises:
+        BadCheckpoint: a line is malformed, or there are too many.
+    """
+    lines = block.removesuffix("\n").split("\n")
     if len(lines) > MAX_SIGNATURES:
         message = f"The note has more than {MAX_SIGNATURES} signatures."
         raise BadCheckpoint(message)
-    return Note(text=text + "\n", signatures=tuple(_signature(line) for line in lines))
+    return tuple(_signature(line) for line in lines)
 
 
 def _signature(line: str) -> NoteSignature:

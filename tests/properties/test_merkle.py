@@ -6,7 +6,8 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pymerkle import InmemoryTree  # type: ignore[import-untyped]
+from pymerkle import InmemoryTree, InvalidProof  # type: ignore[import-untyped]
+from pymerkle import verify_consistency as their_verify_consistency
 
 from storage.errors import BadProof
 from storage.merkle import (
@@ -247,6 +248,30 @@ def test_pymerkle_builds_the_same_tree(leaves: list[bytes], data: st.DataObject)
     path = theirs.prove_inclusion(index + 1, size).path
     assert path[1:] == inclusion_proof(index, size, store.get_node)
     assert path[0] == leaf_hash(leaves[index])
+
+
+@settings(max_examples=40, deadline=None)
+@given(SOME_LEAVES, st.data())
+def test_pymerkle_finds_the_same_trees_consistent(leaves: list[bytes], data: st.DataObject) -> None:
+    """Its proofs are longer than RFC 6962's, so the trees are compared, not the proofs."""
+    new = data.draw(st.integers(1, len(leaves)))
+    old = data.draw(st.integers(1, new))
+    theirs = InmemoryTree(algorithm="sha256")
+    for leaf in leaves:
+        theirs.append_entry(leaf)
+    _, store = build(leaves)
+    old_root, new_root = (load_frontier(size, store.get_node).root() for size in (old, new))
+    their_proof = theirs.prove_consistency(old, new)
+    their_verify_consistency(old_root, new_root, their_proof, prior_size=old, later_size=new)
+    with pytest.raises(InvalidProof):
+        their_verify_consistency(leaf_hash(b"forked"), new_root, their_proof)
+    verify_consistency(
+        old=old,
+        new=new,
+        proof=consistency_proof(old, new, store.get_node),
+        old_root=theirs.get_root(old),
+        new_root=theirs.get_root(new),
+    )
 
 
 def test_an_empty_tree_has_the_hash_of_nothing() -> None:

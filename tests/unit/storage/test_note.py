@@ -127,7 +127,7 @@ def test_sixteen_signatures_are_accepted() -> None:
         ("example.com", "three parts"),
         ("a+00000000", "three parts"),
         ("a+00000000+!!", "not base64"),
-        ("a+00000000+" + base64.b64encode(b"\x02" + bytes(32)).decode(), "not of type Ed25519"),
+        ("a+00000000+" + base64.b64encode(b"\x02" + bytes(32)).decode(), "not of type 0x01"),
         ("a+00000000+" + base64.b64encode(b"\x01" + bytes(31)).decode(), "32 bytes"),
         ("a+00000000+" + base64.b64encode(b"\x01" + bytes(32)).decode(), "does not belong"),
         (PETER.replace("Peter", "Pieter"), "does not belong"),
