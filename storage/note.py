@@ -15,6 +15,7 @@ verifier key.
 import base64
 import binascii
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -151,6 +152,10 @@ class Note:
             raise BadCheckpoint(message)
         for line in known:
             key.check(self.text, line.signature)
+
+    def under(self, signatures: Iterable[NoteSignature]) -> str:
+        """The text as a note under these signatures; they are not checked."""
+        return f"{self.text}\n" + "".join(f"{line}\n" for line in signatures)
 
     def by(self, key: VerifierKey) -> tuple[NoteSignature, ...]:
         """The signatures that name this key; whether they are its own, `verify` says."""

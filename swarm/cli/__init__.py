@@ -3,7 +3,7 @@
 `swarm up`, `down`, `status`, `doctor`, `recover`, `creds`, `demo`; `run`, `runs`, `events`;
 `audit checkpoint`, `audit prove`, `audit export`, `audit verify`, `verify`;
 `cancel`, `pause`, `resume`, `retry`, `approvals`, `approve`, `deny`, `dead-letters`; `replay`,
-`fork`.
+`fork`; `witness`.
 
 Exit codes: 0 done, 1 the run or the swarm failed, 2 usage, 3 no swarm to reach.
 This is the one place of the public face that may import cluster/.
@@ -30,6 +30,7 @@ from swarm.cli import (
 )
 from swarm.cli.show import complain
 from swarm.errors import Conflict, NotReachable, Refused, Unavailable
+from swarm.witness import command as witness
 
 DONE = 0
 FAILED = 1
@@ -54,6 +55,7 @@ audit.add_to(app)
 verify.add_to(app)
 credentials.add_to(app)
 demonstration.add_to(app)
+witness.add_to(app)
 
 
 def main() -> None:

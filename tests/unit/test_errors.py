@@ -10,7 +10,9 @@ from bus.errors import SwarmError
 
 FOLDERS = ("bus", "policies", "storage", "actors", "serve", "cluster", "swarm")
 TREES = {folder: importlib.import_module(f"{folder}.errors") for folder in FOLDERS}
-BRANCHES = {"serve.problems": importlib.import_module("serve.problems")}
+BRANCHES = {
+    name: importlib.import_module(name) for name in ("serve.problems", "swarm.witness.errors")
+}
 """Modules that draw a branch of their folder's tree beside what it is about."""
 
 

@@ -1,0 +1,125 @@
+"""Whether to cosign: the whole judgement of a witness, as a pure function.
+
+A checkpoint is cosigned only if the log signed it and it is shown to have grown out of the
+one that was cosigned last. So of two branches of a log at most one is ever cosigned.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from storage.checkpoint import Checkpoint
+from storage.cosign_request import Request
+from storage.cosignature import CosignerKey
+from storage.errors import BadCheckpoint, BadProof
+from storage.merkle import EMPTY_ROOT, verify_consistency
+from storage.note import VerifierKey
+
+BAD_REQUEST: Final = 400
+FORBIDDEN: Final = 403
+NOT_FOUND: Final = 404
+CONFLICT: Final = 409
+UNPROCESSABLE: Final = 422
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What the witness cosigned last.
+
+    Attributes:
+        size: number of leaves, 0 if it never cosigned.
+        root: root hash at that size.
+        time_s: POSIX seconds of that cosignature, 0 if there is none.
+    """
+
+    size: int = 0
+    root: bytes = EMPTY_ROOT
+    time_s: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parties:
+    """Whose checkpoints are cosigned, and by whom.
+
+    Attributes:
+        origin: the log, as the first line of its checkpoints names it.
+        log_key: the key that signs its checkpoints.
+        own_key: the witness's own.
+    """
+
+    origin: str
+    log_key: VerifierKey
+    own_key: CosignerKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cosign:
+    """The checkpoint grew out of what is known: keep it, then cosign it."""
+
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remember:
+    """The witness is shown its own cosignature of more than it knows: its state went back.
+
+    What is shown is kept as known, and nothing is cosigned.
+    """
+
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refuse:
+    """The checkpoint is not cosigned.
+
+    Attributes:
+        status: of HTTP, as tlog-witness gives it.
+        reason: one sentence.
+        contradicts: whether the log signed something that does not go with what is known.
+    """
+
+    status: int
+    reason: str
+    contradicts: bool = False
+
+
+Decision = Cosign | Remember | Refuse
+
+
+def decide(known: Known, request: Request, parties: Parties) -> Decision:
+    """The judgement; the order of its parts is that of the specification."""
+    checkpoint = request.signed.checkpoint
+    if checkpoint.origin != parties.origin:
+        return Refuse(status=NOT_FOUND, reason="This witness does not know that log.")
+    try:
+        request.signed.verify(parties.log_key, origin=parties.origin)
+        cosigned = parties.own_key.cosignatures(request.signed.note)
+    except BadCheckpoint as error:
+        return Refuse(status=FORBIDDEN, reason=str(error))
+    if request.old > checkpoint.size:
+        return Refuse(status=BAD_REQUEST, reason="The old size is larger than the checkpoint's.")
+    if cosigned and checkpoint.size > known.size:
+        return Remember(checkpoint=checkpoint)
+    if request.old != known.size:
+        message = f"The checkpoint that was cosigned last has {known.size} leaves."
+        return Refuse(status=CONFLICT, reason=message)
+    return _judge_growth(known, checkpoint, request.proof)
+
+
+def _judge_growth(
+    known: Known, checkpoint: Checkpoint, proof: tuple[bytes, ...]
+) -> Cosign | Refuse:
+    if checkpoint.size == known.size and checkpoint.root != known.root:
+        message = f"Another root was cosigned for {known.size} leaves."
+        return Refuse(status=CONFLICT, reason=message, contradicts=True)
+    try:
+        verify_consistency(
+            old=known.size,
+            new=checkpoint.size,
+            proof=proof,
+            old_root=known.root,
+            new_root=checkpoint.root,
+        )
+    except BadProof as error:
+        return Refuse(status=UNPROCESSABLE, reason=str(error), contradicts=True)
+    return Cosign(checkpoint=checkpoint)

@@ -1,0 +1,258 @@
+"""Where a witness keeps its key and what it signed last: a directory of its own.
+
+    lock              held by the one process of this witness
+    key               seed in hex, made once, mode 0600
+    state.json        the checkpoint cosigned last, with the cosignature
+    contradictions/   checkpoints that the log signed and that do not go with it
+
+The state is replaced in one step and is on the disk before `keep` returns. It carries its own
+inode number and that of the key: a directory that was copied back from somewhere may be older
+than what was signed last, and is refused. A snapshot of the whole file system that is set back
+cannot be told from here; the log can tell, and shows the witness its own cosignature.
+"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from nacl.signing import SigningKey
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from storage.checkpoint import parse_checkpoint
+from storage.cosignature import CosignerKey
+from storage.errors import BadCheckpoint
+from storage.note import VerifierKey
+from swarm.witness import disk
+from swarm.witness.decide import Known, Parties
+from swarm.witness.errors import WitnessMismatch, WitnessNotUsable, WitnessStateLost
+
+SEED_BYTES: Final = 32
+MOST_CONTRADICTIONS: Final = 64
+"""Files kept at most: whoever has the log's key could fill the disk otherwise."""
+
+
+class _Kept(BaseModel):
+    """The state file. The signatures of its note say whether that is intact."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    version: Literal[1] = 1
+    witness: str
+    log: str
+    origin: str
+    inode: int
+    key_inode: int
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """The log that a witness watches: its origin and its key."""
+
+    origin: str
+    key: VerifierKey
+
+
+class StateDirectory:
+    """The open directory of a witness; `open_state` makes one."""
+
+    def __init__(self, path: Path, key: SigningKey, parties: Parties) -> None:
+        self.path = path
+        self.key = key
+        self.parties = parties
+        self.known = Known()
+        self.note: str | None = None
+        """The checkpoint cosigned last, with the log's signature and the witness's own."""
+
+    def keep(self, note: str) -> None:
+        """Put what is about to be handed out on the disk; from then on it is known.
+
+        Args:
+            note: the checkpoint with the witness's cosignature.
+
+        Raises:
+            BadCheckpoint: the log or this witness did not sign it.
+            OSError: it may or may not be on the disk; the directory must be opened anew.
+        """
+        known = known_of(note, self.parties)
+        self.write(note, key_file="key")
+        self.known, self.note = known, note
+
+    def write(self, note: str | None, *, key_file: str) -> None:
+        """Replace the state file, which vouches for the key file that is there now."""
+        key_inode = (self.path / key_file).stat().st_ino
+
+        def document(inode: int) -> bytes:
+            kept = _Kept(
+                witness=str(self.parties.own_key),
+                log=str(self.parties.log_key),
+                origin=self.parties.origin,
+                inode=inode,
+                key_inode=key_inode,
+                note=note,
+            )
+            return kept.model_dump_json(indent=2).encode()
+
+        disk.replace(self.path / "state.json", document)
+
+    def keep_contradiction(self, note: str) -> None:
+        """Keep what the log signed against itself, as evidence; only the first of them."""
+        folder = self.path / "contradictions"
+        folder.mkdir(mode=disk.PRIVATE_DIRECTORY, exist_ok=True)
+        size = parse_checkpoint(note).checkpoint.size
+        path = folder / f"{size}-{hashlib.sha256(note.encode()).hexdigest()[:16]}.note"
+        if not path.exists() and len(list(folder.iterdir())) < MOST_CONTRADICTIONS:
+            disk.replace(path, lambda _: note.encode())
+
+
+@contextmanager
+def open_state(
+    path: Path, watched: Watched, name: str | None = None, *, newest: str | None = None
+) -> Iterator[StateDirectory]:
+    """The directory, made at the first time, and locked until the end.
+
+    Args:
+        path: of the directory.
+        watched: the log.
+        name: the witness's key name; None takes the one that it was given at first.
+        newest: a note with this witness's cosignature, to go on from after a loss.
+
+    Raises:
+        WitnessLocked: another process has it.
+        WitnessMismatch: it was made for another log or name.
+        WitnessStateLost: what was signed last is not certain, and newest does not tell.
+        WitnessNotUsable: it cannot be read or written.
+    """
+    try:
+        path.mkdir(mode=disk.PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+        with disk.locked(path / "lock"):
+            yield _open(path, watched, name, newest)
+    except OSError as error:
+        message = f"Cannot use {path}: {error.strerror or error}."
+        raise WitnessNotUsable(message) from error
+
+
+def known_of(note: str, parties: Parties) -> Known:
+    """What a cosigned note says that was cosigned.
+
+    Raises:
+        BadCheckpoint: the log or the witness did not sign it.
+    """
+    signed = parse_checkpoint(note)
+    checkpoint = signed.verify(parties.log_key, origin=parties.origin)
+    signed.note.verify(parties.own_key)
+    latest = max(cosigned.time_s for cosigned in parties.own_key.cosignatures(signed.note))
+    return Known(size=checkpoint.size, root=checkpoint.root, time_s=latest)
+
+
+def default_name() -> str:
+    """A key name for a witness that was given none: the machine's own."""
+    host = "".join(c for c in os.uname().nodename if c.isalnum() or c in ".-")
+    return f"{host or 'localhost'}/witness"
+
+
+def _open(path: Path, watched: Watched, name: str | None, newest: str | None) -> StateDirectory:
+    kept = _read(path / "state.json", may_be_damaged=newest is not None)
+    if not (path / "key").exists():
+        if kept is not None and kept.note is not None:
+            raise WitnessStateLost(f"The key in {path} is gone; nothing can take its place.")
+        return _begin(path, watched, default_name() if name is None else name)
+    if name is None and kept is not None:
+        name = kept.witness.partition("+")[0]
+    if name is None:
+        raise WitnessStateLost(f"{path} does not say what its key is called: give --name.")
+    key = _read_key(path / "key")
+    state = StateDirectory(path, key, _parties(watched, name, key))
+    if kept is not None:
+        _check_belongs(kept, state)
+    if newest is not None:
+        _go_on_from(newest, kept, state)
+    elif kept is None:
+        raise WitnessStateLost(f"{path} holds a key, but not what was signed with it last.")
+    else:
+        _check_is_original(kept, path)
+        _take_over(kept, state)
+    return state
+
+
+def _begin(path: Path, watched: Watched, name: str) -> StateDirectory:
+    """A new key. It appears last, so that a key without a state is always a loss."""
+    key = SigningKey.generate()
+    state = StateDirectory(path, key, _parties(watched, name, key))
+    draft = path / "key.new"
+    draft.unlink(missing_ok=True)
+    disk.create(draft, bytes(key).hex().encode())
+    state.write(None, key_file=draft.name)
+    draft.rename(path / "key")
+    disk.sync_directory(path)
+    return state
+
+
+def _parties(watched: Watched, name: str, key: SigningKey) -> Parties:
+    try:
+        own = CosignerKey(name=name, public_key=key.verify_key.encode())
+    except BadCheckpoint as error:
+        raise WitnessMismatch(f"{name!r} cannot be the name of a witness: {error}") from error
+    return Parties(origin=watched.origin, log_key=watched.key, own_key=own)
+
+
+def _check_belongs(kept: _Kept, state: StateDirectory) -> None:
+    parties = state.parties
+    asked = (str(parties.own_key), str(parties.log_key), parties.origin)
+    if asked != (kept.witness, kept.log, kept.origin):
+        message = f"{state.path} belongs to {kept.witness} and the log {kept.origin}, {kept.log}."
+        raise WitnessMismatch(message)
+
+
+def _check_is_original(kept: _Kept, path: Path) -> None:
+    state_inode, key_inode = ((path / file).stat().st_ino for file in ("state.json", "key"))
+    if (kept.inode, kept.key_inode) != (state_inode, key_inode):
+        raise WitnessStateLost(f"{path} is a copy: the witness may have signed more since.")
+
+
+def _take_over(kept: _Kept, state: StateDirectory) -> None:
+    if kept.note is None:
+        return
+    try:
+        state.known, state.note = known_of(kept.note, state.parties), kept.note
+    except BadCheckpoint as error:
+        raise WitnessStateLost(f"The state in {state.path} is damaged: {error}") from error
+
+
+def _go_on_from(newest: str, kept: _Kept | None, state: StateDirectory) -> None:
+    """From the larger of what is given and what is there."""
+    try:
+        given = known_of(newest, state.parties)
+    except BadCheckpoint as error:
+        raise WitnessStateLost(f"The newest checkpoint cannot be used: {error}") from error
+    if kept is not None:
+        _take_over(kept, state)
+    larger = newest if given.size >= state.known.size else state.note
+    state.keep(larger or newest)
+
+
+def _read(path: Path, *, may_be_damaged: bool) -> _Kept | None:
+    try:
+        return _Kept.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        if may_be_damaged:
+            return None
+        raise WitnessStateLost(f"{path} is damaged and cannot be read.") from error
+
+
+def _read_key(path: Path) -> SigningKey:
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise WitnessNotUsable(f"Others may read {path}: chmod 600 it, or make a new witness.")
+    try:
+        seed = bytes.fromhex(path.read_text())
+    except ValueError:
+        seed = b""
+    if len(seed) != SEED_BYTES:
+        raise WitnessStateLost(f"The key in {path} is damaged.")
+    return SigningKey(seed)
