@@ -15,10 +15,13 @@ from actors.authority import Registrar, acting_authority
 from actors.coordinator import Coordinator
 from actors.member import Enrolment, joined
 from actors.shell import MemberActor, Membership, Ready, issue
+from actors.witnesses import witnessed
 from bus.identity import Authority
 from storage.audit import AuditStore
 from storage.checkpoint import checkpoint_signer
+from storage.cosignature import WitnessAddress
 from storage.postgres import open_pool
+from storage.witnessed import WitnessStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,8 @@ class AuditDesk:
     origin: str
     check_s: float
     """Between two looks at whether the stream still holds what was audited."""
+    witnesses: tuple[WitnessAddress, ...] = ()
+    """Who cosigns the checkpoints."""
 
 
 class AuthorityActor(MemberActor):
@@ -95,6 +100,7 @@ class AuditorActor(MemberActor):
         async with (
             open_pool(self._desk.database_url) as pool,
             joined(self.membership.domain, self.membership.enrolment, issue) as log,
+            witnessed(WitnessStore(pool), self._desk.witnesses, log.append),
         ):
             store = AuditStore(pool)
             ready()

@@ -287,6 +287,18 @@ class LogLost(Payload):
     missing: tuple[MissingEvent, ...] = Field(description="The first of them.", max_length=100)
 
 
+class WitnessContradicted(Payload):
+    """A witness knows another history of the audit log than this one, or forgot this one."""
+
+    TYPE: ClassVar[str] = "swarm.witness.contradicted.v1"
+    witness: str = Field(description="Its verifier key.", max_length=512)
+    how: Literal["ahead", "branch", "forgot"] = Field(
+        description="It cosigned more than there is, another history, or more than it now holds."
+    )
+    size: Count = Field(description="Leaves of the checkpoint that it was asked to cosign.")
+    held: Count = Field(description="Leaves of the one that it says it cosigned last.")
+
+
 class IdentityIssued(Payload):
     """The authority vouches for a key."""
 
@@ -341,6 +353,7 @@ PAYLOADS: Final[Mapping[str, type[Payload]]] = {
         EventRefused,
         ChainBroken,
         LogLost,
+        WitnessContradicted,
         IdentityIssued,
         AgentStarted,
         AgentStopped,

@@ -34,6 +34,7 @@ from cluster.members import Members, Roster
 from cluster.people import (
     audit_key_file,
     enrolment_secret_file,
+    log_origin,
     prepare_people,
     token_key_file,
 )
@@ -179,6 +180,7 @@ def _roster(
             key_file=audit_key_file(home),
             origin=log_origin(home),
             check_s=settings.log_check_s,
+            witnesses=settings.witness_addresses(),
         ),
         application=application,
     )

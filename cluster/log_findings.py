@@ -1,5 +1,6 @@
 """What the doctor finds in the log: the streams against the audit log, and that against itself."""
 
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from bus.errors import SwarmError
@@ -17,9 +18,12 @@ from cluster.log_servers import LogServers, of_running, of_stopped, reading
 from cluster.object_recovery import lost_objects
 from cluster.settings import Settings
 from cluster.survivors import Survivors
+from cluster.witness_status import witness_statuses
 from storage.audit_reader import AuditReader
+from storage.cosignature import WitnessAddress
 from storage.objects import AuditObjects
 from storage.postgres import open_pool
+from storage.witnessed import WitnessStore
 
 
 async def log_findings(settings: Settings) -> list[Finding]:
@@ -42,17 +46,23 @@ async def _compare(settings: Settings, home: Home) -> list[Finding]:
             servers = of_running(settings, state)
         else:
             servers = await stack.enter_async_context(of_stopped(settings))
-        return await _findings(servers)
+        return await _findings(servers, settings.witness_addresses())
 
 
-async def _findings(servers: LogServers) -> list[Finding]:
+async def _findings(servers: LogServers, witnesses: Sequence[WitnessAddress]) -> list[Finding]:
     async with open_pool(servers.database_url, max_size=2) as pool, reading(servers) as connection:
         audit = AuditReader(pool)
         if not await audit.exists():
             return [Finding(check="stream", ok=True, detail="nothing was audited yet")]
         found = await assess(connection, audit)
         objects = judge_objects(await lost_objects(connection, AuditObjects(pool)))
-        return [judge_stream(found), objects, *judge_audit_log(await check_audit_log(audit))]
+        states, reach = await WitnessStore(pool).states(), await audit.reach()
+        return [
+            judge_stream(found),
+            objects,
+            *judge_audit_log(await check_audit_log(audit)),
+            *(status.finding() for status in witness_statuses(witnesses, states, reach.size)),
+        ]
 
 
 def _has_log(settings: Settings, home: Home) -> bool:

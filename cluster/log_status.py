@@ -22,9 +22,11 @@ from bus.subjects import SYSTEM_RUN, subject_for
 from cluster.log_servers import of_running, reading
 from cluster.settings import MiB, Settings
 from cluster.state import State
+from cluster.witness_status import WitnessStatus, witness_statuses
 from policies.capabilities import Capabilities, queue_name
 from storage.audit_reader import AuditReader
 from storage.postgres import open_pool
+from storage.witnessed import WitnessStore
 
 LIMIT_S: Final = 5.0
 _SAMPLES: Final = 3
@@ -41,6 +43,7 @@ class LogStatus:
         queues: by role, the assignments that wait and those in work.
         lost: how many audited events the stream is known to have lost; 0 if none.
         set_back: whether the stream goes on from an earlier state, and auditing pauses.
+        witnesses: how it stands with each of them.
         error: why this could not be found out; empty if it could.
         latency_ms: how long it took to find out.
     """
@@ -52,6 +55,7 @@ class LogStatus:
     queues: Mapping[str, QueueDepth] | None = None
     lost: int = 0
     set_back: bool = False
+    witnesses: tuple[WitnessStatus, ...] = ()
     error: str = ""
     latency_ms: float = 0.0
 
@@ -94,6 +98,7 @@ class LogStatus:
                 role: {"waiting": depth.waiting, "in_work": depth.in_work}
                 for role, depth in (self.queues or {}).items()
             },
+            "witnesses": [witness.document() for witness in self.witnesses],
             "error": self.error,
         }
 
@@ -136,6 +141,13 @@ async def _ask(settings: Settings, state: State) -> LogStatus:
             queues=await _queues(connection, roles),
             lost=await _still_lost(connection, audit, seen),
             set_back=seen.rewound,
+            witnesses=tuple(
+                witness_statuses(
+                    settings.witness_addresses(),
+                    await WitnessStore(pool).states(),
+                    seen.reach.size,
+                )
+            ),
         )
 
 

@@ -22,6 +22,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 
 from cluster import home as homes
 from cluster.errors import ConfigurationError
+from storage.cosignature import WitnessAddress
+from storage.errors import BadCheckpoint
 
 PREFIX = "SWARM_"
 AGENT_ROLES = (
@@ -121,6 +123,10 @@ class Settings(BaseSettings):
     log_check_s: Positive = 5.0
     """Between two looks of the auditor at whether the stream still holds what it has recorded."""
 
+    witnesses: Annotated[tuple[str, ...], NoDecode] = ()
+    """Who cosigns the audit log's checkpoints: "URL VERIFIER-KEY", several with commas between.
+    Each is asked once a second at most, and holds nothing up when it is down."""
+
     application: Path | None = None
     """A Python file with workflows and agents of your own; None for those of the swarm only."""
     agents: Annotated[dict[str, int], NoDecode] = {}
@@ -159,6 +165,18 @@ class Settings(BaseSettings):
         if any(not count.strip().isdecimal() for _, _, count in pairs):
             raise ValueError('write it as "coder=2,tester=1"')
         return {role.strip(): int(count) for role, _, count in pairs}
+
+    @field_validator("witnesses", mode="before")
+    @classmethod
+    def _parse_witnesses(cls, value: object) -> object:
+        """As text that `WitnessAddress.parse` reads."""
+        texts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(texts, list | tuple):
+            return value
+        try:
+            return tuple(str(WitnessAddress.parse(text)) for text in texts if text.strip())
+        except BadCheckpoint as error:
+            raise ValueError(str(error).rstrip(".")) from None
 
     @field_validator("gateway_origins", mode="before")
     @classmethod
@@ -247,6 +265,10 @@ class Settings(BaseSettings):
     def agents_of(self, role: str) -> int:
         """How many agents the role has."""
         return self.agents.get(role, 1)
+
+    def witness_addresses(self) -> tuple[WitnessAddress, ...]:
+        """Who is asked to cosign the audit log's checkpoints."""
+        return tuple(WitnessAddress.parse(text) for text in self.witnesses)
 
     def profile(self) -> str:
         """The model profile that was asked for, or the one for this machine."""

@@ -19,9 +19,15 @@ select count(e.leaf_index) as events,
        count(e.leaf_index) filter (where e.verdict = 'accepted') as accepted,
        count(e.leaf_index) filter (where e.verdict = 'refused') as refused,
        h.size, h.root,
-       (select note from audit_checkpoint c where c.size = h.size) as note
-from audit_head h left join audit_event e on e.run = $1
-group by h.size, h.root
+       (select note from audit_checkpoint c where c.size = h.size) as note,
+       array(select line from audit_cosignature c where c.size = h.size order by time_s) as lines,
+       w.size as cosigned_size, w.note as cosigned_note,
+       array(select line from audit_cosignature c where c.size = w.size order by time_s)
+           as cosigned_lines
+from audit_head h
+left join audit_event e on e.run = $1
+left join audit_checkpoint w on w.size = (select max(size) from audit_cosignature)
+group by h.size, h.root, w.size, w.note
 """
 _EVENTS = f"""
 select {COLUMNS} from audit_event
@@ -63,7 +69,9 @@ class AuditSummary:
         events: how many events of the run are recorded; accepted and refused of them.
         tree_size: leaves of the whole log.
         root: hex root hash at that size.
-        checkpoint: signed note for that size; None while the log is empty.
+        checkpoint: signed note for that size, with the cosignatures that it has; None while the
+            log is empty.
+        cosigned: the newest checkpoint that a witness has cosigned, None if there is none.
     """
 
     run: str
@@ -73,6 +81,7 @@ class AuditSummary:
     tree_size: int
     root: str
     checkpoint: str | None
+    cosigned: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +108,11 @@ class StoredCheckpoint:
     root: bytes
     note: str
     signed_at: datetime
+
+
+def with_lines(note: str | None, lines: Sequence[str]) -> str | None:
+    """A checkpoint's note with signature lines of witnesses under it."""
+    return None if note is None else note + "".join(f"{line}\n" for line in lines)
 
 
 class AuditReader:
@@ -129,7 +143,8 @@ class AuditReader:
             refused=row["refused"],
             tree_size=row["size"],
             root=row["root"].hex(),
-            checkpoint=row["note"],
+            checkpoint=with_lines(row["note"], row["lines"]),
+            cosigned=with_lines(row["cosigned_note"], row["cosigned_lines"]),
         )
 
     def events(self, run: str, *, after: int = -1) -> AsyncIterator[AuditEvent]:

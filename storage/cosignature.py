@@ -18,6 +18,7 @@ Source: C2SP tlog-cosignature v1, its Ed25519 form.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Final
+from urllib.parse import urlsplit
 
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
@@ -88,6 +89,36 @@ class CosignerKey(VerifierKey):
         return tuple(
             Cosignature(name=self.name, time_s=time_of(line.signature), line=line) for line in found
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WitnessAddress:
+    """A witness that a log asks: where it listens, and its key.
+
+    Attributes:
+        url: what the paths of tlog-witness are appended to, without a slash at its end.
+        key: that its cosignatures are checked against.
+    """
+
+    url: str
+    key: CosignerKey
+
+    @classmethod
+    def parse(cls, text: str) -> "WitnessAddress":
+        """Reads ``<url> <verifier key>``.
+
+        Raises:
+            BadCheckpoint: it is not of that form.
+        """
+        url, _, key = text.strip().partition(" ")
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or not key:
+            raise BadCheckpoint("A witness is written as a URL, a space and its verifier key.")
+        return cls(url=url.rstrip("/"), key=CosignerKey.parse(key.strip()))
+
+    def __str__(self) -> str:
+        """The form that `parse` reads."""
+        return f"{self.url} {self.key}"
 
 
 def cosigned_message(text: str, time_s: int) -> bytes:

@@ -257,7 +257,9 @@ class AuditSummary(_View):
     root: str
     """Merkle root of the whole log, hex."""
     checkpoint: str | None = None
-    """Signed note (C2SP tlog-checkpoint)."""
+    """Signed note (C2SP tlog-checkpoint), with the cosignatures of witnesses that it has yet."""
+    cosigned: str | None = None
+    """The newest checkpoint that a witness has cosigned."""
 
 
 class InclusionProof(_View):

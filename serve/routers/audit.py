@@ -21,7 +21,12 @@ class AuditView(BaseModel):
     refused: int
     tree_size: int = Field(description="Leaves of the whole log.")
     root: str = Field(description="Merkle root at that size, hex.")
-    checkpoint: str | None = Field(description="Signed note (C2SP tlog-checkpoint).")
+    checkpoint: str | None = Field(
+        description="Signed note (C2SP tlog-checkpoint), with the cosignatures that it has yet."
+    )
+    cosigned: str | None = Field(
+        description="The newest checkpoint that a witness has cosigned (C2SP tlog-cosignature)."
+    )
 
 
 @router.get("/v1/runs/{run}/audit")
@@ -40,4 +45,5 @@ async def audit_summary(run: str, parts: Parts, _: AuditReader) -> AuditView:
         tree_size=summary.tree_size,
         root=summary.root,
         checkpoint=summary.checkpoint,
+        cosigned=summary.cosigned,
     )

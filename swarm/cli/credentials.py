@@ -1,9 +1,10 @@
-"""`swarm creds`: a NATS credentials file for a person's own tools."""
+"""`swarm creds`: what a person's own tools need: a NATS credentials file, the log's public key."""
 
 import asyncio
 from uuid import uuid4
 
 import typer
+from nacl.signing import SigningKey
 
 from actors.authority import acting_authority
 from actors.member import Enrolment
@@ -11,8 +12,10 @@ from bus.identity import Credential, credentials_file
 from bus.nkey import AgentKey
 from cluster.assembly import authority
 from cluster.control import read_state
-from cluster.people import enrolment_secret_file
+from cluster.home import open_home, secret
+from cluster.people import audit_key_file, enrolment_secret_file, log_origin
 from cluster.settings import Settings
+from storage.note import VerifierKey
 from swarm.cli.reading import OBSERVER, domain_of
 
 creds = typer.Typer(help="NATS credentials for your own tools.", no_args_is_help=True)
@@ -27,6 +30,19 @@ def add_to(app: typer.Typer) -> None:
 def observer() -> None:
     """Print a .creds file of an identity that may read every event and publish none."""
     typer.echo(asyncio.run(_observer(Settings.load())), nl=False)
+
+
+@creds.command(name="log-key")
+def log_key() -> None:
+    """Print the audit log's origin and verifier key: what a witness of it is started with.
+
+    Works before the first start too, so that the witness can be there first.
+    """
+    home = open_home(Settings.load().home)
+    key = SigningKey(bytes.fromhex(secret(audit_key_file(home))))
+    origin = log_origin(home)
+    public = VerifierKey(name=origin, public_key=key.verify_key.encode())
+    typer.echo(f"--origin {origin} --log-key {public}")
 
 
 async def _observer(settings: Settings) -> str:

@@ -54,7 +54,7 @@ def status(*, as_json: Json = False) -> int:
     settings = Settings.load()
     state = control.read_state(settings)
     parts, log = asyncio.run(_ask(state, settings))
-    parts = [*parts, log_part(state, log)]
+    parts = [*parts, log_part(state, log), *witness_parts(log)]
     if as_json:
         print_json({**status_document(state, parts), "log": log.document()})
     else:
@@ -75,6 +75,20 @@ def log_part(state: State, log: LogStatus) -> health.PartHealth:
         detail=log.describe(),
         latency_ms=log.latency_ms,
     )
+
+
+def witness_parts(log: LogStatus) -> list[health.PartHealth]:
+    """The witnesses among the parts: whether each cosigns what it is shown."""
+    return [
+        health.PartHealth(
+            name=f"witness {witness.name}",
+            address=witness.url,
+            healthy=witness.healthy,
+            detail=witness.detail,
+            latency_ms=0.0,
+        )
+        for witness in log.witnesses
+    ]
 
 
 def diagnose() -> int:

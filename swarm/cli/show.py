@@ -160,8 +160,15 @@ def show_summary(status: RunStatus, seconds: float, audit: AuditSummary | None) 
     out.print(f"  events refused       {audit.refused}")
     out.print(f"  Merkle root          {audit.root} (of {audit.tree_size} leaves)")
     out.print("  signed checkpoint")
-    for line in (audit.checkpoint or "none yet").rstrip("\n").split("\n"):
-        out.print(f"    {line}")
+    _print_note(audit.checkpoint or "none yet")
+    if audit.cosigned is not None and audit.cosigned != audit.checkpoint:
+        out.print("  newest checkpoint that a witness has cosigned")
+        _print_note(audit.cosigned)
+
+
+def _print_note(note: str) -> None:
+    for line in note.rstrip("\n").split("\n"):
+        printer().print(f"    {harmless(line)}")
 
 
 def harmless(text: str) -> str:

@@ -1,9 +1,11 @@
 """`swarm witness`, and `python -m swarm.witness`: the command that runs a witness."""
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 
 from storage.errors import BadCheckpoint
@@ -61,6 +63,7 @@ def witness(
         watched = Watched(origin=origin, key=VerifierKey.parse(log_key))
     except BadCheckpoint as error:
         raise Refused(f"--log-key cannot be used: {error}") from error
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     note = None if newest is None else newest.read_text(encoding="utf-8")
     with (
         open_state(state, watched, name, newest=note) as opened,

@@ -28,6 +28,7 @@ from bus.payloads import (
     StepCompleted,
     StepFailed,
     StepPayload,
+    WitnessContradicted,
 )
 from bus.received import Received, RefusedEvent
 from bus.subjects import SYSTEM_RUN
@@ -42,7 +43,7 @@ from storage.leaf import (
 from storage.merkle import Frontier, leaf_hash
 
 TERMINAL = (RunCompleted, RunFailed, RunCancelled)
-ALARMS = (ChainBroken, EventRefused, LogLost)
+ALARMS = (ChainBroken, EventRefused, LogLost, WitnessContradicted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

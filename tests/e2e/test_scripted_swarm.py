@@ -15,12 +15,14 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from actors.team import AGENTS
 from bus.payloads import PAYLOADS
 from serve.tls import trusting_only
+from storage.checkpoint import parse_checkpoint
 from swarm import AsyncSwarm
 from swarm.cli.runs import complete_audit
 from swarm.home import gateway_certificate, gateway_url
 from swarm.run import AsyncRun
 from swarm.view import RunStatus
 from tests.commands import Shell
+from tests.witnessing import Running
 
 pytestmark = pytest.mark.timeout(300)
 OBJECTIVE = "Design a rate limiter for a public HTTP API"
@@ -43,6 +45,24 @@ async def test_a_job_ends_with_a_document_and_a_complete_audit(shell: Shell) -> 
     assert "Merkle root" in outcome.out
     assert "scripted (a stand-in: no model was asked)" in outcome.out
     assert "specifier-1" in outcome.err
+
+
+async def test_a_witness_cosigns_the_audit_log(
+    shell: Shell, client: AsyncSwarm, witness: Running
+) -> None:
+    run = await client.submit(OBJECTIVE, priority="low")
+    await run.wait()
+    async with asyncio.timeout(30):
+        while (cosigned := (await run.audit()).cosigned) is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+    signed = parse_checkpoint(cosigned)
+    signed.note.verify(witness.key)
+    told = parse_checkpoint((await witness.http.get("/checkpoint")).text)
+    assert told.checkpoint.size >= signed.checkpoint.size > 0
+    status = json.loads((await shell.swarm("status", "--json")).out)
+    assert status["parts"][f"witness {witness.key.name}"]["healthy"]
+    (shown,) = status["log"]["witnesses"]
+    assert shown["cosigned"] >= signed.checkpoint.size
 
 
 async def test_json_output_is_one_document(shell: Shell) -> None:

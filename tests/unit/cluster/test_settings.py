@@ -169,3 +169,34 @@ def test_tls_and_origins_travel_to_the_supervisor(monkeypatch: pytest.MonkeyPatc
     assert settings.gateway_origins == ("https://app.example", "http://localhost:5173")
     assert settings.gateway_tls_key == Path.cwd() / "gateway.key"
     assert Settings.from_wire(settings.to_wire()) == settings
+
+
+WITNESS = (
+    "https://witness.example "
+    "witness.example/w1+e75f6532+BAOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4"
+)
+
+
+def test_witnesses_are_read_with_their_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWARM_WITNESSES", f"{WITNESS}, {WITNESS},")
+    settings = Settings.load()
+    again = Settings.from_wire(settings.to_wire())
+    assert again.witness_addresses() == settings.witness_addresses()
+    assert [address.url for address in again.witness_addresses()] == ["https://witness.example"] * 2
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("https://witness.example", "a URL, a space and its verifier key"),
+        (WITNESS.replace("+BAOh", "+BBOh"), "does not belong to its name"),
+        (WITNESS.partition(" ")[2], "a URL, a space and its verifier key"),
+    ],
+)
+def test_a_witness_without_a_true_key_is_refused(
+    monkeypatch: pytest.MonkeyPatch, value: str, reason: str
+) -> None:
+    monkeypatch.setenv("SWARM_WITNESSES", value)
+    with pytest.raises(ConfigurationError, match="SWARM_WITNESSES cannot be used") as caught:
+        Settings.load()
+    assert reason in str(caught.value)

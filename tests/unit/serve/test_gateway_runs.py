@@ -487,7 +487,14 @@ async def test_the_audit_summary_is_that_of_the_audit_log() -> None:
     fakes = Fakes()
     await submit(fakes.log)
     fakes.audit.summaries["r2"] = AuditSummary(
-        run="r2", events=5, accepted=4, refused=1, tree_size=9, root="cd" * 32, checkpoint="note\n"
+        run="r2",
+        events=5,
+        accepted=4,
+        refused=1,
+        tree_size=9,
+        root="cd" * 32,
+        checkpoint="note\n",
+        cosigned="cosigned note\n",
     )
     async with fakes.client("vic") as client:
         known = await client.get("/v1/runs/r2/audit")
@@ -500,6 +507,7 @@ async def test_the_audit_summary_is_that_of_the_audit_log() -> None:
         "tree_size": 9,
         "root": "cd" * 32,
         "checkpoint": "note\n",
+        "cosigned": "cosigned note\n",
     }
     assert (lagging.status_code, lagging.json()["events"]) == (200, 0)
 

@@ -11,6 +11,7 @@ from nacl.signing import SigningKey
 from storage.checkpoint import checkpoint_signer, parse_checkpoint
 from storage.cosignature import (
     CosignerKey,
+    WitnessAddress,
     cosign,
     cosigned_message,
     join_signatures,
@@ -193,3 +194,19 @@ def test_more_signatures_than_a_reader_takes_are_not_joined() -> None:
     many = [cosign(TEXT, NAME, KEY, TIME_S + at) for at in range(MAX_SIGNATURES)]
     with pytest.raises(BadCheckpoint, match="more than"):
         join_signatures(NOTE, many)
+
+
+def test_an_address_is_read_and_written_back() -> None:
+    address = WitnessAddress.parse(f" https://witness.example/w1/  {VKEY}\n")
+    assert address == WitnessAddress(url="https://witness.example/w1", key=VKEY)
+    assert WitnessAddress.parse(str(address)) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", str(VKEY), f"ftp://witness.example {VKEY}", f"https:// {VKEY}", "https://witness.example",
+     f"https://witness.example {VerifierKey(name=NAME, public_key=VKEY.public_key)}"],
+)  # fmt: skip
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(BadCheckpoint):
+        WitnessAddress.parse(text)
