@@ -1,13 +1,12 @@
 """`swarm witness`, and `python -m swarm.witness`: the command that runs a witness."""
 
 import asyncio
-import sys
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import typer
 
+from bus.logs import configure_logs
 from storage.errors import BadCheckpoint
 from storage.note import VerifierKey
 from swarm.errors import Refused
@@ -63,7 +62,7 @@ def witness(
         watched = Watched(origin=origin, key=VerifierKey.parse(log_key))
     except BadCheckpoint as error:
         raise Refused(f"--log-key cannot be used: {error}") from error
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    configure_logs()
     note = None if newest is None else newest.read_text(encoding="utf-8")
     with (
         open_state(state, watched, name, newest=note) as opened,
