@@ -15,7 +15,7 @@ from tests.branching import LOG_VKEY, ORIGIN
 
 ROOT = Path(__file__).parents[1]
 NAME = "witness.example/w1"
-WATCHED = Watched(origin=ORIGIN, key=LOG_VKEY)
+WATCHED = Watched(origin=ORIGIN, keys=(LOG_VKEY,))
 START_S = 30.0
 
 
@@ -46,7 +46,7 @@ async def running_witness(
 ) -> AsyncIterator[Running]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", *module,
-        "--origin", watched.origin, "--log-key", str(watched.key),
+        "--origin", watched.origin, "--log-key", str(watched.keys[0]),
         "--state", str(state), "--listen", listen, *options,
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,

@@ -16,7 +16,14 @@ from swarm.witness.state import StateDirectory, Watched, open_state
 Origin = Annotated[
     str, typer.Option("--origin", help="The log, as its checkpoints name it in their first line.")
 ]
-LogKey = Annotated[str, typer.Option("--log-key", metavar="VKEY", help="The log's verifier key.")]
+LogKeys = Annotated[
+    list[str],
+    typer.Option(
+        "--log-key",
+        metavar="VKEY",
+        help="The log's verifier key; given twice while one takes another's place.",
+    ),
+]
 State = Annotated[
     Path,
     typer.Option("--state", metavar="DIR", help="Where its key is, and what it signed last."),
@@ -45,7 +52,7 @@ def add_to(app: typer.Typer) -> None:
 
 def witness(
     origin: Origin,
-    log_key: LogKey,
+    log_key: LogKeys,
     state: State,
     listen_at: Listen = "127.0.0.1:8200",
     name: Name = None,
@@ -59,9 +66,10 @@ def witness(
     if not host or not port.isdecimal():
         raise Refused("--listen is HOST:PORT.")
     try:
-        watched = Watched(origin=origin, key=VerifierKey.parse(log_key))
+        keys = tuple(VerifierKey.parse(text) for text in log_key)
     except BadCheckpoint as error:
         raise Refused(f"--log-key cannot be used: {error}") from error
+    watched = Watched(origin=origin, keys=keys)
     configure_logs()
     note = None if newest is None else newest.read_text(encoding="utf-8")
     with (

@@ -4,6 +4,7 @@ A checkpoint is cosigned only if the log signed it and it is shown to have grown
 one that was cosigned last. So of two branches of a log at most one is ever cosigned.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +13,7 @@ from storage.cosign_request import Request
 from storage.cosignature import CosignerKey
 from storage.errors import BadCheckpoint, BadProof
 from storage.merkle import EMPTY_ROOT, verify_consistency
-from storage.note import VerifierKey
+from storage.note import Note, NoteSignature, VerifierKey
 
 BAD_REQUEST: Final = 400
 FORBIDDEN: Final = 403
@@ -42,12 +43,12 @@ class Parties:
 
     Attributes:
         origin: the log, as the first line of its checkpoints names it.
-        log_key: the key that signs its checkpoints.
+        log_keys: the keys that may sign its checkpoints; while one takes another's place, both.
         own_key: the witness's own.
     """
 
     origin: str
-    log_key: VerifierKey
+    log_keys: tuple[VerifierKey, ...]
     own_key: CosignerKey
 
 
@@ -92,7 +93,7 @@ def decide(known: Known, request: Request, parties: Parties) -> Decision:
     if checkpoint.origin != parties.origin:
         return Refuse(status=NOT_FOUND, reason="This witness does not know that log.")
     try:
-        request.signed.verify(parties.log_key, origin=parties.origin)
+        log_lines(request.signed.note, parties.log_keys)
         cosigned = parties.own_key.cosignatures(request.signed.note)
     except BadCheckpoint as error:
         return Refuse(status=FORBIDDEN, reason=str(error))
@@ -104,6 +105,20 @@ def decide(known: Known, request: Request, parties: Parties) -> Decision:
         message = f"The checkpoint that was cosigned last has {known.size} leaves."
         return Refuse(status=CONFLICT, reason=message)
     return _judge_growth(known, checkpoint, request.proof)
+
+
+def log_lines(note: Note, keys: Sequence[VerifierKey]) -> tuple[NoteSignature, ...]:
+    """The log's own signature lines of a checkpoint: under one of its keys at least.
+
+    Raises:
+        BadCheckpoint: none of the keys signed, or a line that names one is not its own.
+    """
+    signers = [key for key in keys if note.by(key)]
+    if not signers:
+        raise BadCheckpoint("The checkpoint carries no signature of the log.")
+    for key in signers:
+        note.verify(key)
+    return tuple(line for key in signers for line in note.by(key))
 
 
 def _judge_growth(

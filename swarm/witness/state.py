@@ -15,7 +15,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -28,7 +28,7 @@ from storage.cosignature import CosignerKey
 from storage.errors import BadCheckpoint
 from storage.note import VerifierKey
 from swarm.witness import disk
-from swarm.witness.decide import Known, Parties
+from swarm.witness.decide import Known, Parties, log_lines
 from swarm.witness.errors import WitnessMismatch, WitnessNotUsable, WitnessStateLost
 
 SEED_BYTES: Final = 32
@@ -42,7 +42,6 @@ class _Kept(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     version: Literal[1] = 1
     witness: str
-    log: str
     origin: str
     inode: int
     key_inode: int
@@ -51,10 +50,10 @@ class _Kept(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """The log that a witness watches: its origin and its key."""
+    """The log that a witness watches: its origin, and the keys that may sign for it."""
 
     origin: str
-    key: VerifierKey
+    keys: tuple[VerifierKey, ...]
 
 
 class StateDirectory:
@@ -89,7 +88,6 @@ class StateDirectory:
         def document(inode: int) -> bytes:
             kept = _Kept(
                 witness=str(self.parties.own_key),
-                log=str(self.parties.log_key),
                 origin=self.parties.origin,
                 inode=inode,
                 key_inode=key_inode,
@@ -127,13 +125,15 @@ def open_state(
         WitnessStateLost: what was signed last is not certain, and newest does not tell.
         WitnessNotUsable: it cannot be read or written.
     """
-    try:
-        path.mkdir(mode=disk.PRIVATE_DIRECTORY, parents=True, exist_ok=True)
-        with disk.locked(path / "lock"):
-            yield _open(path, watched, name, newest)
-    except OSError as error:
-        message = f"Cannot use {path}: {error.strerror or error}."
-        raise WitnessNotUsable(message) from error
+    with ExitStack() as stack:
+        try:
+            path.mkdir(mode=disk.PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+            stack.enter_context(disk.locked(path / "lock"))
+            state = _open(path, watched, name, newest)
+        except OSError as error:
+            message = f"Cannot use {path}: {error.strerror or error}."
+            raise WitnessNotUsable(message) from error
+        yield state
 
 
 def known_of(note: str, parties: Parties) -> Known:
@@ -143,7 +143,10 @@ def known_of(note: str, parties: Parties) -> Known:
         BadCheckpoint: the log or the witness did not sign it.
     """
     signed = parse_checkpoint(note)
-    checkpoint = signed.verify(parties.log_key, origin=parties.origin)
+    checkpoint = signed.checkpoint
+    if checkpoint.origin != parties.origin:
+        raise BadCheckpoint(f"The checkpoint is of {checkpoint.origin}, not of {parties.origin}.")
+    log_lines(signed.note, parties.log_keys)
     signed.note.verify(parties.own_key)
     latest = max(cosigned.time_s for cosigned in parties.own_key.cosignatures(signed.note))
     return Known(size=checkpoint.size, root=checkpoint.root, time_s=latest)
@@ -197,14 +200,13 @@ def _parties(watched: Watched, name: str, key: SigningKey) -> Parties:
         own = CosignerKey(name=name, public_key=key.verify_key.encode())
     except BadCheckpoint as error:
         raise WitnessMismatch(f"{name!r} cannot be the name of a witness: {error}") from error
-    return Parties(origin=watched.origin, log_key=watched.key, own_key=own)
+    return Parties(origin=watched.origin, log_keys=watched.keys, own_key=own)
 
 
 def _check_belongs(kept: _Kept, state: StateDirectory) -> None:
     parties = state.parties
-    asked = (str(parties.own_key), str(parties.log_key), parties.origin)
-    if asked != (kept.witness, kept.log, kept.origin):
-        message = f"{state.path} belongs to {kept.witness} and the log {kept.origin}, {kept.log}."
+    if (str(parties.own_key), parties.origin) != (kept.witness, kept.origin):
+        message = f"{state.path} belongs to {kept.witness} and the log {kept.origin}."
         raise WitnessMismatch(message)
 
 
@@ -218,6 +220,14 @@ def _take_over(kept: _Kept, state: StateDirectory) -> None:
     if kept.note is None:
         return
     try:
+        note = parse_checkpoint(kept.note).note
+        if not any(note.by(key) for key in state.parties.log_keys):
+            signer = note.signatures[0]
+            message = (
+                f"What {state.path} holds was signed by {signer.name} (key id "
+                f"{signer.key_id.hex()}): give that key of the log too."
+            )
+            raise WitnessMismatch(message)
         state.known, state.note = known_of(kept.note, state.parties), kept.note
     except BadCheckpoint as error:
         raise WitnessStateLost(f"The state in {state.path} is damaged: {error}") from error

@@ -18,6 +18,7 @@ from swarm.witness.decide import (
     Refuse,
     Remember,
     decide,
+    log_lines,
 )
 from swarm.witness.state import StateDirectory
 
@@ -99,7 +100,7 @@ class Witness:
         """The note with the log's signatures and the witness's own; others are not kept."""
         note, parties = request.signed.note, self._state.parties
         own = note.by(parties.own_key) if line is None else (line,)
-        self._state.keep(note.under((*note.by(parties.log_key), *own)))
+        self._state.keep(note.under((*log_lines(note, parties.log_keys), *own)))
 
     def _refuse(self, request: Request, refusal: Refuse) -> Answer:
         report = log.error if refusal.contradicts else log.info

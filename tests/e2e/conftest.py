@@ -27,7 +27,7 @@ async def witness(directory: Path) -> AsyncIterator[Running]:
     printed = await Shell(home=directory / "home", settings={}).swarm("creds", "log-key")
     assert printed.code == 0, printed
     _, origin, _, key = printed.out.split()
-    watched = Watched(origin=origin, key=VerifierKey.parse(key))
+    watched = Watched(origin=origin, keys=(VerifierKey.parse(key),))
     async with running_witness(directory / "witness", watched=watched) as running:
         yield running
 

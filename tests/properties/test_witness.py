@@ -22,7 +22,7 @@ from tests.branching import LOG_VKEY, ORIGIN, Branch
 MOST = 24
 OWN_KEY = SigningKey(b"w" * 32)
 OWN = CosignerKey(name="witness.example/w1", public_key=OWN_KEY.verify_key.encode())
-PARTIES = Parties(origin=ORIGIN, log_key=LOG_VKEY, own_key=OWN)
+PARTIES = Parties(origin=ORIGIN, log_keys=(LOG_VKEY,), own_key=OWN)
 
 FORKED_AT = st.integers(0, MOST - 1)
 SIZE = st.integers(0, MOST)
@@ -110,7 +110,7 @@ def test_an_honest_log_is_never_shut_out_by_its_branches(
 def test_restarts_do_not_change_that(branches: list[Branch], steps: list[Attempt | str]) -> None:
     """The whole witness, on a disk; what it hands out verifies."""
     cosigned = list[tuple[Branch, int]]()
-    watched = Watched(origin=ORIGIN, key=LOG_VKEY)
+    watched = Watched(origin=ORIGIN, keys=(LOG_VKEY,))
     with tempfile.TemporaryDirectory() as folder, capture_logs():
         for lifetime in _between_restarts(steps):
             with open_state(Path(folder), watched, OWN.name) as state:

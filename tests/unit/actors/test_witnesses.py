@@ -81,7 +81,7 @@ class Told:
 
 @pytest.fixture
 def state(tmp_path: Path) -> Iterator[StateDirectory]:
-    watched = Watched(origin=ORIGIN, key=LOG_VKEY)
+    watched = Watched(origin=ORIGIN, keys=(LOG_VKEY,))
     with open_state(tmp_path, watched, "witness.example/w1") as opened, capture_logs():
         yield opened
 

@@ -16,7 +16,7 @@ from tests.branching import LOG_KEY, LOG_VKEY, ORIGIN, SIGN, Branch
 
 OWN_KEY = SigningKey(b"w" * 32)
 OWN = CosignerKey(name="witness.example/w1", public_key=OWN_KEY.verify_key.encode())
-PARTIES = Parties(origin=ORIGIN, log_key=LOG_VKEY, own_key=OWN)
+PARTIES = Parties(origin=ORIGIN, log_keys=(LOG_VKEY,), own_key=OWN)
 MAIN = Branch.of(("a", 20))
 FORK = Branch.of(("a", 5), ("b", 15))
 
@@ -163,9 +163,24 @@ def test_a_log_whose_key_is_not_called_as_the_log_is_may_be_watched() -> None:
     name = "example.com/key-2026"
     key = VerifierKey(name=name, public_key=LOG_KEY.verify_key.encode())
     text = Checkpoint(origin=ORIGIN, size=9, root=MAIN.root(9)).text()
-    parties = Parties(origin=ORIGIN, log_key=key, own_key=OWN)
+    parties = Parties(origin=ORIGIN, log_keys=(key,), own_key=OWN)
     request = parse_request(write_request(0, [], sign_note(text, name, LOG_KEY)))
     assert isinstance(decide(Known(), request, parties), Cosign)
+
+
+def test_while_a_key_takes_anothers_place_either_may_sign() -> None:
+    next_key = SigningKey(b"n" * 32)
+    following = VerifierKey(name=ORIGIN, public_key=next_key.verify_key.encode())
+    both = Parties(origin=ORIGIN, log_keys=(LOG_VKEY, following), own_key=OWN)
+    by_next = checkpoint_signer(ORIGIN, next_key)(9, MAIN.root(9))
+    twice = join_signatures(by_next, parse_note(MAIN.note(9)).signatures)
+    for note in (MAIN.note(9), by_next, twice):
+        request = parse_request(write_request(6, MAIN.proof(6, 9), note))
+        assert isinstance(decide(known(MAIN, 6), request, both), Cosign)
+    spoilt = join_signatures(by_next, parse_note(MAIN.note(8)).signatures)
+    decision = decide(Known(), parse_request(write_request(0, [], spoilt)), both)
+    assert isinstance(decision, Refuse)
+    assert decision.status == 403
 
 
 _NOTE = MAIN.note(9)

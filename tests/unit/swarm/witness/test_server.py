@@ -17,7 +17,7 @@ from swarm.witness.state import StateDirectory, Watched, open_state
 from swarm.witness.witness import Witness
 from tests.branching import LOG_VKEY, ORIGIN, Branch
 
-WATCHED = Watched(origin=ORIGIN, key=LOG_VKEY)
+WATCHED = Watched(origin=ORIGIN, keys=(LOG_VKEY,))
 MAIN = Branch.of(("a", 20))
 FORK = Branch.of(("a", 5), ("b", 15))
 NOW_S = 1_764_000_000

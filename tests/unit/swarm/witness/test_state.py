@@ -21,7 +21,7 @@ from swarm.witness.errors import (
 from swarm.witness.state import MOST_CONTRADICTIONS, StateDirectory, Watched, open_state
 from tests.branching import LOG_VKEY, ORIGIN, Branch
 
-WATCHED = Watched(origin=ORIGIN, key=LOG_VKEY)
+WATCHED = Watched(origin=ORIGIN, keys=(LOG_VKEY,))
 NAME = "witness.example/w1"
 MAIN = Branch.of(("a", 20))
 
@@ -78,8 +78,7 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("watched", "name"),
     [
-        (Watched(origin="example.com/other", key=LOG_VKEY), None),
-        (Watched(origin=ORIGIN, key=VerifierKey(name=ORIGIN, public_key=b"k" * 32)), None),
+        (Watched(origin="example.com/other", keys=(LOG_VKEY,)), None),
         (WATCHED, "witness.example/w2"),
     ],
 )
@@ -89,6 +88,16 @@ def test_a_directory_of_another_log_or_name_is_refused(
     witness_that_signed(tmp_path, 5)
     with pytest.raises(WitnessMismatch, match="belongs to"), open_state(tmp_path, watched, name):
         pass
+
+
+def test_a_log_may_change_its_key_while_both_are_given(tmp_path: Path) -> None:
+    witness_that_signed(tmp_path, 5)
+    next_key = VerifierKey(name=ORIGIN, public_key=b"k" * 32)
+    alone = Watched(origin=ORIGIN, keys=(next_key,))
+    with pytest.raises(WitnessMismatch, match="give that key"), open_state(tmp_path, alone):
+        pass
+    with open_state(tmp_path, Watched(origin=ORIGIN, keys=(next_key, LOG_VKEY))) as state:
+        assert state.known.size == 5
 
 
 @pytest.mark.parametrize("name", ["", "two words", "a+b"])
