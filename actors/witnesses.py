@@ -8,7 +8,7 @@ this log is the alarm that this is about: whoever runs the database cannot take 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final, Literal, Protocol
 
 import httpx
@@ -36,6 +36,8 @@ back to what was cosigned some time ago is noticed then."""
 LONGEST_PAUSE_S: Final = 30.0
 ANSWER_S: Final = 10.0
 ANSWER_BYTES: Final = 64 * 1024
+LAST_S: Final = 0.8
+"""For the last checkpoint at a clean stop; a member is cancelled again after a second."""
 TRIES: Final = 4
 """Requests until a witness's word for what it holds and ours have met."""
 
@@ -109,6 +111,7 @@ class Asking:
         if self._cosigned is None:
             state = await self._ledger.state_of(self._witness)
             self._cosigned = 0 if state is None else state.size
+            self._problem = "" if state is None else state.problem
         newest = await self._ledger.checkpoint()
         if newest is None:
             return True
@@ -173,7 +176,10 @@ class Asking:
         self._problem = ""
 
     async def _failed(self, reason: str, size: int) -> bool:
+        """Noted, unless it is known to contradict: that stays until it cosigns again."""
         lag = size - (self._cosigned or 0)
+        if self._problem not in {"", "silent"}:
+            return False
         if self._problem != "silent":
             log.warning(
                 "audit.witness_silent", witness=self._witness.key.name, lag=lag, reason=reason
@@ -207,7 +213,7 @@ class Asking:
 async def witnessed(
     ledger: Ledger, witnesses: Sequence[WitnessAddress], tell: Tell
 ) -> AsyncIterator[None]:
-    """Has every new checkpoint cosigned for the length of the block.
+    """Has every new checkpoint cosigned for the length of the block, the last one at its end.
 
     Args:
         ledger: the audit log's checkpoints.
@@ -216,15 +222,22 @@ async def witnessed(
     """
     limits = httpx.Timeout(ANSWER_S)
     async with httpx.AsyncClient(timeout=limits, follow_redirects=False) as http:
-        tasks = [
-            asyncio.create_task(Asking(ledger, witness, http, tell).run()) for witness in witnesses
-        ]
+        askings = [Asking(ledger, witness, http, tell) for witness in witnesses]
+        tasks = [asyncio.create_task(asking.run()) for asking in askings]
         for task in tasks:
             task.add_done_callback(_say_how_it_ended)
         try:
             yield
         finally:
             await end_all(tasks)
+            await _once_more(askings)
+
+
+async def _once_more(askings: Sequence[Asking]) -> None:
+    """Who does not answer at once is asked again after the next start."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LAST_S):
+            await asyncio.gather(*(asking.once() for asking in askings), return_exceptions=True)
 
 
 def _say_how_it_ended(task: asyncio.Task[None]) -> None:

@@ -90,16 +90,11 @@ def forged(first: int, last: int) -> list[AuditRecord]:
 
 
 @asynccontextmanager
-async def copied(postgres: PostgresServer, dsn: str, pool: Pool) -> AsyncIterator[Pool]:
-    """The database as it is now, to come back to; nobody may be connected meanwhile."""
-    await pool.expire_connections()
-    name = f"copy_{uuid4().hex}"
+async def copied(postgres: PostgresServer, dsn: str) -> AsyncIterator[Pool]:
+    """The database as it is now, to come back to; nobody may be connected to it meanwhile."""
+    name, original = f"copy_{uuid4().hex}", urlsplit(dsn).path.removeprefix("/")
     administrator = await asyncpg.connect(postgres.get_uri())
     try:
-        original = urlsplit(dsn).path.removeprefix("/")
-        await administrator.execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1", original
-        )
         await administrator.execute(f"create database {name} template {original}")
         async with open_pool(postgres.get_uri(name)) as copy:
             yield copy
@@ -109,10 +104,11 @@ async def copied(postgres: PostgresServer, dsn: str, pool: Pool) -> AsyncIterato
 
 
 async def is_refused_whatever_it_shows(pool: Pool, witness: Running, known: int) -> None:
-    """The operator asks by hand as well: with every old size and every proof that there is."""
+    """The operator asks by hand as well: with old sizes and proofs true and made up."""
     newest = await WitnessStore(pool).checkpoint()
     assert newest is not None
-    for old in range(newest.size + 1):
+    sizes = {0, 1, known - 1, known, known + 1, newest.size - 1, newest.size}
+    for old in sorted(size for size in sizes if size <= newest.size):
         for proved in {old, min(known, newest.size), 0}:
             proof = await WitnessStore(pool).consistency(proved, newest.size)
             answer = await witness.add(write_request(old, proof, newest.note))
@@ -210,14 +206,12 @@ async def cut_the_tail(dsn: str, size: int) -> None:
 
 
 async def test_an_older_database_and_a_fork_of_it_are_refused_by_the_witness(
-    postgres: PostgresServer,
-    dsn: str,
-    pool: Pool,
-    witness: Running,
+    postgres: PostgresServer, dsn: str, witness: Running
 ) -> None:
-    await cosigned(pool, witness, 12)
-    async with copied(postgres, dsn, pool) as older:
-        taken = await cosigned_further(pool, witness)
+    async with open_pool(dsn) as original:
+        await cosigned(original, witness, 12)
+    async with copied(postgres, dsn) as older, open_pool(dsn) as original:
+        taken = await cosigned_further(original, witness)
         alarms = Alarms()
         async with asked(older, witness, alarms) as asking:
             assert not await asking.once()  # as at a start, though nothing is new
@@ -231,11 +225,10 @@ async def test_an_older_database_and_a_fork_of_it_are_refused_by_the_witness(
         newest = await WitnessStore(older).newest_cosigned()
         assert newest is not None
         assert newest.size == 12
-    assert alarms.said == [("ahead", 12, 20), ("branch", 20, 20)]
-    # The true log goes on.
-    async with asked(pool, witness, Alarms()) as asking:
-        await AuditStore(pool).append(records(21, 22), SIGN)
-        assert await asking.once()
+        assert alarms.said == [("ahead", 12, 20), ("branch", 20, 20)]
+        async with asked(original, witness, Alarms()) as asking:  # the true log goes on
+            await AuditStore(original).append(records(21, 22), SIGN)
+            assert await asking.once()
 
 
 async def cosigned_further(pool: Pool, witness: Running) -> StoredCheckpoint:
@@ -250,15 +243,13 @@ async def cosigned_further(pool: Pool, witness: Running) -> StoredCheckpoint:
 
 
 async def test_an_older_database_that_grows_as_before_is_cosigned_again(
-    postgres: PostgresServer,
-    dsn: str,
-    pool: Pool,
-    witness: Running,
+    postgres: PostgresServer, dsn: str, witness: Running
 ) -> None:
     """What was lost is put back from the stream: that is no other branch."""
-    await cosigned(pool, witness, 12)
-    async with copied(postgres, dsn, pool) as older:
-        await cosigned_further(pool, witness)
+    async with open_pool(dsn) as original:
+        await cosigned(original, witness, 12)
+    async with copied(postgres, dsn) as older, open_pool(dsn) as original:
+        await cosigned_further(original, witness)
         await AuditStore(older).append(records(13, 25), SIGN)
         alarms = Alarms()
         async with asked(older, witness, alarms) as asking:
@@ -295,6 +286,20 @@ async def test_the_log_goes_on_without_its_witness_and_the_swarm_is_told_of_a_br
         assert (alarm.how, alarm.held) == ("branch", 22)
     finally:
         await broker.stop()
+
+
+async def test_at_a_clean_stop_what_was_recorded_last_is_cosigned(
+    pool: Pool, witness: Running
+) -> None:
+    ledger, alarms = WitnessStore(pool), Alarms()
+    address = WitnessAddress(url=witness.url, key=witness.key)
+    async with witnessed(ledger, [address], alarms.tell):
+        await AuditStore(pool).append(records(1, 10), SIGN)
+        await until_noted(ledger, "", size=10)
+        await AuditStore(pool).append(records(11, 12), SIGN)
+    taken = await ledger.newest_cosigned()
+    assert taken is not None
+    assert (taken.size, alarms.said) == (12, [])
 
 
 async def other_branch(pool: Pool, old: int, new: int) -> bytes:

@@ -227,6 +227,35 @@ async def test_a_witness_that_is_down_holds_nothing_up_and_catches_up(
     assert (sorted(ledger.kept), told.said) == ([20], [])
 
 
+async def test_a_contradiction_is_not_forgotten_when_the_witness_falls_silent(
+    state: StateDirectory, ledger: MemoryLedger, told: Told
+) -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("All connection attempts failed")
+
+    state.keep(cosigned_note(state, 20))
+    ledger.size = 12
+    async with asking(state, ledger, told) as witness:
+        assert not await witness.once()
+    assert [problem for problem, _ in ledger.reports] == ["ahead"]
+    ledger.state = WitnessState(
+        witness=str(state.parties.own_key),
+        url="http://witness",
+        size=0,
+        cosigned_at=None,
+        asked_at=NOON,
+        problem="ahead",
+        detail="",
+    )
+    async with asking(state, ledger, told, httpx.MockTransport(refuse)) as restarted:
+        assert not await restarted.once()
+    assert [problem for problem, _ in ledger.reports] == ["ahead"]
+    ledger.size = 30
+    async with asking(state, ledger, told) as repaired:
+        assert await repaired.once()
+    assert sorted(ledger.kept) == [30]
+
+
 async def test_an_alarm_that_could_not_be_told_is_told_later(
     state: StateDirectory, ledger: MemoryLedger, told: Told
 ) -> None:
