@@ -142,6 +142,16 @@ def test_a_directory_copied_back_is_noticed(tmp_path: Path) -> None:
     refused(path, "is a copy")
 
 
+def test_a_directory_that_was_moved_goes_on_with_the_newest_checkpoint(tmp_path: Path) -> None:
+    path, moved = tmp_path / "w", tmp_path / "moved"
+    _, notes = witness_that_signed(path, 5, 9)
+    shutil.copytree(path, moved)
+    with open_state(moved, WATCHED, newest=notes[1]) as state:
+        assert state.known.size == 9
+    with open_state(moved, WATCHED) as state:
+        assert state.known.size == 9
+
+
 def test_a_state_file_copied_back_is_noticed(tmp_path: Path) -> None:
     path, backup = tmp_path / "w", tmp_path / "state.json"
     witness_that_signed(path, 5)
