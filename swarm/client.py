@@ -247,7 +247,8 @@ class AsyncSwarm:
         """Proof that a leaf is in the audit log, in the tree of a size or the latest one.
 
         Raises:
-            Refused: the log has no such leaf, or not so many.
+            NotFound: the log has not come so far.
+            Refused: the tree of that size has no such leaf.
         """
         query = f"leaf={leaf}" + ("" if size is None else f"&size={size}")
         call = Call(method="GET", path=f"/v1/audit/inclusion?{query}")
@@ -257,7 +258,8 @@ class AsyncSwarm:
         """Proof that the audit log has only grown between two sizes.
 
         Raises:
-            Refused: the sizes are not in order, or the log has not so many leaves.
+            NotFound: the log has not come so far.
+            Refused: the sizes are not in order.
         """
         query = f"old={old}" + ("" if new is None else f"&new={new}")
         call = Call(method="GET", path=f"/v1/audit/consistency?{query}")

@@ -2,21 +2,27 @@
 
 import asyncio
 from dataclasses import replace
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve.access import AuditReader, Parts
-from serve.evidence import bundle_of
+from serve.evidence import FORMAT, bundle_of
 from serve.known_run import check_run_id, read_run
 from serve.ports import GatewayParts
-from serve.problems import Conflict, FieldReason, InvalidFields, NotFound
+from serve.problems import Conflict, FieldReason, InvalidFields, NotFound, Problem
 from storage.audit_reader import StoredCheckpoint
 from storage.evidence import Growth, TailTooLong
 
 router = APIRouter(tags=["audit"])
 
+_NO_CHECKPOINT: Final[dict[int | str, dict[str, Any]]] = {
+    404: {"model": Problem, "description": "The log has not come so far, or signed none."}
+}
+_NOT_SHOWN: Final[dict[int | str, dict[str, Any]]] = {
+    409: {"model": Problem, "description": "The tree is too small for the run, or too large."}
+}
 MOST: Final = 2**53
 """As far as every reader of JSON counts."""
 Size = Annotated[
@@ -45,7 +51,22 @@ class ConsistencyProof(BaseModel):
 @router.get(
     "/v1/audit/checkpoint",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    responses={
+        200: {
+            "description": "A signed note.",
+            "content": {
+                "text/plain; charset=utf-8": {
+                    "schema": {"type": "string"},
+                    "example": (
+                        "vllm-swarm/0123456789abcdef\n10\n"
+                        "FQl08ZNQl4RWXMw4/UA+vN4vd1kovTzvYCmH2sKXl/I=\n\n"
+                        "\u2014 vllm-swarm/0123456789abcdef lgzvG1NSGAYy...\n"
+                    ),
+                }
+            },
+        },
+        **_NO_CHECKPOINT,
+    },
 )
 async def checkpoint(parts: Parts, _: AuditReader, size: Size = None) -> Response:
     """Give a signed checkpoint (C2SP tlog-checkpoint), the latest one if no size is named."""
@@ -54,7 +75,7 @@ async def checkpoint(parts: Parts, _: AuditReader, size: Size = None) -> Respons
     return Response(found.note, media_type="text/plain; charset=utf-8")
 
 
-@router.get("/v1/audit/inclusion")
+@router.get("/v1/audit/inclusion", responses=_NO_CHECKPOINT)
 async def inclusion(
     parts: Parts,
     _: AuditReader,
@@ -63,14 +84,14 @@ async def inclusion(
 ) -> InclusionProof:
     """Prove that a leaf is in the log."""
     async with asyncio.timeout(parts.limits.call_timeout_s):
-        reached = await _reached(parts, "size", size)
+        reached = await _reached(parts, size)
         if leaf >= reached:
             _refuse("leaf", f"must be less than the tree's size, {reached}")
         proof = await parts.audit.inclusion(leaf, reached)
     return InclusionProof(leaf=leaf, size=reached, proof=_hex(proof))
 
 
-@router.get("/v1/audit/consistency")
+@router.get("/v1/audit/consistency", responses=_NO_CHECKPOINT)
 async def consistency(
     parts: Parts,
     _: AuditReader,
@@ -79,7 +100,7 @@ async def consistency(
 ) -> ConsistencyProof:
     """Prove that the log has only grown."""
     async with asyncio.timeout(parts.limits.call_timeout_s):
-        reached = await _reached(parts, "new", new)
+        reached = await _reached(parts, new)
         if old > reached:
             _refuse("old", f"must not be more than the other tree's size, {reached}")
         proof = await parts.audit.consistency(old, reached)
@@ -89,7 +110,18 @@ async def consistency(
 @router.get(
     "/v1/runs/{run}/evidence",
     response_class=Response,
-    responses={200: {"content": {"application/json": {"schema": {"type": "object"}}}}},
+    responses={
+        200: {
+            "description": "The bundle, as docs/evidence.md describes it.",
+            "content": {
+                "application/json": {
+                    "schema": {"type": "object"},
+                    "example": {"format": FORMAT, "run": "r3a8ccd54b50257eb7378"},
+                }
+            },
+        },
+        **_NOT_SHOWN,
+    },
 )
 async def evidence(
     run: str,
@@ -137,11 +169,11 @@ async def _growth(parts: GatewayParts, since: int, signed: StoredCheckpoint) -> 
     return Growth(checkpoint=old, proof=await parts.audit.consistency(old.size, signed.size))
 
 
-async def _reached(parts: GatewayParts, field: str, size: int | None) -> int:
+async def _reached(parts: GatewayParts, size: int | None) -> int:
     """The size that is meant, if the log has come so far."""
     latest = await _signed(parts, None)
     if size is not None and size > latest.size:
-        _refuse(field, f"must not be more than the log's size, {latest.size}")
+        raise NotFound(f"The log has {latest.size} leaves so far.")
     return latest.size if size is None else size
 
 

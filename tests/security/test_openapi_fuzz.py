@@ -19,6 +19,7 @@ from schemathesis.specs.openapi.checks import (
 
 from serve.app import create_app
 from serve.ports import Limits
+from tests.evidence import small
 from tests.unit.serve.fakes import Fakes, ask_approval, complete, fail, give_up, submit
 
 EXAMPLES = 30
@@ -43,6 +44,7 @@ async def _with_runs() -> Fakes:
     await give_up(fakes.log, "r1")
     await complete(fakes.log, "r2")
     await fail(fakes.log, "r3")
+    fakes.audit.ledger, fakes.audit.ledger_sizes = small(), [1, 4, 10]
     return fakes
 
 
