@@ -14,8 +14,8 @@ Within this folder:
     BusError
       MalformedEvent      bytes that are not an event of ours
       UntrustedEvent      an event that must not be acted on
-        BadSignature  UnknownKey  ExpiredKey  SubjectMismatch  NotPermitted  SequenceError
-        ObjectMissing  ObjectMismatch
+        BadSignature  UnknownKey  ExpiredKey  KeyRevoked  SubjectMismatch  NotPermitted
+        SequenceError  ObjectMissing  ObjectMismatch
       PublishError        an event that could not be stored
         PublishDenied  PublishConflict  PublishUnconfirmed  PayloadTooLarge  LogFull
       IdentityError       a key or credential that cannot be used
@@ -77,6 +77,12 @@ class ExpiredKey(UntrustedEvent):
     """The credential was not valid when the event was stored."""
 
     code = "expired_key"
+
+
+class KeyRevoked(UntrustedEvent):
+    """The key was revoked earlier in the log."""
+
+    code = "key_revoked"
 
 
 class SubjectMismatch(UntrustedEvent):

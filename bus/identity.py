@@ -3,15 +3,10 @@
 NATS operator mode: an operator signs accounts, the members' account signs users. A
 user JWT over an agent's public key is at once what the broker enforces and what a
 receiver verifies an event's sender against.
-
-The log is in an account of its own. The broker does not check the subject that a
-request asks to be answered on, and answers under its own name: were the log in the
-members' account, an answer could be sent to ``$JS.API.STREAM.DELETE``. An answer that
-crosses to another account only reaches subscribers there (docs/adr/0007).
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,36 +15,17 @@ from typing import Final, Self
 from pydantic import JsonValue, TypeAdapter
 
 from bus import jwt
+from bus.accounts import log_account, system_account
 from bus.errors import IdentityError
+from bus.keyring import KeyDirectory
 from bus.nkey import ACCOUNT, OPERATOR, AgentKey, verify_key
-from bus.reference import ALL_OBJECTS, OBJECTS
-from bus.subjects import ALL_EVENTS, STREAM
+from bus.ring import Ring, first_ring
 
 AUTHORITY_ROLE: Final = "authority"
 LAUNCHER_ROLE: Final = "launcher"
 """Provisions the log: the only role whose credentials are of the log's account."""
 LOG_TAG: Final = "log"
 """Marks a root's word over the key that signs a log's checkpoints."""
-_SEED_FILES: Final = ("operator", "account", "system", "log")
-_ANSWERED_ONCE: Final = (
-    ALL_EVENTS,
-    ALL_OBJECTS,
-    f"$JS.API.DIRECT.GET.{OBJECTS}.{ALL_OBJECTS}",
-    "$JS.API.INFO",
-    "$JS.API.STREAM.NAMES",
-    f"$JS.API.STREAM.INFO.{STREAM}",
-    f"$JS.API.CONSUMER.CREATE.{STREAM}.>",
-    f"$JS.API.CONSUMER.INFO.{STREAM}.>",
-    f"$JS.ACK.{STREAM}.>",
-    f"$JS.FC.{STREAM}.>",
-)
-_ANSWERED_MANY_TIMES: Final = (
-    f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.>",
-    f"$JS.API.DIRECT.GET.{STREAM}",
-    f"$JS.API.DIRECT.GET.{STREAM}.>",
-)
-_PUSHED: Final = "_INBOX.>"
-"""Where consumers may push to, across the accounts: what a plain NATS client listens on."""
 _TAGS = TypeAdapter(list[str])
 
 
@@ -73,6 +49,7 @@ class Credential:
     jwt: str
     public_key: str
     issuer: str
+    account: str
     role: str
     name: str
     issued_at: datetime
@@ -88,7 +65,9 @@ class Credential:
         claims = jwt.decode(token)
         try:
             nats = claims["nats"]
-            tags = _TAGS.validate_python(nats["tags"] if isinstance(nats, dict) else None)
+            if not isinstance(nats, dict):
+                raise ValueError("nothing of NATS in it")
+            tags = _TAGS.validate_python(nats["tags"])
             role = next(tag.removeprefix("role:") for tag in tags if tag.startswith("role:"))
             subject, issuer, name = str(claims["sub"]), str(claims["iss"]), str(claims["name"])
             issued, expires = (datetime.fromtimestamp(_int(claims[k]), UTC) for k in ("iat", "exp"))
@@ -99,6 +78,7 @@ class Credential:
             jwt=token,
             public_key=subject,
             issuer=issuer,
+            account=str(nats.get("issuer_account", issuer)),
             role=role,
             name=name,
             issued_at=issued,
@@ -112,73 +92,70 @@ class Credential:
 
 
 class Authority:
-    """Holds the operator's and the accounts' keys and issues credentials."""
+    """Holds the keys of a ring and issues credentials.
 
-    def __init__(
-        self, operator: AgentKey, account: AgentKey, system: AgentKey, log: AgentKey
-    ) -> None:
-        self._operator, self._account, self._system, self._log = operator, account, system, log
-        self.operator_jwt = jwt.encode(
-            jwt.operator_claims(operator.public, system.public, 0), operator
-        )
-        self.account_jwt = jwt.encode(
-            jwt.account_claims(
-                account.public, "swarm", 0, jetstream=False, imports=_imports(log.public)
-            ),
-            operator,
-        )
-        self.log_account_jwt = jwt.encode(
-            jwt.account_claims(log.public, "log", 0, jetstream=True, exports=_exports()), operator
-        )
-        self.system_account_jwt = jwt.encode(
-            jwt.account_claims(system.public, "system", 0, jetstream=False), operator
-        )
+    The first account and its operator are where the chain of trust begins; what followed
+    them is told by the log.
+    """
+
+    def __init__(self, ring: Ring, keys: Mapping[str, AgentKey]) -> None:
+        """Take the private halves of the ring's keys, by their public ones."""
+        self.ring = ring
+        self.keys = dict(keys)
+        operator = self.keys[ring.operator]
+        self.operator_jwt = jwt.encode(jwt.operator_claims(operator.public, ring.system, 0), operator)
+        self.log_account_jwt = log_account(ring.log, operator)
+        self.system_account_jwt = system_account(ring.system, operator)
 
     @property
     def operator_public_key(self) -> str:
-        """The root of trust: all that a verifier needs to know beforehand."""
-        return self._operator.public
+        """The first root of trust: all that a verifier of the whole log needs beforehand."""
+        return self.ring.first.operator
+
+    @property
+    def account_jwt(self) -> str:
+        """The members' account as the first root vouched for it."""
+        return self.ring.first.jwt
+
+    @property
+    def account_jwt_in_force(self) -> str:
+        """The members' account as the broker must know it now."""
+        return self.ring.account_jwt
 
     @property
     def account_public_key(self) -> str:
-        """The account that all agents belong to, and that vouches for them."""
-        return self._account.public
+        """The account that all agents belong to."""
+        return self.ring.account
 
     @property
     def log_account_public_key(self) -> str:
         """The account that holds the log; only who provisions it connects there."""
-        return self._log.public
+        return self.ring.log
 
     @property
     def system_account_public_key(self) -> str:
-        """The broker's own account; nobody connects to it."""
-        return self._system.public
+        """The broker's own account; who connects there tells it of other accounts."""
+        return self.ring.system
 
     @classmethod
     def create(cls) -> Self:
-        """Make new keys."""
-        return cls(AgentKey.generate(OPERATOR), *(AgentKey.generate(ACCOUNT) for _ in range(3)))
+        """Make new keys. The account's own signs nothing, so its private half is not kept."""
+        operator = AgentKey.generate(OPERATOR)
+        signing, system, log = (AgentKey.generate(ACCOUNT) for _ in range(3))
+        account = AgentKey.generate(ACCOUNT).public
+        ring = first_ring(
+            operator, account=account, signing=signing.public, system=system.public, log=log.public
+        )
+        return cls(ring, {key.public: key for key in (operator, signing, system, log)})
 
     @classmethod
     def load(cls, directory: Path) -> Self:
-        """Read the keys that `save` wrote.
+        """Read the keys that `save` wrote, as they were last rotated.
 
         Raises:
             IdentityError: a file is missing or not a seed; the error names the file.
         """
-        if (directory / "account.seed").exists() and not (directory / "log.seed").exists():
-            raise IdentityError(
-                f"there is no log key at {directory / 'log.seed'}: either it was lost, or an "
-                "earlier version made these keys, and a new SWARM_HOME is needed"
-            )
-        keys = []
-        for name in _SEED_FILES:
-            path = directory / f"{name}.seed"
-            try:
-                keys.append(AgentKey.from_seed(path.read_text()))
-            except (OSError, IdentityError) as error:
-                raise IdentityError(f"cannot read the {name} key from {path}: {error}") from error
-        return cls(*keys)
+        return cls(*KeyDirectory(directory).load())
 
     def save(self, directory: Path) -> None:
         """Write the keys, one file of mode 0600 each. An existing file is never replaced.
@@ -186,18 +163,11 @@ class Authority:
         Raises:
             IdentityError: a file exists or cannot be written.
         """
-        keys = (self._operator, self._account, self._system, self._log)
-        for name, key in zip(_SEED_FILES, keys, strict=True):
-            path = directory / f"{name}.seed"
-            try:
-                path.touch(mode=0o600, exist_ok=False)
-                path.write_text(key.export_seed() + "\n")
-            except OSError as error:
-                raise IdentityError(f"cannot write the {name} key to {path}: {error}") from error
+        KeyDirectory(directory).create(self.ring, self.keys)
 
     def vouch_for_log(self, name: str, verifier_key: str) -> str:
         """The root's word that a key signs the checkpoints of a log; see `vouch_for_log`."""
-        return vouch_for_log(self._operator, name, verifier_key)
+        return vouch_for_log(self.keys[self.ring.operator], name, verifier_key)
 
     def issue(
         self, public_key: str, *, role: str, name: str, permissions: Permissions, ttl: timedelta
@@ -215,23 +185,55 @@ class Authority:
         Raises:
             IdentityError: the public key is not an NKey.
         """
+        ring = self.ring
+        account, signer = (ring.account, ring.issuing)
+        if role == LAUNCHER_ROLE:
+            account = signer = ring.log
+        return self._sign(
+            public_key, role=role, name=name, permissions=permissions, ttl=ttl, account=account,
+            signer=self.keys[signer],
+        )  # fmt: skip
+
+    def issue_for_broker(
+        self, public_key: str, *, permissions: Permissions, ttl: timedelta
+    ) -> Credential:
+        """Let a key connect to the broker's own account, where it is told of accounts."""
+        system = self.ring.system
+        return self._sign(
+            public_key, role=LAUNCHER_ROLE, name="keys", permissions=permissions, ttl=ttl,
+            account=system, signer=self.keys[system],
+        )  # fmt: skip
+
+    @staticmethod
+    def _sign(
+        public_key: str,
+        *,
+        role: str,
+        name: str,
+        permissions: Permissions,
+        ttl: timedelta,
+        account: str,
+        signer: AgentKey,
+    ) -> Credential:
         verify_key(public_key)
         now = datetime.now(UTC)
+        nats: jwt.Claims = {
+            "type": "user",
+            "version": 2,
+            "tags": [f"role:{role}"],
+            **permissions.as_claims(),
+            **dict.fromkeys(("subs", "data", "payload"), -1),
+        }
+        if signer.public != account:
+            nats["issuer_account"] = account
         claims: jwt.Claims = {
             "name": name,
             "sub": public_key,
             "iat": int(now.timestamp()),
             "exp": int((now + ttl).timestamp()),
-            "nats": {
-                "type": "user",
-                "version": 2,
-                "tags": [f"role:{role}"],
-                **permissions.as_claims(),
-                **dict.fromkeys(("subs", "data", "payload"), -1),
-            },
+            "nats": nats,
         }
-        issuer = self._log if role == LAUNCHER_ROLE else self._account
-        return Credential.parse(jwt.encode(claims, issuer))
+        return Credential.parse(jwt.encode(claims, signer))
 
 
 def vouch_for_log(root: AgentKey, name: str, verifier_key: str) -> str:
@@ -258,34 +260,6 @@ def credentials_file(credential: Credential, key: AgentKey) -> str:
         "This file holds a private key: keep it secret.\n\n"
         f"-----BEGIN USER NKEY SEED-----\n{key.export_seed()}\n------END USER NKEY SEED------\n"
     )
-
-
-def issuer_of(account_jwt: str, operator_public_key: str) -> str:
-    """The account key that an operator vouches for.
-
-    Raises:
-        IdentityError: another operator signed the account.
-    """
-    claims = jwt.decode(account_jwt)
-    if claims["iss"] != operator_public_key:
-        raise IdentityError("the account is not signed by the operator of this trust domain")
-    return str(claims["sub"])
-
-
-def _exports() -> list[jwt.Claims]:
-    return [
-        jwt.stream_export(_PUSHED),
-        *(jwt.service_export(subject, answers="Singleton") for subject in _ANSWERED_ONCE),
-        *(jwt.service_export(subject, answers="Stream") for subject in _ANSWERED_MANY_TIMES),
-    ]
-
-
-def _imports(log: str) -> list[jwt.Claims]:
-    requests = (*_ANSWERED_ONCE, *_ANSWERED_MANY_TIMES)
-    return [
-        jwt.stream_import(log, _PUSHED),
-        *(jwt.service_import(log, subject) for subject in requests),
-    ]
 
 
 def _allow(subjects: Sequence[str], denied: Sequence[str] = ()) -> JsonValue:

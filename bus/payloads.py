@@ -310,6 +310,46 @@ class IdentityIssued(Payload):
     expires_at: AwareDatetime
 
 
+class TrustChange(Payload):
+    """What every event has that changes what is trusted."""
+
+    requested_by: Person
+    reason: Reason = ""
+
+
+class IdentityRevoked(TrustChange):
+    """The authority vouches for a key no more, whatever time an event of it claims."""
+
+    TYPE: ClassVar[str] = "swarm.identity.revoked.v1"
+    role: Name
+    name: Name
+    public_key: str = Field(max_length=64)
+
+
+class AuthorityRotated(TrustChange):
+    """Other keys than before sign credentials from here on."""
+
+    TYPE: ClassVar[str] = "swarm.authority.rotated.v1"
+    account_jwt: str = Field(
+        description="Signed by the operator; its signing keys may sign credentials.",
+        max_length=16_384,
+    )
+
+
+class RootRotated(TrustChange):
+    """Another operator than before vouches for the account from here on."""
+
+    TYPE: ClassVar[str] = "swarm.root.rotated.v1"
+    operator: str = Field(description="The new operator's public key.", max_length=64)
+    endorsement: str = Field(
+        description="The old operator's signature of both keys, base64url.", max_length=86
+    )
+    acceptance: str = Field(
+        "", description="The new operator's signature of the same, base64url.", max_length=86
+    )
+    account_jwt: str = Field(description="Signed by the new operator.", max_length=16_384)
+
+
 class AgentStarted(Payload):
     """A process began to act under the key of this event."""
 
@@ -355,6 +395,9 @@ PAYLOADS: Final[Mapping[str, type[Payload]]] = {
         LogLost,
         WitnessContradicted,
         IdentityIssued,
+        IdentityRevoked,
+        AuthorityRotated,
+        RootRotated,
         AgentStarted,
         AgentStopped,
     )

@@ -21,14 +21,17 @@ ALL_EVENTS = "evt.>"
 SYSTEM_RUN = "swarm"
 """The run of events that belong to no user's run: identities, agents starting and stopping."""
 TRUST_RUN = "trust"
-"""The run of every event that changes what is trusted. Neither is ever the id of a user's run."""
+"""The run of events that change what is trusted: short, so that whoever may act on an event can
+first ask for all of it that stands before."""
+RESERVED_RUNS = frozenset({SYSTEM_RUN, TRUST_RUN})
+"""Never ids of a user's run."""
 
 ASSIGNED = "step.assigned"
 ROLE_KINDS = frozenset(
     {ASSIGNED, "step.claimed", "step.completed", "step.failed", "assignment.dead"}
 )
-KEY_KINDS = frozenset({"identity.issued"})
-"""Kinds followed by a public key, so that one credential can be looked up by its subject."""
+KEY_KINDS = frozenset({"identity.issued", "identity.revoked"})
+"""Kinds followed by a public key, so that what is said of one can be looked up by its subject."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _KIND = re.compile(r"[a-z]+\.[a-z]+\Z")

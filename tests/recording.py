@@ -31,7 +31,7 @@ from bus.payloads import (
 )
 from bus.received import Received, RefusedEvent, refused_event
 from bus.signing import Sender
-from bus.trust import Admitted, verify
+from bus.trust import Standing, verify
 from tests.sending import POLICY, admitted, credential_of
 from tests.unit.actors.simulation import answer_for
 
@@ -268,7 +268,7 @@ def refusal_of(refused: RefusedEvent, digest: str) -> EventRefused:
     )
 
 
-def _checked(stored: StoredEvent, known: Mapping[str, Admitted]) -> Received:
+def _checked(stored: StoredEvent, known: Mapping[str, Standing]) -> Received:
     try:
         verify(
             stored.event,

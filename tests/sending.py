@@ -7,7 +7,7 @@ from bus.identity import Authority, Credential
 from bus.nkey import AgentKey
 from bus.payloads import RunSubmitted
 from bus.signing import Sender
-from bus.trust import Admitted, TrustStore
+from bus.trust import Standing, TrustStore
 from policies.capabilities import Capabilities
 
 POLICY = Capabilities.shipped()
@@ -40,9 +40,9 @@ def submitted(run: str, objective: str = "Design a rate limiter", by: str = "adm
     )
 
 
-def admitted(sender: Sender, stream_sequence: int = 1) -> Admitted:
+def admitted(sender: Sender, stream_sequence: int = 1) -> Standing:
     trust = TrustStore(AUTHORITY.operator_public_key, AUTHORITY.account_jwt)
-    return trust.admit(sender.credential.jwt, stream_sequence)
+    return Standing(announced=(trust.admit(sender.credential.jwt, stream_sequence),))
 
 
 def appended(sender: Sender, run: str, objective: str = "x") -> Event:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from bus import jwt
 from bus.errors import BadSignature, IdentityError, MalformedEvent, UnknownKey
-from bus.identity import Authority, Credential, Permissions, credentials_file, issuer_of
+from bus.accounts import Account
+from bus.identity import Authority, Credential, Permissions, credentials_file
 from bus.nkey import (
     ACCOUNT,
     AgentKey,
@@ -111,9 +112,7 @@ def test_a_self_signed_credential_is_refused() -> None:
 def test_an_account_of_another_operator_is_refused() -> None:
     with pytest.raises(IdentityError, match="operator"):
         TrustStore(AUTHORITY.operator_public_key, Authority.create().account_jwt)
-    assert issuer_of(AUTHORITY.account_jwt, AUTHORITY.operator_public_key) == (
-        AUTHORITY.account_public_key
-    )
+    assert Account.parse(AUTHORITY.account_jwt).public_key == AUTHORITY.account_public_key
 
 
 @pytest.mark.parametrize(

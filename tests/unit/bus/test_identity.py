@@ -38,7 +38,7 @@ def test_saved_keys_are_never_replaced(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-@pytest.mark.parametrize("name", ["operator", "account", "system", "log"])
+@pytest.mark.parametrize("name", ["operator", "signing", "system", "log"])
 def test_a_missing_or_damaged_key_is_named_and_not_shown(tmp_path: Path, name: str) -> None:
     Authority.create().save(tmp_path)
     path = tmp_path / f"{name}.seed"
@@ -53,8 +53,8 @@ def test_a_missing_or_damaged_key_is_named_and_not_shown(tmp_path: Path, name: s
 
 
 def test_keys_of_an_earlier_version_are_told_from_damaged_ones(tmp_path: Path) -> None:
-    Authority.create().save(tmp_path)
-    (tmp_path / "log.seed").unlink()
+    for name in ("operator", "account", "system"):
+        (tmp_path / f"{name}.seed").touch()
     with pytest.raises(IdentityError, match="earlier version") as caught:
         Authority.load(tmp_path)
     assert str(tmp_path / "log.seed") in str(caught.value)
@@ -66,7 +66,7 @@ def test_only_a_launcher_is_of_the_account_that_holds_the_log() -> None:
     issuers = {
         role: authority.issue(
             key, role=role, name="x", permissions=permissions, ttl=timedelta(hours=1)
-        ).issuer
+        ).account
         for role in ("coder", "authority", "observer", LAUNCHER_ROLE)
     }
     assert issuers.pop(LAUNCHER_ROLE) == authority.log_account_public_key

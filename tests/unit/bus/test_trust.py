@@ -18,7 +18,7 @@ from bus.nkey import AgentKey, encode_base64url
 from bus.payloads import AgentStarted, RunFailed, StepClaimed
 from bus.signing import Sender
 from bus.subjects import Subject
-from bus.trust import Admitted, verify
+from bus.trust import Standing, verify
 from tests.sending import POLICY, admitted, credential_of, new_sender, submitted
 
 
@@ -36,7 +36,7 @@ def lawless(role: str, name: str = "x-1") -> Sender:
     return Sender(key, credential_of(role, name, key), Everything())
 
 
-def judge(event: Event, known: Admitted | None, *, hours: int = 0, sequence: int = 2) -> None:
+def judge(event: Event, known: Standing | None, *, hours: int = 0, sequence: int = 2) -> None:
     """As if it had been stored so many hours from now."""
     stored_at = datetime.now(UTC) + timedelta(hours=hours)
     verify(event, known, POLICY, stream_sequence=sequence, stored_at=stored_at)
