@@ -5,54 +5,104 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Final
 
-from actors.errors import EnrolmentRefused
+from actors.errors import EnrolmentBarred, EnrolmentRefused, KeyRetired
 from actors.member import Domain, Enrolment, as_member, farewell, started
+from actors.renewal import ended_by, keep_fresh
 from bus.event import Draft, derive_id
 from bus.identity import AUTHORITY_ROLE, Authority, Credential
 from bus.log import EventLog
 from bus.nkey import AgentKey
 from bus.payloads import IdentityIssued
-from bus.subjects import SYSTEM_RUN
+from bus.subjects import SYSTEM_RUN, subject_for
 from policies.capabilities import Capabilities
 
-CREDENTIAL_TTL: Final = timedelta(days=30)
-"""Until credentials are renewed in place, one lives longer than a swarm stays up."""
+CREDENTIAL_TTL: Final = timedelta(hours=1)
 
 
 class Registrar:
     """Issues credentials to members whose enrolment it granted, and records each.
 
     A credential is returned only after its announcement is stored: whoever reads an event
-    of the new key finds the credential earlier in the log.
+    under it finds the credential earlier in the log.
     """
 
     def __init__(
-        self, authority: Authority, secret: bytes, log: EventLog, policy: Capabilities
+        self,
+        authority: Authority,
+        secret: bytes,
+        log: EventLog,
+        policy: Capabilities,
+        *,
+        ttl: timedelta = CREDENTIAL_TTL,
     ) -> None:
+        """Take office.
+
+        Args:
+            authority: its keys; those of a folder are read again when they were rotated.
+            secret: by which enrolments are known.
+            log: of a sender of role authority.
+            policy: what each role may do.
+            ttl: life of the credentials.
+        """
         self._authority = authority
         self._secret = secret
         self._log = log
         self._policy = policy
+        self._ttl = ttl
 
     async def issue(self, enrolment: Enrolment, public_key: str) -> str:
-        """Vouch for a key; returns the user JWT.
+        """Vouch for a key, for the first time or again; returns the user JWT.
 
         Raises:
             EnrolmentRefused: the enrolment was not granted by this authority.
+            EnrolmentBarred: it was taken back.
+            KeyRetired: the key was revoked.
             IdentityError: the public key is not an NKey.
         """
         if not enrolment.is_granted_by(self._secret):
             raise EnrolmentRefused(f"{enrolment.role}/{enrolment.name} was not enrolled here")
-        credential = vouch(
-            self._authority, self._policy, public_key, role=enrolment.role, name=enrolment.name
-        )
-        await self._log.append(announcement(credential))
+        member = f"{enrolment.role}/{enrolment.name}"
+        if member in self._fresh().ring.barred:
+            raise EnrolmentBarred(f"{member} was revoked and not enrolled again")
+        credential = await self._vouch(public_key, enrolment.role, enrolment.name)
         return credential.jwt
+
+    async def renew_own(self) -> Credential:
+        """Another credential for the authority itself.
+
+        Raises:
+            KeyRetired: its key was revoked.
+        """
+        own = self._log.sender.credential
+        return await self._vouch(own.public_key, own.role, own.name)
+
+    async def _vouch(self, public_key: str, role: str, name: str) -> Credential:
+        authority = self._fresh()
+        if public_key in authority.ring.revoked:
+            raise KeyRetired(f"{public_key} was revoked: {role}/{name} needs a new key")
+        credential = vouch(
+            authority, self._policy, public_key, role=role, name=name, ttl=self._ttl
+        )
+        draft = announcement(credential)
+        subject = subject_for(draft.run, draft.payload.TYPE, public_key)
+        if await self._log.last_on(subject) is not None:
+            draft = announcement(credential, renews=True)
+        await self._log.append(draft)
+        return credential
+
+    def _fresh(self) -> Authority:
+        self._authority = self._authority.fresh()
+        return self._authority
 
 
 @asynccontextmanager
 async def acting_authority(
-    authority: Authority, secret: bytes, domain: Domain, name: str
+    authority: Authority,
+    secret: bytes,
+    domain: Domain,
+    name: str,
+    *,
+    ttl: timedelta = CREDENTIAL_TTL,
 ) -> AsyncIterator[Registrar]:
     """Act as the authority, under a key of this process that the log knows.
 
@@ -61,12 +111,14 @@ async def acting_authority(
     """
     key = AgentKey.generate()
     policy = domain.policy()
-    own = vouch(authority, policy, key.public, role=AUTHORITY_ROLE, name=name)
+    own = vouch(authority, policy, key.public, role=AUTHORITY_ROLE, name=name, ttl=ttl)
     async with as_member(domain, key, own) as log:
         await log.append(announcement(own))
         await log.append(started(own))
+        registrar = Registrar(authority, secret, log, policy, ttl=ttl)
         try:
-            yield Registrar(authority, secret, log, policy)
+            async with ended_by(keep_fresh(log, registrar.renew_own)):
+                yield registrar
         finally:
             await farewell(log)
 
@@ -89,18 +141,24 @@ def vouch(
     return authority.issue(public_key, role=role, name=name, permissions=permissions, ttl=ttl)
 
 
-def announcement(credential: Credential) -> Draft:
-    """The event that makes a credential known; its subject ends in the key."""
+def announcement(credential: Credential, *, renews: bool = False) -> Draft:
+    """The event that makes a credential known; its subject ends in the key.
+
+    Args:
+        credential: signed by the authority.
+        renews: whether the key has had one before.
+    """
     payload = IdentityIssued(
         role=credential.role,
         name=credential.name,
         public_key=credential.public_key,
         credential=credential.jwt,
         expires_at=credential.expires_at,
+        renews=renews,
     )
     return Draft(
         run=SYSTEM_RUN,
         payload=payload,
-        id=derive_id("identity.issued", credential.public_key),
+        id=derive_id("identity.issued", credential.jwt),
         suffix=(credential.public_key,),
     )

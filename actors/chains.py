@@ -89,7 +89,7 @@ class ChainAlarms:
         expected = self._chains.follow(event, live=live)
         if event.run == SYSTEM_RUN:
             match received.payload():
-                case IdentityIssued(public_key=public_key) if live:
+                case IdentityIssued(public_key=public_key, renews=False) if live:
                     self._chains.begin(public_key)
                 case ChainBroken(stream_sequence=stream_sequence):
                     self._said.add(stream_sequence)

@@ -21,6 +21,8 @@ ActorError              (SwarmError, bus/errors.py)
   CannotFork            a run that cannot branch off there, or not with those changes
     UnknownForkEvent    the parent's log has no such event
   EnrolmentRefused      somebody asked for a credential without the right to it
+    EnrolmentBarred     its right was taken away when its key was revoked
+  KeyRetired            a member is to go on under a new key
 """
 
 from bus.errors import SwarmError
@@ -158,3 +160,16 @@ class EnrolmentRefused(ActorError):
     """The enrolment was not granted by this authority."""
 
     code = "enrolment_refused"
+
+
+class EnrolmentBarred(EnrolmentRefused):
+    """The member's key was revoked, and it was not enrolled again."""
+
+    code = "enrolment_barred"
+    hint = "Let it back in with: swarm keys enrol NAME."
+
+
+class KeyRetired(ActorError):
+    """The member is to go on under a new key."""
+
+    code = "key_retired"

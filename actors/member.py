@@ -12,6 +12,8 @@ from typing import Final
 
 import structlog
 
+from actors.errors import EnrolmentBarred
+from actors.renewal import Renew, ended_by, keep_fresh
 from bus.connection import open_connection
 from bus.errors import SwarmError
 from bus.event import Draft, derive_id
@@ -27,6 +29,8 @@ from policies.capabilities import Capabilities, inbox_prefix
 logger = structlog.get_logger()
 
 FAREWELL_S: Final = 3.0
+BARRED_S: Final = 2.0
+"""Between two tries of a member that was revoked to get back in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,19 +93,26 @@ async def joined(
 ) -> AsyncIterator[EventLog]:
     """Be a member of the swarm for the length of the block.
 
-    The private key is made here and never leaves. The block's first event says that the
-    agent started; a clean end says so too, with the last number of its chain.
+    The private key is made here and never leaves; its credential is renewed in time. The
+    block's first event says that the agent started; a clean end says so too, with the last
+    number of its chain. Who was revoked waits here until it is enrolled again.
 
     Raises:
         IdentityError: the authority did not vouch for the key.
+        EnrolmentBarred, KeyRetired: from within the block, when the key counts no more.
         BusUnreachable: no connection in time.
     """
     key = AgentKey.generate()
-    credential = Credential.parse(await issue(enrolment, key.public))
+
+    async def vouched() -> Credential:
+        return Credential.parse(await issue(enrolment, key.public))
+
+    credential = await _once_enrolled(vouched)
     async with as_member(domain, key, credential, deadline_s=deadline_s) as log:
         await log.append(started(credential))
         try:
-            yield log
+            async with ended_by(keep_fresh(log, vouched)):
+                yield log
         finally:
             await farewell(log)
 
@@ -130,6 +141,16 @@ async def farewell(log: EventLog) -> None:
             await log.append(stopped(log.sender))
     except (TimeoutError, SwarmError) as error:
         logger.warning("member.leaves_without_farewell", reason=repr(error))
+
+
+async def _once_enrolled(vouched: Renew) -> Credential:
+    """The first credential. A process that died of being refused would only come back at once."""
+    while True:
+        try:
+            return await vouched()
+        except EnrolmentBarred as error:
+            logger.warning("member.waits_for_enrolment", reason=str(error))
+            await asyncio.sleep(BARRED_S)
 
 
 def started(credential: Credential) -> Draft:

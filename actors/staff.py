@@ -5,13 +5,14 @@ The plain classes decide; what stands here joins them to the bus and gives them 
 
 import asyncio
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import ray
 from nacl.signing import SigningKey
 
 from actors.auditor import Auditor
-from actors.authority import Registrar, acting_authority
+from actors.authority import CREDENTIAL_TTL, Registrar, acting_authority
 from actors.coordinator import Coordinator
 from actors.member import Enrolment, joined
 from actors.shell import MemberActor, Membership, Ready, issue
@@ -30,6 +31,8 @@ class AuthorityDesk:
 
     keys: Path
     secret_file: Path
+    credential_ttl_s: float = CREDENTIAL_TTL.total_seconds()
+    """Life of the credentials that it issues, its own among them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +62,10 @@ class AuthorityActor(MemberActor):
         secret = self._desk.secret_file.read_bytes().strip()
         name = self.membership.enrolment.name
         domain = self.membership.domain
-        async with acting_authority(authority, secret, domain, name) as registrar:
+        ttl = timedelta(seconds=self._desk.credential_ttl_s)
+        async with acting_authority(
+            authority, secret, domain, name, ttl=ttl
+        ) as registrar:
             self._registrar.set_result(registrar)
             ready()
             await self.serve_until_stopped()

@@ -12,6 +12,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final, Self
 
 import nats.errors
@@ -23,6 +24,7 @@ from nats.js.manager import JetStreamManager
 
 from bus.errors import BusUnreachable, PublishDenied, PublishUnconfirmed
 from bus.identity import Credential
+from bus.listener import Inbox
 from bus.nkey import AgentKey
 from bus.subjects import STREAM
 from bus.wire import STATUS_HEADER, WireClient
@@ -32,6 +34,14 @@ log = structlog.get_logger()
 _DENIED = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE)
 RECONNECT_WAIT_S: Final = 0.2
 DRAIN_TIMEOUT_S: Final = 5.0
+LINGER_S: Final = 15.0
+"""How long a client that was replaced stays: longer than anybody waits for an answer."""
+LINGER_SHARE: Final = 0.75
+"""Of what is left of its credential, at most: the broker would cut it off."""
+LONGEST_REQUEST_S: Final = 5.0
+"""A request for messages that stands longer is sent again."""
+REQUEST_SHARE: Final = 0.125
+"""Of a credential's life, at most: less than a client stays that is replaced in time."""
 _ANSWERS: Final = "answer"
 _NO_STORAGE: Final = frozenset({10023, 10047})
 
@@ -69,15 +79,28 @@ class StreamRefusal(Exception):
 class Connection:
     """A connection that reconnects for as long as it is open.
 
-    Use `open_connection`; this class does not connect by itself.
+    Its credential can be changed while it works: see `change`. Use `open_connection`; this
+    class does not connect by itself.
     """
 
-    def __init__(self, client: Client, inbox: str) -> None:
-        self.client = client
-        self.manager: JetStreamManager = client.jsm()
+    def __init__(self, url: str, key: AgentKey, credential: Credential, inbox: str) -> None:
+        self.credential = credential
+        self.client = WireClient()
+        self._newest = self.client
+        self.manager: JetStreamManager = self.client.jsm()
+        self.refused = asyncio.Event()
+        """Set once the broker does not take the credential any more."""
+        self.is_renewed = False
+        """Whether somebody changes the credential in time: then it is never closed for good."""
+        self._url, self._key, self._inbox = url, key, inbox
         self._answers = f"{inbox}.{_ANSWERS}"
         self._tokens = itertools.count(1)
         self._in_flight: dict[str, _InFlight] = {}
+        self._inboxes: set[Inbox] = set()
+        self._heard = 0
+        self._changing = asyncio.Lock()
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._ended = False
 
     @classmethod
     async def open(
@@ -101,29 +124,103 @@ class Connection:
         Raises:
             BusUnreachable: no connection in time, with the last reason.
         """
-        client = WireClient()
-        connection = cls(client, inbox)
+        connection = cls(url, key, credential, inbox)
+        client = await connection._connect(credential, deadline_s)
+        connection.client, connection.manager = client, client.jsm()
+        return connection
+
+    @property
+    def is_closed(self) -> bool:
+        """Closed for good: it will not reconnect."""
+        return self._ended or (self.client.is_closed and not self.is_renewed)
+
+    @property
+    def received(self) -> int:
+        """The highest stream sequence of what a consumer has delivered here."""
+        return max((self._heard, *(each.received for each in self._inboxes)))
+
+    async def change(self, credential: Credential, *, deadline_s: float = 10.0) -> None:
+        """Go on under another credential of the same key; nothing is lost, nothing interrupted.
+
+        A second client connects and takes over. What the first one has asked for is still
+        answered there: it stays until the longest request has ended, or its credential is
+        about to.
+
+        Raises:
+            BusUnreachable: no connection in time; the old one goes on as it is.
+        """
+        async with self._changing:
+            client = await self._connect(credential, deadline_s)
+            if self._ended:
+                await client.close()
+                raise BusUnreachable("the connection was closed meanwhile")
+            old, replaced = self.client, self.credential
+            self.client, self.manager, self.credential = client, client.jsm(), credential
+            self.refused.clear()
+            left = (replaced.expires_at - datetime.now(UTC)).total_seconds()
+            stays = max(0.0, min(LINGER_S, left * LINGER_SHARE))
+            task = asyncio.create_task(_close_later(old, stays))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+
+    async def close(self) -> None:
+        """Send what is buffered, then close. A broker that is gone does not hold this up."""
+        self._ended = True
+        retiring = [*self._retiring]
+        for task in retiring:
+            task.cancel()
+        await asyncio.gather(*retiring, return_exceptions=True)
+        await _close(self.client)
+
+    @asynccontextmanager
+    async def open_inbox(self) -> AsyncIterator[Inbox]:
+        """Where a puller hears what it asks for, for the length of the block."""
+        inbox = Inbox()
+        self._inboxes.add(inbox)
+        try:
+            yield inbox
+        finally:
+            self._inboxes.discard(inbox)
+            self._heard = max(self._heard, inbox.received)
+            await inbox.close()
+
+    @property
+    def longest_request_s(self) -> float:
+        """How long a request may stand: it ends before a client that was replaced does."""
+        life = self.credential.expires_at - self.credential.issued_at
+        return min(LONGEST_REQUEST_S, life.total_seconds() * REQUEST_SHARE)
+
+    async def _connect(self, credential: Credential, deadline_s: float) -> WireClient:
+        client, url = WireClient(), self._url
+        self._newest = client
         last_error: list[Exception] = []
 
         async def on_error(error: Exception) -> None:
-            if not any("authorization" in str(earlier).lower() for earlier in last_error):
+            if not any(_refuses(earlier) for earlier in last_error):
                 # else it says more than a connection that is reset at a later try
                 last_error[:] = [error]
-            connection.note_error(error)
+            if client is self._newest and _refuses(error):
+                self.refused.set()
+            self.note_error(error)
+
+        async def on_close() -> None:
+            if client is self._newest and not self._ended:
+                self.refused.set()
 
         try:
             async with asyncio.timeout(deadline_s):
                 await client.connect(
                     url,
                     user_jwt_cb=lambda: bytearray(credential.jwt.encode()),
-                    signature_cb=lambda nonce: base64.b64encode(key.sign(nonce.encode())),
+                    signature_cb=lambda nonce: base64.b64encode(self._key.sign(nonce.encode())),
                     error_cb=on_error,
-                    inbox_prefix=inbox,
+                    closed_cb=on_close,
+                    inbox_prefix=self._inbox,
                     name=f"{credential.role}/{credential.name}",
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type] # it sleeps for it
                 )
-                await client.subscribe(f"{connection._answers}.*", cb=connection._take_answer)
+                await client.subscribe(f"{self._answers}.*", cb=self._take_answer)
         except (TimeoutError, nats.errors.Error, OSError) as error:
             reason = str(last_error[0] if last_error else error) or "timed out"
             await client.close()
@@ -131,21 +228,7 @@ class Connection:
         except asyncio.CancelledError:
             await client.close()
             raise
-        return connection
-
-    @property
-    def is_closed(self) -> bool:
-        """Closed for good: it will not reconnect."""
-        return self.client.is_closed
-
-    async def close(self) -> None:
-        """Send what is buffered, then close. A broker that is gone does not hold this up."""
-        if self.client.is_closed:
-            return
-        with suppress(TimeoutError, nats.errors.Error, OSError):
-            async with asyncio.timeout(DRAIN_TIMEOUT_S):
-                await self.client.flush()
-        await self.client.close()
+        return client
 
     def note_error(self, error: Exception) -> None:
         """Give an asynchronous refusal of the broker to the publish that it is about."""
@@ -244,6 +327,28 @@ async def open_connection(
         yield connection
     finally:
         await connection.close()
+
+
+async def _close_later(client: Client, seconds: float) -> None:
+    """End a client that was replaced, once nobody waits for an answer there."""
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        await _close(client)
+
+
+async def _close(client: Client) -> None:
+    if client.is_closed:
+        return
+    with suppress(TimeoutError, nats.errors.Error, OSError):
+        async with asyncio.timeout(DRAIN_TIMEOUT_S):
+            await client.flush()
+    await client.close()
+
+
+def _refuses(error: Exception) -> bool:
+    """Whether the broker does not take the credential."""
+    return "authorization" in str(error).lower() or "authentication" in str(error).lower()
 
 
 class reachable:  # noqa: N801 - read as a verb: with reachable(): ...

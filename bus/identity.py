@@ -102,6 +102,8 @@ class Authority:
         """Take the private halves of the ring's keys, by their public ones."""
         self.ring = ring
         self.keys = dict(keys)
+        self.directory: KeyDirectory | None = None
+        self._as_of = 0
         operator = self.keys[ring.operator]
         self.operator_jwt = jwt.encode(jwt.operator_claims(operator.public, ring.system, 0), operator)
         self.log_account_jwt = log_account(ring.log, operator)
@@ -155,7 +157,21 @@ class Authority:
         Raises:
             IdentityError: a file is missing or not a seed; the error names the file.
         """
-        return cls(*KeyDirectory(directory).load())
+        kept = KeyDirectory(directory)
+        as_of = kept.changed_at()
+        authority = cls(*kept.load())
+        authority.directory, authority._as_of = kept, as_of
+        return authority
+
+    def fresh(self) -> Self:
+        """The keys as they are now: read again where somebody has rotated them meanwhile.
+
+        Raises:
+            IdentityError: they cannot be read.
+        """
+        if self.directory is None or self.directory.changed_at() == self._as_of:
+            return self
+        return self.load(self.directory.path)
 
     def save(self, directory: Path) -> None:
         """Write the keys, one file of mode 0600 each. An existing file is never replaced.

@@ -6,7 +6,7 @@ something stood there and goes on.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from hashlib import sha256
 from typing import Final
@@ -18,13 +18,14 @@ from bus.appender import Appender, Expected
 from bus.connection import Connection, reachable
 from bus.errors import BusUnreachable
 from bus.event import Draft, StoredEvent, derive_id
+from bus.identity import Credential
 from bus.objects import ObjectStore
 from bus.payloads import EventRefused
 from bus.pull import pull
 from bus.reader import make_reader
 from bus.received import Received, RefusedEvent, delivered, fetched
 from bus.signing import Sender, SubjectPolicy
-from bus.subjects import STREAM
+from bus.subjects import ALL_EVENTS, STREAM
 from bus.trust import TrustStore
 from bus.verifier import Verifier
 
@@ -34,6 +35,8 @@ log = structlog.get_logger()
 
 READ_BATCH: Final = 256
 RESTART_S: Final = 0.1
+
+Check = Callable[[Received], Awaitable[Received]]
 
 
 class EventLog:
@@ -76,6 +79,7 @@ class EventLog:
             BusUnreachable: the broker went away meanwhile.
         """
         position = after
+        check = await self._checking(subject_filter, after)
         while True:
             consumer, pending = await make_reader(self.connection, subject_filter, position)
             if pending == 0:
@@ -88,7 +92,7 @@ class EventLog:
                             f"the broker did not deliver message {expected} of a read"
                         )
                     expected += 1
-                    received = await self.check(message)
+                    received = await check(delivered(message))
                     position = received.stream_sequence
                     yield received
                     if message.metadata.num_pending == 0:
@@ -126,6 +130,7 @@ class EventLog:
         Raises:
             BusUnreachable: the reader broke.
         """
+        check = await self._checking(subject_filter, after)
         consumer, _ = await make_reader(self.connection, subject_filter, after)
         expected = 1
         async with aclosing(pull(self.connection, consumer, batch=READ_BATCH)) as messages:
@@ -133,9 +138,25 @@ class EventLog:
                 if message.metadata.sequence.consumer != expected:
                     return
                 expected += 1
-                yield await self.check(message)
+                yield await check(delivered(message))
                 if _ends_answers(message):
                     return
+
+    async def renew(self, credential: Credential) -> None:
+        """Go on under another credential of the same key; the chain goes on as well.
+
+        Raises:
+            BusUnreachable: no connection in time; the old credential still counts.
+        """
+        await self.connection.change(credential)
+        self.sender.credential = credential
+
+    async def _checking(self, subject_filter: str, after: int) -> Check:
+        """How a reader of the subjects checks what comes to it, in its order."""
+        if subject_filter != ALL_EVENTS:
+            return self._verifier.check
+        await self._verifier.begin_after(after)
+        return self._verifier.check_next
 
     async def last_sequence(self) -> int:
         """The stream sequence of the last stored event, 0 for an empty log.

@@ -308,6 +308,7 @@ class IdentityIssued(Payload):
     public_key: str = Field(max_length=64)
     credential: str = Field(description="NATS user JWT.", max_length=16_384)
     expires_at: AwareDatetime
+    renews: bool = Field(False, description="Whether the key was vouched for before.")
 
 
 class TrustChange(Payload):
@@ -348,6 +349,15 @@ class RootRotated(TrustChange):
         "", description="The new operator's signature of the same, base64url.", max_length=86
     )
     account_jwt: str = Field(description="Signed by the new operator.", max_length=16_384)
+
+
+class RotationRequested(TrustChange):
+    """The member that owns a key is to end its chain and go on under a new key."""
+
+    TYPE: ClassVar[str] = "swarm.rotation.requested.v1"
+    role: Name
+    name: Name
+    public_key: str = Field(max_length=64)
 
 
 class AgentStarted(Payload):
@@ -398,6 +408,7 @@ PAYLOADS: Final[Mapping[str, type[Payload]]] = {
         IdentityRevoked,
         AuthorityRotated,
         RootRotated,
+        RotationRequested,
         AgentStarted,
         AgentStopped,
     )

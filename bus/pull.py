@@ -7,14 +7,12 @@ that silence for more than two beats means that the consumer or the broker is go
 import asyncio
 import json
 from collections.abc import AsyncGenerator
-from contextlib import suppress
 from typing import Final
 
 import nats.errors
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 
-from bus.connection import Connection, reachable
+from bus.connection import Connection
 from bus.errors import BusUnreachable
 from bus.subjects import STREAM
 
@@ -27,59 +25,51 @@ _CONFLICT: Final = "409"
 _RENEWABLE: Final = ("batch completed", "exceeds", "leadership", "server shutdown")
 
 
-async def pull(
-    connection: Connection, consumer: str, *, batch: int, expires_s: float = 30.0
-) -> AsyncGenerator[Msg]:
+async def pull(connection: Connection, consumer: str, *, batch: int) -> AsyncGenerator[Msg]:
     """Yield messages of a consumer as they come, endlessly.
 
     Args:
         connection: whose credential may ask this consumer for messages.
         consumer: its name.
         batch: messages asked for at once; 1 for work that takes long.
-        expires_s: how long one request stands before it is renewed.
 
     Raises:
         BusUnreachable: the consumer or the broker fell silent; make it anew and go on.
     """
     subject = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{consumer}"
-    inbox = connection.new_inbox()
-    request = json.dumps(
-        {
-            "batch": batch,
-            "expires": int(expires_s * _NANOSECONDS),
-            "idle_heartbeat": int(HEARTBEAT_S * _NANOSECONDS),
-        }
-    ).encode()
     # Not `next_msg`: on Python 3.11 its asyncio.wait_for loses a cancellation that comes
     # together with a message (python/cpython#86296); asyncio.timeout does not.
-    arrived: asyncio.Queue[Msg] = asyncio.Queue()
-    with reachable():
-        subscription = await connection.client.subscribe(inbox, cb=arrived.put)
-    try:
-        while True:
-            await connection.client.publish(subject, request, reply=inbox)
-            received = 0
-            while received < batch:
-                async with asyncio.timeout(_SILENCE_S):
-                    message = await arrived.get()
-                # What a sender wrote into a stored message's headers is no control message.
-                status = _status(message) if message.subject == inbox else None
-                if status == _HEARTBEAT:
-                    continue
-                if status is not None:
-                    break
-                received += 1
-                yield message
-    except (TimeoutError, nats.errors.Error, OSError) as error:
-        raise BusUnreachable(f"consumer {consumer} is silent: {type(error).__name__}") from error
-    finally:
-        await _unsubscribe(subscription)
+    async with connection.open_inbox() as inbox:
+        try:
+            while True:
+                request = _request(batch, connection.longest_request_s)
+                await inbox.ask(connection.client, subject, request)
+                received = 0
+                while received < batch:
+                    async with asyncio.timeout(_SILENCE_S):
+                        message = await inbox.arrived.get()
+                    status = _status(message) if inbox.is_control(message) else None
+                    if status == _HEARTBEAT:
+                        continue
+                    if status is not None:
+                        break
+                    received += 1
+                    yield message
+        except (TimeoutError, nats.errors.Error, OSError) as error:
+            raise BusUnreachable(
+                f"consumer {consumer} is silent: {type(error).__name__}"
+            ) from error
 
 
-async def _unsubscribe(subscription: Subscription) -> None:
-    """Stop listening. A connection that is closed listens no more; a cancellation goes on."""
-    with suppress(nats.errors.Error, OSError):
-        await subscription.unsubscribe()
+def _request(batch: int, stands_s: float) -> bytes:
+    beat_s = min(HEARTBEAT_S, stands_s / 2)  # the broker wants two of them at least
+    return json.dumps(
+        {
+            "batch": batch,
+            "expires": int(stands_s * _NANOSECONDS),
+            "idle_heartbeat": int(beat_s * _NANOSECONDS),
+        }
+    ).encode()
 
 
 def _status(message: Msg) -> str | None:

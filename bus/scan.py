@@ -8,7 +8,7 @@ word, and goes on counting it.
 import asyncio
 import json
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -139,25 +139,19 @@ async def _drain(connection: Connection, reader: str) -> AsyncGenerator[Msg]:
     """Everything that the reader has now; what cannot be read is not waited for."""
     request = json.dumps({"batch": FETCH, "no_wait": True}).encode()
     subject = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{reader}"
-    inbox = connection.new_inbox()
-    arrived: asyncio.Queue[Msg] = asyncio.Queue()
-    with reachable():
-        subscription = await connection.client.subscribe(inbox, cb=arrived.put)
-    try:
-        while True:
-            await connection.client.publish(subject, request, reply=inbox)
-            for _ in range(FETCH):
-                async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                    message = await arrived.get()
-                if message.subject == inbox:  # not of the stream: it has no more, or says why
-                    _check_end(message)
-                    return
-                yield message
-    except (TimeoutError, nats.errors.Error, OSError) as error:
-        raise BusUnreachable(f"reader {reader} is silent: {type(error).__name__}") from error
-    finally:
-        with suppress(nats.errors.Error, OSError):
-            await subscription.unsubscribe()
+    async with connection.open_inbox() as inbox:
+        try:
+            while True:
+                await inbox.ask(connection.client, subject, request)
+                for _ in range(FETCH):
+                    async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                        message = await inbox.arrived.get()
+                    if inbox.is_control(message):  # it has no more, or says why
+                        _check_end(message)
+                        return
+                    yield message
+        except (TimeoutError, nats.errors.Error, OSError) as error:
+            raise BusUnreachable(f"reader {reader} is silent: {type(error).__name__}") from error
 
 
 def _check_end(message: Msg) -> None:

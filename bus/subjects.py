@@ -30,7 +30,7 @@ ASSIGNED = "step.assigned"
 ROLE_KINDS = frozenset(
     {ASSIGNED, "step.claimed", "step.completed", "step.failed", "assignment.dead"}
 )
-KEY_KINDS = frozenset({"identity.issued", "identity.revoked"})
+KEY_KINDS = frozenset({"identity.issued", "identity.revoked", "rotation.requested"})
 """Kinds followed by a public key, so that what is said of one can be looked up by its subject."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")

@@ -3,8 +3,8 @@
 A payload that is in an object is fetched for senders whose signature is good, and checked
 before it is parsed.
 
-The credential of a sender that is not known yet is looked up where the authority first
-announced it, so a reader may begin anywhere.
+The credentials of a sender are looked up where the authority announced them, so a reader may
+begin anywhere. What was revoked or rotated before an event is known before it is judged.
 """
 
 from dataclasses import replace
@@ -26,7 +26,8 @@ from bus.payloads import IdentityIssued
 from bus.received import Received, RefusedEvent, fetched, refused_event
 from bus.signing import SubjectPolicy
 from bus.subjects import SYSTEM_RUN, subject_for
-from bus.trust import Admitted, TrustStore, verify
+from bus.trust import Standing, TrustStore, verify
+from bus.trust_log import TrustLog
 
 log = structlog.get_logger()
 
@@ -41,20 +42,47 @@ class Verifier:
         self._trust = trust
         self._policy = policy
         self._objects = objects
+        self._changes = TrustLog(connection, trust, self._judge)
+
+    async def begin_after(self, place: int) -> None:
+        """Know what a reader of everything has to know that begins behind a place.
+
+        Raises:
+            BusUnreachable: the stream did not answer.
+        """
+        await self._changes.know(place + 1)
+
+    async def check_next(self, received: Received) -> Received:
+        """`check` for a reader of everything, which meets each change of trust in its place.
+
+        Raises:
+            BusUnreachable: the sender's credential or the object could not be looked up.
+        """
+        checked = await self._judge(received)
+        self._changes.passed(checked)
+        return checked
 
     async def check(self, received: Received) -> Received:
         """The event if it may be acted on, else what it is refused for.
 
         Raises:
-            BusUnreachable: the sender's credential or the object could not be looked up.
+            BusUnreachable: the sender's credential, a change of trust before the event, or
+                the object could not be looked up.
         """
+        if isinstance(received, RefusedEvent):
+            return received
+        await self._changes.know(received.stream_sequence)
+        return await self._judge(received)
+
+    async def _judge(self, received: Received) -> Received:
+        """The same, once all changes of trust before the event are known."""
         if isinstance(received, RefusedEvent):
             return received
         event = received.event
         try:
             verify(
                 event,
-                self._trust.find(event.key) or await self._look_up(event.key),
+                await self._standing(received),
                 self._policy,
                 stream_sequence=received.stream_sequence,
                 stored_at=received.stored_at,
@@ -68,23 +96,42 @@ class Verifier:
             return refused_event(event, received.stream_sequence, received.stored_at, unknown)
         return received if whole is event else replace(received, event=whole)
 
-    async def _look_up(self, public_key: str) -> Admitted | None:
-        """Find the credential of a key where the authority first announced it.
+    async def _standing(self, received: StoredEvent) -> Standing | None:
+        """What is known of the sender, with further announcements where that is not enough."""
+        event, place = received.event, received.stream_sequence
+        known = self._trust.find(event.key)
+        if known is not None:
+            if known.is_revoked(place):
+                return known
+            if known.credential_for(place, received.stored_at, event.time) is not None:
+                return known
+        await self._look_up(event.key, known, place)
+        return self._trust.find(event.key)
 
-        A later announcement changes nothing: what was valid in the log stays valid.
+    async def _look_up(self, public_key: str, known: Standing | None, place: int) -> None:
+        """Admit what the authority announced of a key since the last that is known.
+
+        Up to the place only: behind it, it is not known yet whose signature counts.
         """
         try:
             subject = subject_for(SYSTEM_RUN, IdentityIssued.TYPE, public_key)
         except SubjectMismatch as error:
             raise UnknownKey(f"{public_key[:80]!r} is not a key") from error
-        position = 0
+        position = known.announced[-1].stream_sequence if known and known.announced else 0
         while message := await self._connection.next_message(subject, after=position):
             announced = fetched(message)
             position = announced.stream_sequence
+            if position > place:
+                return
             token = _announced_credential(announced, public_key)
             if token is not None:
-                return self._trust.admit(token, position)
-        return None
+                await self._admit(token, position)
+
+    async def _admit(self, token: str, place: int) -> None:
+        try:
+            self._trust.admit(token, place)
+        except IdentityError as error:
+            log.warning("bus.announcement_refused", stream_sequence=place, reason=str(error))
 
 
 def _announced_credential(announced: Received, public_key: str) -> str | None:

@@ -5,6 +5,7 @@ heartbeat, and counted each time; the count begins anew with a queue that was ma
 """
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -24,6 +25,11 @@ log = structlog.get_logger()
 
 HEARTBEATS_PER_LEASE: Final = 3
 RETRY_S: Final = 0.1
+_ACK: Final = "+ACK"
+_NAK: Final = "-NAK"
+_TERM: Final = "+TERM"
+_IN_PROGRESS: Final = "+WPI"
+_NANOSECONDS: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +89,7 @@ class WorkQueue:
         received = await self._log.check(message)
         if isinstance(received, RefusedEvent):
             await self._log.record_refusal(received)
-            await _answer(message, Dead(reason=received.error.code))
+            await self._answer(message, Dead(reason=received.error.code))
             return
         delivery = Delivery(assignment=received, deliveries=message.metadata.num_delivered)
         heartbeat = asyncio.create_task(self._keep_lease(message))
@@ -91,30 +97,35 @@ class WorkQueue:
             verdict = await handle(delivery)
         except asyncio.CancelledError:
             with suppress(BusUnreachable):  # then the lease runs out
-                await _answer(message, Retry(delay_s=0))
+                await self._answer(message, Retry(delay_s=0))
             raise
         finally:
             heartbeat.cancel()
             await asyncio.wait((heartbeat,))
-        await _answer(message, verdict)
+        await self._answer(message, verdict)
 
     async def _keep_lease(self, message: Msg) -> None:
         while True:
             await asyncio.sleep(self._heartbeat_s)
             try:
-                await message.in_progress()
-            except (nats.errors.Error, OSError) as error:
+                await self._say(message, _IN_PROGRESS)
+            except BusUnreachable as error:
                 log.warning("work.heartbeat_failed", queue=self._queue, error=str(error))
 
 
-async def _answer(message: Msg, verdict: Verdict) -> None:
-    try:
+    async def _answer(self, message: Msg, verdict: Verdict) -> None:
         match verdict:
             case Ack():
-                await message.ack()
+                await self._say(message, _ACK)
             case Retry(delay_s=delay_s):
-                await message.nak(delay=delay_s or None)
+                delay = json.dumps({"delay": int(delay_s * _NANOSECONDS)}) if delay_s else ""
+                await self._say(message, f"{_NAK} {delay}".rstrip())
             case Dead():
-                await message.term()
-    except (nats.errors.Error, OSError) as error:
-        raise BusUnreachable(f"could not answer an assignment: {error}") from error
+                await self._say(message, _TERM)
+
+    async def _say(self, message: Msg, what: str) -> None:
+        """Answer through the client of now: the one that brought it may have been replaced."""
+        try:
+            await self._log.connection.client.publish(message.reply, what.encode())
+        except (nats.errors.Error, OSError) as error:
+            raise BusUnreachable(f"could not answer an assignment: {error}") from error

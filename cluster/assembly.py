@@ -8,6 +8,7 @@ from signal import Signals
 from pydantic import SecretStr
 
 from bus.identity import Authority
+from bus.keyring import KeyDirectory
 from cluster import ports, probe
 from cluster.addresses import Addresses
 from cluster.certificate import check_certificate
@@ -44,7 +45,7 @@ def authority(home: Home) -> Authority:
     Raises:
         IdentityError: the keys cannot be read or written.
     """
-    if any(home.keys.glob("*.seed")):
+    if KeyDirectory(home.keys).exists:
         return Authority.load(home.keys)
     made = Authority.create()
     made.save(home.keys)
@@ -56,7 +57,7 @@ def trust_of(root: Authority) -> NatsTrust:
     return NatsTrust(
         operator_jwt=root.operator_jwt,
         account_public_key=root.account_public_key,
-        account_jwt=root.account_jwt,
+        account_jwt=root.account_jwt_in_force,
         log_account_public_key=root.log_account_public_key,
         log_account_jwt=root.log_account_jwt,
         system_account_public_key=root.system_account_public_key,

@@ -174,7 +174,11 @@ def _roster(
         agents={role: settings.agents_of(role) for role in (*AGENT_ROLES, *domain.workers)},
         model=ModelClient(),
         lease_s=settings.lease_s,
-        authority=AuthorityDesk(keys=home.keys, secret_file=enrolment_secret_file(home)),
+        authority=AuthorityDesk(
+            keys=home.keys,
+            secret_file=enrolment_secret_file(home),
+            credential_ttl_s=settings.credential_ttl_s,
+        ),
         audit=AuditDesk(
             database_url=addresses.database,
             key_file=audit_key_file(home),

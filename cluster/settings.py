@@ -127,6 +127,10 @@ class Settings(BaseSettings):
     """Who cosigns the audit log's checkpoints: "URL VERIFIER-KEY", several with commas between.
     Each is asked once a second at most, and holds nothing up when it is down."""
 
+    credential_ttl_s: Annotated[float, Field(ge=3, le=30 * 24 * 3600)] = 3600.0
+    """Life of a member's credential; it is renewed after about two thirds. What a thief can do with
+    a key that nobody missed ends with it."""
+
     application: Path | None = None
     """A Python file with workflows and agents of your own; None for those of the swarm only."""
     agents: Annotated[dict[str, int], NoDecode] = {}

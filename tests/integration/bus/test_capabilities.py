@@ -11,7 +11,7 @@ from bus.nkey import AgentKey
 from bus.payloads import PAYLOADS
 from bus.provision import provision
 from bus.reference import OBJECTS
-from bus.subjects import ROLE_KINDS, STREAM, kind_of, parse, subject_for
+from bus.subjects import KEY_KINDS, ROLE_KINDS, STREAM, kind_of, parse, subject_for
 from policies.capabilities import queue_name
 from tests.broker import Broker
 
@@ -28,7 +28,7 @@ def subjects_of(run: str) -> list[str]:
             found += [subject_for(run, event_type, role, "normal") for role in WORKERS]
         elif kind in ROLE_KINDS:
             found += [subject_for(run, event_type, role) for role in WORKERS]
-        elif kind == "identity.issued":
+        elif kind in KEY_KINDS:
             found.append(subject_for(run, event_type, KEY))
         else:
             found.append(subject_for(run, event_type))

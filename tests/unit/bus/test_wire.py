@@ -11,6 +11,7 @@ from nats.aio.msg import Msg
 from bus.connection import Connection, StreamRefusal, _parse_ack
 from bus.errors import PublishDenied, PublishUnconfirmed
 from bus.wire import WireClient
+from tests.sending import new_sender
 
 CLIENT = WireClient()
 
@@ -92,7 +93,9 @@ async def test_a_refusal_by_the_broker_reaches_the_publish_in_any_case() -> None
         async def publish(self, *_: object, **__: object) -> None:
             """Sends nothing: the answer comes by the error callback."""
 
-    connection = Connection(Silent(), "_INBOX_x")
+    sender = new_sender()
+    connection = Connection("nats://127.0.0.1:1", sender.key, sender.credential, "_INBOX_x")
+    connection.client = Silent()
     subject = "evt.00.r1.identity.issued.UABC"
     publish = asyncio.ensure_future(connection.publish(subject, b"", {}, timeout_s=5))
     await asyncio.sleep(0)  # lets it begin to wait

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bus.identity import Permissions
 from bus.payloads import PAYLOADS
 from bus.reference import OBJECTS, chunk_subject
-from bus.subjects import ROLE_KINDS, STREAM, Subject, kind_of, parse, subject_for
+from bus.subjects import KEY_KINDS, ROLE_KINDS, STREAM, Subject, kind_of, parse, subject_for
 from policies.capabilities import Capabilities, inbox_prefix, queue_name
 from policies.errors import PolicyNotUsable
 
@@ -54,7 +54,7 @@ def subjects(run: str = "r1") -> list[str]:
             found += [subject_for(run, event_type, role, "normal") for role in ROLES]
         elif kind in ROLE_KINDS:
             found += [subject_for(run, event_type, role) for role in ROLES]
-        elif kind == "identity.issued":
+        elif kind in KEY_KINDS:
             found.append(subject_for(run, event_type, KEY))
         else:
             found.append(subject_for(run, event_type))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from bus.nkey import AgentKey
 from bus.payloads import PAYLOADS, StepClaimed
-from bus.subjects import ROLE_KINDS, kind_of, parse, subject_for
+from bus.subjects import KEY_KINDS, ROLE_KINDS, kind_of, parse, subject_for
 from policies.capabilities import Capabilities, queue_name
 from policies.errors import PolicyNotUsable
 
@@ -45,7 +45,7 @@ def test_an_extra_role_may_do_what_an_agent_may(role: str) -> None:
         kind = kind_of(event_type)
         suffix: tuple[str, ...] = (role, "normal") if kind == "step.assigned" else (role,)
         suffix = suffix if kind in ROLE_KINDS else ()
-        if kind == "identity.issued":
+        if kind in KEY_KINDS:
             suffix = (KEY,)
         as_coder = tuple("coder" if each == role else each for each in suffix)
         mine = policy.refusal(role, parse(subject_for("r", event_type, *suffix)))

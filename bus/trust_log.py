@@ -1,0 +1,81 @@
+"""Keeping a trust store abreast of the log.
+
+An event may be acted on only once every change of trust that was stored before it is known.
+Who reads the whole log meets them in order. Everybody else asks the stream: one question,
+for the next event of the trust run, covers all that had been received when it was asked.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+
+from bus.connection import Connection
+from bus.errors import IdentityError, MalformedEvent
+from bus.event import StoredEvent
+from bus.received import Received, fetched
+from bus.subjects import TRUST_RUN, run_filter
+from bus.trust import TrustStore
+
+log = structlog.get_logger()
+
+_CHANGES: Final = run_filter(TRUST_RUN)
+
+Judge = Callable[[Received], Awaitable[Received]]
+"""Says whether a change of trust may be acted on, once those before it are known."""
+
+
+class TrustLog:
+    """What a reader knows of the changes of trust, and up to which place."""
+
+    def __init__(self, connection: Connection, trust: TrustStore, judge: Judge) -> None:
+        self._connection = connection
+        self._trust = trust
+        self._judge = judge
+        self._asking = asyncio.Lock()
+        self._known = 1
+        self._last = 0
+
+    async def know(self, place: int) -> None:
+        """Return once every change that was stored before a place is known.
+
+        Args:
+            place: of an event that was received, or the one after it.
+
+        Raises:
+            BusUnreachable: the stream did not answer.
+        """
+        if place <= self._known:
+            return
+        async with self._asking:
+            # What has been received was stored before the question that follows now.
+            covered = max(place, self._connection.received)
+            while place > self._known:
+                message = await self._connection.next_message(_CHANGES, after=self._last)
+                if message is None:
+                    self._known = max(self._known, covered)
+                    return
+                change = fetched(message)
+                self._learn(await self._judge(change))
+                self._known = max(self._known, change.stream_sequence + 1)
+
+    def passed(self, received: Received) -> None:
+        """Take what comes next to a reader of everything, judged, all before it being known."""
+        place = received.stream_sequence
+        if isinstance(received, StoredEvent) and received.event.run == TRUST_RUN:
+            self._learn(received)
+        self._known = max(self._known, place + 1)
+
+    def _learn(self, received: Received) -> None:
+        place = received.stream_sequence
+        if place <= self._last:
+            return
+        self._last = place
+        if not isinstance(received, StoredEvent):
+            log.warning("bus.trust_change_refused", stream_sequence=place, code=received.error.code)
+            return
+        try:
+            self._trust.learn(received.payload(), place)
+        except (IdentityError, MalformedEvent) as error:
+            log.error("bus.trust_change_unusable", stream_sequence=place, reason=str(error))
