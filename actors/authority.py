@@ -44,9 +44,9 @@ class Registrar:
             policy: what each role may do.
             ttl: life of the credentials.
         """
+        self.log = log
         self._authority = authority
         self._secret = secret
-        self._log = log
         self._policy = policy
         self._ttl = ttl
 
@@ -64,31 +64,33 @@ class Registrar:
         member = f"{enrolment.role}/{enrolment.name}"
         if member in self._fresh().ring.barred:
             raise EnrolmentBarred(f"{member} was revoked and not enrolled again")
-        credential = await self._vouch(public_key, enrolment.role, enrolment.name)
+        credential = self._vouch(public_key, enrolment.role, enrolment.name)
+        draft = announcement(credential)
+        subject = subject_for(draft.run, draft.payload.TYPE, public_key)
+        if await self.log.last_on(subject) is not None:
+            draft = announcement(credential, renews=True)
+        await self.log.append(draft)
         return credential.jwt
 
-    async def renew_own(self) -> Credential:
-        """Another credential for the authority itself.
+    async def renew_own(self, log: EventLog) -> None:
+        """Go on under another credential; the broker may take the one before no more.
+
+        So it is announced under the new one, unlike a member's: the authority says it itself.
 
         Raises:
             KeyRetired: its key was revoked.
+            BusUnreachable, PublishError: try again.
         """
-        own = self._log.sender.credential
-        return await self._vouch(own.public_key, own.role, own.name)
+        own = log.sender.credential
+        credential = self._vouch(own.public_key, own.role, own.name)
+        await log.renew(credential)
+        await log.append(announcement(credential, renews=True))
 
-    async def _vouch(self, public_key: str, role: str, name: str) -> Credential:
+    def _vouch(self, public_key: str, role: str, name: str) -> Credential:
         authority = self._fresh()
         if public_key in authority.ring.revoked:
             raise KeyRetired(f"{public_key} was revoked: {role}/{name} needs a new key")
-        credential = vouch(
-            authority, self._policy, public_key, role=role, name=name, ttl=self._ttl
-        )
-        draft = announcement(credential)
-        subject = subject_for(draft.run, draft.payload.TYPE, public_key)
-        if await self._log.last_on(subject) is not None:
-            draft = announcement(credential, renews=True)
-        await self._log.append(draft)
-        return credential
+        return vouch(authority, self._policy, public_key, role=role, name=name, ttl=self._ttl)
 
     def _fresh(self) -> Authority:
         self._authority = self._authority.fresh()

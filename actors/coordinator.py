@@ -29,7 +29,7 @@ from bus.event import Draft, StoredEvent
 from bus.log import RESTART_S, EventLog, Expected
 from bus.received import Received, RefusedEvent
 from bus.signing import Clock
-from bus.subjects import ALL_EVENTS, SYSTEM_RUN, run_filter
+from bus.subjects import ALL_EVENTS, RESERVED_RUNS, run_filter
 
 log = structlog.get_logger()
 
@@ -140,7 +140,7 @@ class Coordinator:
         else:
             self._follow_chain(received)
             run_id = received.event.run
-        if run_id == SYSTEM_RUN:
+        if run_id in RESERVED_RUNS:
             return
         has_moved = self._memory.take(received)
         if self._live:

@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from actors.errors import EnrolmentBarred
-from actors.renewal import Renew, ended_by, keep_fresh
+from actors.renewal import ended_by, keep_fresh
 from bus.connection import open_connection
 from bus.errors import SwarmError
 from bus.event import Draft, derive_id
@@ -107,11 +107,14 @@ async def joined(
     async def vouched() -> Credential:
         return Credential.parse(await issue(enrolment, key.public))
 
+    async def renew(log: EventLog) -> None:
+        await log.renew(await vouched())
+
     credential = await _once_enrolled(vouched)
     async with as_member(domain, key, credential, deadline_s=deadline_s) as log:
         await log.append(started(credential))
         try:
-            async with ended_by(keep_fresh(log, vouched)):
+            async with ended_by(keep_fresh(log, renew)):
                 yield log
         finally:
             await farewell(log)
@@ -136,6 +139,9 @@ async def as_member(
 
 async def farewell(log: EventLog) -> None:
     """Close the chain of a log's sender. Not being able to is noted: the process ends anyway."""
+    if log.connection.refused.is_set():
+        logger.warning("member.leaves_without_farewell", reason="the broker does not take its key")
+        return
     try:
         async with asyncio.timeout(FAREWELL_S):
             await log.append(stopped(log.sender))
@@ -143,7 +149,7 @@ async def farewell(log: EventLog) -> None:
         logger.warning("member.leaves_without_farewell", reason=repr(error))
 
 
-async def _once_enrolled(vouched: Renew) -> Credential:
+async def _once_enrolled(vouched: Callable[[], Awaitable[Credential]]) -> Credential:
     """The first credential. A process that died of being refused would only come back at once."""
     while True:
         try:

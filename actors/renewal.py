@@ -28,7 +28,8 @@ LONGEST_PAUSE_S: Final = 30.0
 LOOK_S: Final = 2.0
 """Between two looks at whether the member is to change to a new key."""
 
-Renew = Callable[[], Awaitable[Credential]]
+Renew = Callable[[EventLog], Awaitable[None]]
+"""Gets another credential for the sender of a log, and has the log go on under it."""
 
 
 def renewal_due(credential: Credential, chance: float) -> datetime:
@@ -68,7 +69,7 @@ async def keep_fresh(
         failures = 0
         while True:
             try:
-                await log.renew(await renew())
+                await renew(log)
             except (EnrolmentRefused, KeyRetired):
                 raise
             except Exception as error:  # noqa: BLE001 - whatever the authority's process died of
@@ -93,24 +94,32 @@ async def ended_by(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
     """Do the work beside the block; where it fails, the block is cancelled and fails with it."""
     host = asyncio.current_task()
     task = asyncio.ensure_future(work)
+    cancelled = 0
 
-    def interrupt(done: "asyncio.Future[None]") -> None:
-        if host is not None and not done.cancelled() and done.exception() is not None:
+    async def interrupt() -> None:
+        nonlocal cancelled
+        await asyncio.wait((task,))
+        while host is not None and not task.cancelled() and task.exception() is not None:
+            # Again each second: asyncio.wait_for, which libraries use, may lose a
+            # cancellation on Python 3.11.
+            cancelled += 1
             host.cancel()
+            await asyncio.sleep(1.0)
 
-    task.add_done_callback(interrupt)
+    watching = asyncio.ensure_future(interrupt())
     try:
         yield
     except asyncio.CancelledError:
         failure = task.exception() if task.done() and not task.cancelled() else None
         if failure is None or host is None:
             raise
-        host.uncancel()
+        for _ in range(cancelled):
+            host.uncancel()
         raise failure from None
     finally:
-        task.remove_done_callback(interrupt)
+        watching.cancel()
         task.cancel()
-        await asyncio.wait((task,))
+        await asyncio.wait((task, watching))
 
 
 async def _until_due(log: EventLog, due: datetime) -> None:

@@ -15,9 +15,11 @@ from actors.auditor import Auditor
 from actors.authority import CREDENTIAL_TTL, Registrar, acting_authority
 from actors.coordinator import Coordinator
 from actors.member import Enrolment, joined
+from actors.rotation import keep_settled
 from actors.shell import MemberActor, Membership, Ready, issue
 from actors.witnesses import witnessed
 from bus.identity import Authority
+from bus.keyring import KeyDirectory
 from storage.audit import AuditStore
 from storage.checkpoint import checkpoint_signer
 from storage.cosignature import WitnessAddress
@@ -63,12 +65,10 @@ class AuthorityActor(MemberActor):
         name = self.membership.enrolment.name
         domain = self.membership.domain
         ttl = timedelta(seconds=self._desk.credential_ttl_s)
-        async with acting_authority(
-            authority, secret, domain, name, ttl=ttl
-        ) as registrar:
+        async with acting_authority(authority, secret, domain, name, ttl=ttl) as registrar:
             self._registrar.set_result(registrar)
             ready()
-            await self.serve_until_stopped()
+            await keep_settled(KeyDirectory(self._desk.keys), registrar.log, domain.nats_url)
 
     @ray.method
     async def issue(self, enrolment: Enrolment, public_key: str) -> str:

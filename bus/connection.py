@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Self
+from weakref import WeakSet
 
 import nats.errors
 import structlog
@@ -99,6 +100,7 @@ class Connection:
         self._inboxes: set[Inbox] = set()
         self._heard = 0
         self._changing = asyncio.Lock()
+        self._connected: WeakSet[WireClient] = WeakSet()
         self._retiring: set[asyncio.Task[None]] = set()
         self._ended = False
 
@@ -199,8 +201,8 @@ class Connection:
             if not any(_refuses(earlier) for earlier in last_error):
                 # else it says more than a connection that is reset at a later try
                 last_error[:] = [error]
-            if client is self._newest and _refuses(error):
-                self.refused.set()
+            if _refuses(error) and client in self._connected:
+                self._give_up(client)
             self.note_error(error)
 
         async def on_close() -> None:
@@ -228,7 +230,19 @@ class Connection:
         except asyncio.CancelledError:
             await client.close()
             raise
+        self._connected.add(client)
+        if client.is_closed:
+            self.refused.set()
         return client
+
+    def _give_up(self, client: WireClient) -> None:
+        """End a client that the broker refuses: nats-py would go on asking, five times a second."""
+        self._connected.discard(client)
+        if client is self._newest:
+            self.refused.set()
+        task = asyncio.create_task(client.close())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
 
     def note_error(self, error: Exception) -> None:
         """Give an asynchronous refusal of the broker to the publish that it is about."""

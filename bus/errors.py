@@ -19,6 +19,7 @@ Within this folder:
       PublishError        an event that could not be stored
         PublishDenied  PublishConflict  PublishUnconfirmed  PayloadTooLarge  LogFull
       IdentityError       a key or credential that cannot be used
+      ClaimsRefused       the broker did not take an account as it is now
       RefillFailed        the stream did not take back what it had lost
       BusUnreachable      no connection to the broker
 
@@ -165,6 +166,13 @@ class IdentityError(BusError):
     """The key or credential cannot be used."""
 
     code = "identity_error"
+
+
+class ClaimsRefused(BusError):
+    """The broker did not take the members' account as it is now."""
+
+    code = "claims_refused"
+    hint = "A broker of your own must trust the operator in SWARM_HOME/keys: see docs/keys.md."
 
 
 class RefillFailed(BusError):

@@ -105,7 +105,9 @@ class Authority:
         self.directory: KeyDirectory | None = None
         self._as_of = 0
         operator = self.keys[ring.operator]
-        self.operator_jwt = jwt.encode(jwt.operator_claims(operator.public, ring.system, 0), operator)
+        self.operator_jwt = jwt.encode(
+            jwt.operator_claims(operator.public, ring.system, 0), operator
+        )
         self.log_account_jwt = log_account(ring.log, operator)
         self.system_account_jwt = system_account(ring.system, operator)
 

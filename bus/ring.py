@@ -15,6 +15,7 @@ from bus.payloads import AuthorityRotated, IdentityRevoked, RootRotated, TrustCh
 
 SUCCESSION: Final = "vllm-swarm/root-rotation/v1"
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Untold:
     """A change of trust that the log does not hold yet, as far as is known.
@@ -66,9 +67,7 @@ class Ring:
 def first_ring(operator: AgentKey, *, account: str, signing: str, system: str, log: str) -> Ring:
     """The ring of new keys. `signing` may be the account's own key."""
     listed = () if signing == account else (signing,)
-    token = members_account(
-        account, operator, log=log, signing=listed, revoked={}, issued_at=0
-    )
+    token = members_account(account, operator, log=log, signing=listed, revoked={}, issued_at=0)
     return Ring(
         operator=operator.public,
         account=account,
@@ -85,7 +84,9 @@ def with_new_signing_key(
     ring: Ring, operator: AgentKey, key: str, *, now: float, grace_s: float, change: TrustChange
 ) -> Ring:
     """Another key signs from here on; the older ones still count for a while."""
-    retiring = {old: min(ring.retiring.get(old, now + grace_s), now + grace_s) for old in ring.signing}
+    retiring = {
+        old: min(ring.retiring.get(old, now + grace_s), now + grace_s) for old in ring.signing
+    }
     return _resigned(
         replace(ring, signing=(key, *ring.signing), retiring=retiring), operator, now, change, key
     )
@@ -96,10 +97,11 @@ def without_old_signing_keys(
 ) -> Ring:
     """The keys whose time is over count no more; the ring as it is if there is none.
 
-    The key that issues stays in any case.
+    The key that issues stays until another one does.
     """
-    over = {key for key, until in ring.retiring.items() if at_once or until <= now}
-    over -= {ring.issuing}
+    if at_once:
+        ring = replace(ring, retiring=dict.fromkeys(ring.retiring, now))
+    over = {key for key, until in ring.retiring.items() if until <= now} - {ring.issuing}
     if not over:
         return ring
     signing = tuple(key for key in ring.signing if key not in over)
@@ -192,9 +194,7 @@ def _account(ring: Ring, operator: AgentKey, now: float) -> str:
     )
 
 
-def _untold(
-    payload: AuthorityRotated | RootRotated | IdentityRevoked, issuing: str
-) -> Untold:
+def _untold(payload: AuthorityRotated | RootRotated | IdentityRevoked, issuing: str) -> Untold:
     event_id = derive_id(payload.TYPE, payload.model_dump_json())
     return Untold(id=event_id, payload=payload, issuing=issuing)
 

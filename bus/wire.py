@@ -10,6 +10,7 @@ from typing import Final
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.errors import ConnectionClosedError
 from nats.protocol.command import hpub_cmd, pub_cmd
 
 STREAM_HEADER: Final = "Nats-Stream"
@@ -55,6 +56,9 @@ class WireClient(Client):
             self._pending_data_size = 0
             self._status = Client.RECONNECTING
             await super()._close(status, do_cbs)
+        for waiting in [*self._resp_map.values()]:
+            if not waiting.done():  # nobody will answer any more
+                waiting.set_exception(ConnectionClosedError())
 
     def _build_message(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None

@@ -112,7 +112,6 @@ class WorkQueue:
             except BusUnreachable as error:
                 log.warning("work.heartbeat_failed", queue=self._queue, error=str(error))
 
-
     async def _answer(self, message: Msg, verdict: Verdict) -> None:
         match verdict:
             case Ack():

@@ -31,6 +31,10 @@ _SERVER_START_S = 60.0
 _RAY_START_S = 120.0
 
 
+Trust = Callable[[], NatsTrust]
+"""What the NATS server has to be told, at each of its starts."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assembly:
     """The parts, in the order in which they are stopped, and where they are once started."""
@@ -65,7 +69,12 @@ def trust_of(root: Authority) -> NatsTrust:
     )
 
 
-def assemble(settings: Settings, home: Home, trust: NatsTrust) -> Assembly:
+def trust_in(home: Home) -> Trust:
+    """What the NATS server of a home has to be told, read when it is asked for."""
+    return lambda: trust_of(authority(home))
+
+
+def assemble(settings: Settings, home: Home, trust: Trust) -> Assembly:
     """Decide on the parts; nothing is started.
 
     Raises:
@@ -104,7 +113,7 @@ _Located = tuple[Part, Callable[[], str]]
 """A part, and its address with password once it has started."""
 
 
-def assemble_log(settings: Settings, home: Home, trust: NatsTrust) -> tuple[_Located, _Located]:
+def assemble_log(settings: Settings, home: Home, trust: Trust) -> tuple[_Located, _Located]:
     """Decide on the two parts that hold the log and its audited copy: NATS and Postgres."""
     return _nats(settings, home, trust), _postgres(settings, home)
 
@@ -138,7 +147,7 @@ def _ray(settings: Settings, home: Home) -> tuple[Part, Callable[[], str], str]:
     return server, lambda: head.address(server.port), head.dashboard
 
 
-def _nats(settings: Settings, home: Home, trust: NatsTrust) -> _Located:
+def _nats(settings: Settings, home: Home, trust: Trust) -> _Located:
     if settings.nats_url is not None:
         return _external("nats", settings.nats_url, probe.nats)
     recipe = Nats(
@@ -148,8 +157,13 @@ def _nats(settings: Settings, home: Home, trust: NatsTrust) -> _Located:
         sync=settings.nats_sync,
         max_store_bytes=settings.jetstream_max_bytes,
     )
+    keys = KeyDirectory(home.keys)
     custom = Custom(
-        port=settings.nats_port, port_variable="SWARM_NATS_PORT", start_timeout_s=_SERVER_START_S
+        port=settings.nats_port,
+        port_variable="SWARM_NATS_PORT",
+        start_timeout_s=_SERVER_START_S,
+        changed_at=keys.changed_at,
+        is_outdated=recipe.is_outdated,
     )
     server = Server(recipe, custom)
     return server, lambda: recipe.address(server.port)

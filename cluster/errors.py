@@ -6,6 +6,7 @@ ClusterError
   AlreadyRunning       another swarm uses this SWARM_HOME
   NotRunning           no swarm uses this SWARM_HOME
   RecoveryUnfinished   a recovery of the stream was interrupted
+  UnknownKeyName       no key or member of that name
   PartFailed           an embedded server or an actor group that did not come up
     PortTaken          another program listens on the port that was asked for
   StartTimeout         not ready within SWARM_START_TIMEOUT_S
@@ -49,6 +50,13 @@ class NotRunning(ClusterError):
 
     code = "not_running"
     hint = "Start one with: swarm up."
+
+
+class UnknownKeyName(ClusterError):
+    """The swarm has no such key or member."""
+
+    code = "unknown_key_name"
+    hint = "See what there is with: swarm keys list."
 
 
 class RecoveryUnfinished(ClusterError):

@@ -17,7 +17,7 @@ from bus.nkey import AgentKey
 from bus.refill import permissions
 from cluster import state as states
 from cluster import stragglers
-from cluster.assembly import assemble_log, authority, trust_of
+from cluster.assembly import assemble_log, authority, trust_in
 from cluster.errors import AlreadyRunning, ClusterError
 from cluster.home import Home, open_home
 from cluster.parts.part import Part
@@ -27,7 +27,7 @@ from cluster.state import State
 from policies.capabilities import Capabilities, inbox_prefix
 
 READER_ROLE: Final = "observer"
-_INBOX: Final = "_INBOX"
+INBOX: Final = "_INBOX"
 """Where a plain NATS client listens, which an observer is."""
 _READER_LIFE: Final = timedelta(hours=1)
 _KEEPER_LIFE: Final = timedelta(days=1)
@@ -88,7 +88,7 @@ async def of_stopped(settings: Settings) -> AsyncIterator[LogServers]:
     async with AsyncExitStack() as stack:
         stack.callback(os.close, states.lock(home))
         await asyncio.to_thread(_end_stragglers, home)
-        (nats, nats_url), (postgres, database_url) = assemble_log(settings, home, trust_of(root))
+        (nats, nats_url), (postgres, database_url) = assemble_log(settings, home, trust_in(home))
         await stack.enter_async_context(_started((nats, postgres)))
         yield LogServers(nats_url=nats_url(), database_url=database_url(), root=root)
 
@@ -103,7 +103,7 @@ async def reading(servers: LogServers) -> AsyncIterator[Connection]:
     key = AgentKey.generate()
     policy = Capabilities.shipped()
     own = vouch(servers.root, policy, key.public, role=READER_ROLE, name="log", ttl=_READER_LIFE)
-    async with open_connection(servers.nats_url, key, own, inbox=_INBOX) as connection:
+    async with open_connection(servers.nats_url, key, own, inbox=INBOX) as connection:
         yield connection
 
 

@@ -25,7 +25,7 @@ from cluster import guard, stragglers
 from cluster import state as states
 from cluster.addresses import Addresses
 from cluster.application import workers_of
-from cluster.assembly import Assembly, assemble, authority, trust_of
+from cluster.assembly import Assembly, assemble, trust_in
 from cluster.errors import AlreadyRunning, ClusterError, StartTimeout
 from cluster.home import Home, open_home
 from cluster.parts.part import Part
@@ -107,7 +107,7 @@ class Supervisor:
         assembly: Assembly | None = None
         failure: SwarmError | None = None
         try:
-            assembly = assemble(self._settings, self._home, trust_of(authority(self._home)))
+            assembly = assemble(self._settings, self._home, trust_in(self._home))
             await self._until_stop(self._start(assembly))
             if not self._stop_wanted.is_set():
                 self._listen()  # a library may have taken the signals over meanwhile

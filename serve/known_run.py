@@ -11,7 +11,7 @@ from actors.run_state import fold
 from bus.event import StoredEvent
 from bus.payloads import RunSubmitted
 from bus.received import Received
-from bus.subjects import SYSTEM_RUN, TRUST_RUN, is_token, run_filter
+from bus.subjects import RESERVED_RUNS, is_token, run_filter
 from serve.ports import Log
 from serve.problems import NotFound
 
@@ -47,7 +47,7 @@ def check_run_id(run: str) -> None:
     Raises:
         NotFound: it is malformed, or names what is not a run.
     """
-    if not is_token(run) or run in (SYSTEM_RUN, TRUST_RUN):
+    if not is_token(run) or run in RESERVED_RUNS:
         raise NotFound(UNKNOWN_RUN)
 
 

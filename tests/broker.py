@@ -81,7 +81,7 @@ class Broker:
                     "system_account": self.authority.system_account_public_key,
                     "resolver": "MEMORY",
                     "resolver_preload": {
-                        self.authority.account_public_key: self.authority.account_jwt,
+                        self.authority.account_public_key: self.authority.account_jwt_in_force,
                         self.authority.log_account_public_key: self.authority.log_account_jwt,
                         self.authority.system_account_public_key: self.authority.system_account_jwt,
                     },

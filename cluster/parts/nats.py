@@ -1,7 +1,7 @@
 """The embedded NATS server with JetStream, in operator mode."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import Signals
@@ -35,12 +35,14 @@ class Nats:
 
     home: Home
     environment: Mapping[str, str] = field(repr=False)
-    trust: NatsTrust
+    trust: Callable[[], NatsTrust]
+    """As it is now: keys are rotated."""
     sync: str
     """When JetStream calls fsync: "always" or "default"."""
     max_store_bytes: int
     name: str = "nats"
     monitor_port: int = 0
+    _told: str = ""
 
     async def prepare(self, port: int) -> None:
         """Write the configuration, and have the server check it.
@@ -68,6 +70,10 @@ class Nats:
         """The URL for clients."""
         return f"nats://{LOOPBACK}:{port}"
 
+    def is_outdated(self) -> bool:
+        """Whether it trusts an operator that was replaced: it does not learn that while it runs."""
+        return self.trust().operator_jwt != self._told
+
     @property
     def _configuration(self) -> Path:
         return self.home.nats / "nats.conf"
@@ -84,7 +90,8 @@ class Nats:
 
     def _text(self, port: int) -> str:
         """JSON is valid NATS configuration, and quotes paths properly."""
-        trust = self.trust
+        trust = self.trust()
+        self._told = trust.operator_jwt
         store: dict[str, object] = {
             "store_dir": str(self.home.nats / "store"),
             "max_file_store": self.max_store_bytes,

@@ -1,6 +1,7 @@
 """What the supervisor needs of each part, and of each kind of embedded server."""
 
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -78,3 +79,7 @@ class Custom:
     stop_grace_s: float = 10.0
     restarts: bool = True
     """Whether it may be started again in place after it died."""
+    changed_at: Callable[[], int] = lambda: 0
+    """Another number than before: it may be outdated now."""
+    is_outdated: Callable[[], bool] = lambda: False
+    """Whether it has to be started anew to learn what it was not told at its start."""

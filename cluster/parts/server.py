@@ -18,6 +18,8 @@ PORT_ATTEMPTS = 3
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 1.0
 """All stand still without it, and another attempt a second is no burden."""
+LOOK_S = 0.3
+"""Between two looks at whether a server has to be started anew."""
 STEADY_S = 5.0
 """After running this long, a death counts as the first again: what cannot run dies sooner."""
 
@@ -75,8 +77,12 @@ class Server:
         pause_s = FIRST_PAUSE_S
         while self._child is not None:
             began = time.monotonic()
-            status = await self._child.wait()
-            log.error("part.died", part=self.name, status=status, log=str(self._child.spec.log))
+            status = await self._end_of(self._child)
+            if status is None:
+                log.info("part.outdated", part=self.name)
+                pause_s = 0.0
+            else:
+                log.error("part.died", part=self.name, status=status, log=str(self._child.spec.log))
             if not self._custom.restarts:
                 raise PartFailed(
                     f"{self.name} ended with status {status}. Its log is {self._child.spec.log}."
@@ -84,14 +90,33 @@ class Server:
             if time.monotonic() - began > STEADY_S:
                 pause_s = FIRST_PAUSE_S
             while not await self._restarted(pause_s):
-                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+                pause_s = min(max(pause_s, FIRST_PAUSE_S) * 2, LONGEST_PAUSE_S)
+            pause_s = min(max(pause_s, FIRST_PAUSE_S) * 2, LONGEST_PAUSE_S)
 
     async def stop(self) -> None:
         """Ask it to end; kill it if it takes too long."""
         child, self._child = self._child, None
         if child is not None:
             await child.stop(self._custom.stop_signal, grace_s=self._custom.stop_grace_s)
+
+    async def _end_of(self, child: Child) -> int | None:
+        """Wait until the server dies: its status. None: it was ended, being outdated."""
+        ended = asyncio.ensure_future(child.wait())
+        seen: int | None = None
+        try:
+            while not ended.done():
+                await asyncio.wait((ended,), timeout=LOOK_S)
+                now = self._custom.changed_at()
+                if now != seen and not ended.done():
+                    seen = now
+                    if await asyncio.to_thread(self._custom.is_outdated):
+                        await child.stop(
+                            self._custom.stop_signal, grace_s=self._custom.stop_grace_s
+                        )
+                        return None
+            return ended.result()
+        finally:
+            ended.cancel()
 
     async def _launch(self) -> None:
         await self._recipe.prepare(self._port)

@@ -3,7 +3,7 @@
 `swarm up`, `down`, `status`, `doctor`, `recover`, `creds`, `demo`; `run`, `runs`, `events`;
 `audit checkpoint`, `audit prove`, `audit export`, `audit verify`, `verify`;
 `cancel`, `pause`, `resume`, `retry`, `approvals`, `approve`, `deny`, `dead-letters`; `replay`,
-`fork`; `witness`.
+`fork`; `keys`; `witness`.
 
 Exit codes: 0 done, 1 the run or the swarm failed, 2 usage, 3 no swarm to reach.
 This is the one place of the public face that may import cluster/.
@@ -15,13 +15,20 @@ import typer
 
 from actors.errors import ApplicationNotUsable
 from bus.errors import SwarmError
-from cluster.errors import ConfigurationError, HomeNotUsable, NotRunning, PortTaken
+from cluster.errors import (
+    ConfigurationError,
+    HomeNotUsable,
+    NotRunning,
+    PortTaken,
+    UnknownKeyName,
+)
 from swarm.cli import (
     audit,
     control,
     credentials,
     demonstration,
     forking,
+    keys,
     lifecycle,
     recover,
     replay,
@@ -54,6 +61,7 @@ forking.add_to(app)
 audit.add_to(app)
 verify.add_to(app)
 credentials.add_to(app)
+keys.add_to(app)
 demonstration.add_to(app)
 witness.add_to(app)
 
@@ -93,6 +101,7 @@ def exit_code(error: SwarmError) -> int:
             | ApplicationNotUsable()
             | HomeNotUsable()
             | PortTaken()
+            | UnknownKeyName()
             | Refused()
         ):
             return USAGE

@@ -20,7 +20,7 @@ from bus.nkey import AgentKey
 from bus.payloads import IdentityIssued, RunSubmitted
 from bus.received import Received
 from bus.signing import Sender
-from bus.subjects import SYSTEM_RUN, TRUST_RUN, is_token, kind_of, run_filter
+from bus.subjects import RESERVED_RUNS, SYSTEM_RUN, is_token, kind_of, run_filter
 from cluster.assembly import authority
 from cluster.control import read_state
 from cluster.settings import Settings
@@ -82,7 +82,7 @@ async def read_run(log: EventLog, run: str) -> list[Received]:
         BusUnreachable: the broker went away.
     """
     events: list[Received] = []
-    if is_token(run) and run not in (SYSTEM_RUN, TRUST_RUN):
+    if is_token(run) and run not in RESERVED_RUNS:
         async with aclosing(log.read(run_filter(run))) as reading:
             events = [received async for received in reading]
     if not events:

@@ -31,7 +31,7 @@ from bus.payloads import (
     WitnessContradicted,
 )
 from bus.received import Received, RefusedEvent
-from bus.subjects import SYSTEM_RUN
+from bus.subjects import RESERVED_RUNS
 from bus.trust import ChainTracker
 from storage.leaf import (
     decode_envelope,
@@ -102,7 +102,7 @@ def check(
     found = [*_unaccepted(by_run, accepted), *_refused(received), *_chains(stored)]
     for run, events in by_run.items():
         found += _identities(run, events)
-        if run != SYSTEM_RUN:
+        if run not in RESERVED_RUNS:
             found += [*_ends(run, events), *_steps(run, events)]
     if audit is not None:
         found += [*_rows(received, audit), *_tree(audit)]

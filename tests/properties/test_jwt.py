@@ -11,8 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bus import jwt
-from bus.errors import BadSignature, IdentityError, MalformedEvent, UnknownKey
 from bus.accounts import Account
+from bus.errors import BadSignature, IdentityError, MalformedEvent, UnknownKey
 from bus.identity import Authority, Credential, Permissions, credentials_file
 from bus.nkey import (
     ACCOUNT,

@@ -11,9 +11,9 @@ import asyncpg
 import pytest
 
 from bus.identity import Authority
-from cluster import assembly, probe
+from cluster import probe
 from cluster.addresses import Addresses
-from cluster.assembly import assemble, trust_of
+from cluster.assembly import assemble, trust_in, trust_of
 from cluster.errors import PartFailed, PortTaken
 from cluster.home import Home, open_home
 from cluster.parts.part import Part
@@ -38,7 +38,7 @@ class Running:
 @asynccontextmanager
 async def _running(settings: Settings, *names: str) -> AsyncIterator[Running]:
     home = open_home(settings.home)
-    made = assemble(settings, home, trust_of(assembly.authority(home)))
+    made = assemble(settings, home, trust_in(home))
     parts = {part.name: part for part in made.parts}
     try:
         async with asyncio.TaskGroup() as group:
@@ -174,7 +174,9 @@ async def test_a_configuration_that_nats_refuses_is_told_in_its_own_words(
 ) -> None:
     opened = open_home(home.root)
     trust = replace(trust_of(Authority.create()), operator_jwt="not-a-token")
-    nats = next(p for p in assemble(configure(home), opened, trust).parts if p.name == "nats")
+    nats = next(
+        p for p in assemble(configure(home), opened, lambda: trust).parts if p.name == "nats"
+    )
     with pytest.raises(PartFailed) as caught:
         await nats.start()
     assert "operator" in str(caught.value).lower()
