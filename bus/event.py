@@ -269,6 +269,8 @@ class StoredEvent:
     event: Event
     stream_sequence: int
     stored_at: datetime
+    receipt: str | None = None
+    """When it was first stored, if it was put back since; to be checked (bus/receipt.py)."""
 
     def payload(self) -> Payload:
         """The typed payload of the event."""

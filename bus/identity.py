@@ -117,6 +117,11 @@ class Authority:
         return self.ring.first.operator
 
     @property
+    def root_key(self) -> AgentKey:
+        """The operator in force."""
+        return self.keys[self.ring.operator]
+
+    @property
     def account_jwt(self) -> str:
         """The members' account as the first root vouched for it."""
         return self.ring.first.jwt

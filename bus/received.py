@@ -8,6 +8,7 @@ from nats.aio.msg import Msg
 
 from bus.errors import MalformedEvent, SubjectMismatch, UntrustedEvent
 from bus.event import Event, StoredEvent
+from bus.receipt import RECEIPT_HEADER
 from bus.subjects import SYSTEM_RUN, parse
 
 
@@ -77,7 +78,12 @@ def _parsed(
             stored_at=stored_at,
             error=error,
         )
-    return StoredEvent(event=event, stream_sequence=stream_sequence, stored_at=stored_at)
+    return StoredEvent(
+        event=event,
+        stream_sequence=stream_sequence,
+        stored_at=stored_at,
+        receipt=(headers or {}).get(RECEIPT_HEADER),
+    )
 
 
 def refused_event(

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 from nats.aio.msg import Msg
@@ -40,6 +41,7 @@ class Message:
 
     Attributes:
         sequence: in the stream.
+        stored_at: when it was first stored, where that is to be told to those who read it.
         headers: as received, in order, with those that the broker reads.
     """
 
@@ -47,6 +49,7 @@ class Message:
     subject: str
     headers: tuple[tuple[str, str], ...]
     data: bytes
+    stored_at: datetime | None = None
 
     @property
     def message_id(self) -> str | None:

@@ -137,6 +137,11 @@ class TrustStore:
                     raise IdentityError("the root before it does not endorse the new one")
                 self._follow(Account.parse(account_jwt), operator, stream_sequence)
 
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Every operator that vouched for the account, the latest that is known first."""
+        return tuple(dict.fromkeys(reign.account.operator for reign in reversed(self._reigns)))
+
     def find(self, public_key: str) -> Standing | None:
         """What is known of a key."""
         announced = self._announced.get(public_key, ())

@@ -7,6 +7,7 @@ for the next event of the trust run, covers all that had been received when it w
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -14,13 +15,16 @@ import structlog
 from bus.connection import Connection
 from bus.errors import IdentityError, MalformedEvent
 from bus.event import StoredEvent
+from bus.payloads import RootRotated
 from bus.received import Received, fetched
-from bus.subjects import TRUST_RUN, run_filter
+from bus.ring import is_endorsed
+from bus.subjects import TRUST_RUN, run_filter, subject_for
 from bus.trust import TrustStore
 
 log = structlog.get_logger()
 
 _CHANGES: Final = run_filter(TRUST_RUN)
+_ROOTS: Final = subject_for(TRUST_RUN, RootRotated.TYPE)
 
 Judge = Callable[[Received], Awaitable[Received]]
 """Says whether a change of trust may be acted on, once those before it are known."""
@@ -36,6 +40,8 @@ class TrustLog:
         self._asking = asyncio.Lock()
         self._known = 1
         self._last = 0
+        self._roots = [trust.roots[-1]]
+        self._last_root = 0
 
     async def know(self, place: int) -> None:
         """Return once every change that was stored before a place is known.
@@ -59,6 +65,21 @@ class TrustLog:
                 change = fetched(message)
                 self._learn(await self._judge(change))
                 self._known = max(self._known, change.stream_sequence + 1)
+
+    async def roots(self) -> tuple[str, ...]:
+        """The roots that follow each other by their endorsements alone, also later ones.
+
+        Raises:
+            BusUnreachable: the stream did not answer.
+        """
+        while message := await self._connection.next_message(_ROOTS, after=self._last_root):
+            there = fetched(message)
+            self._last_root = there.stream_sequence
+            with suppress(MalformedEvent):
+                payload = there.payload() if isinstance(there, StoredEvent) else None
+                if isinstance(payload, RootRotated) and is_endorsed(payload, self._roots[-1]):
+                    self._roots.append(payload.operator)
+        return tuple(self._roots)
 
     def passed(self, received: Received) -> None:
         """Take what comes next to a reader of everything, judged, all before it being known."""

@@ -23,6 +23,7 @@ from bus.event import StoredEvent
 from bus.identity import Credential
 from bus.objects import ObjectStore
 from bus.payloads import IdentityIssued
+from bus.receipt import first_stored
 from bus.received import Received, RefusedEvent, fetched, refused_event
 from bus.signing import SubjectPolicy
 from bus.subjects import SYSTEM_RUN, subject_for
@@ -78,6 +79,7 @@ class Verifier:
         """The same, once all changes of trust before the event are known."""
         if isinstance(received, RefusedEvent):
             return received
+        received = await self._as_first_stored(received)
         event = received.event
         try:
             verify(
@@ -95,6 +97,16 @@ class Verifier:
             unknown = UnknownKey(str(error))
             return refused_event(event, received.stream_sequence, received.stored_at, unknown)
         return received if whole is event else replace(received, event=whole)
+
+    async def _as_first_stored(self, received: StoredEvent) -> StoredEvent:
+        """With the time at which the event was first stored, if it was put back since."""
+        if received.receipt is None:
+            return received
+        text, event, place = received.receipt, received.event, received.stream_sequence
+        stored_at = first_stored(text, event, place, self._trust.roots)
+        if stored_at is None:  # perhaps by a root of which this reader does not know yet
+            stored_at = first_stored(text, event, place, await self._changes.roots())
+        return received if stored_at is None else replace(received, stored_at=stored_at)
 
     async def _standing(self, received: StoredEvent) -> Standing | None:
         """What is known of the sender, with further announcements where that is not enough."""

@@ -16,7 +16,9 @@ from actors.open_work import OpenWork
 from bus.connection import Connection
 from bus.errors import MalformedEvent, RefillFailed
 from bus.event import Event, StoredEvent
+from bus.nkey import AgentKey
 from bus.payloads import StepAssigned
+from bus.receipt import RECEIPT_HEADER, first_stored, receipt
 from bus.received import Received
 from bus.refill import MESSAGE_ID, Message, Refill, is_half_filled
 from cluster.comparison import assess, check_audit_log
@@ -87,6 +89,7 @@ async def recover_stream(
     objects: AuditObjects,
     survivors: Survivors,
     *,
+    root: AgentKey,
     reached: Reached = _pass,
 ) -> Recovered:
     """Make the stream of events equal to the audit log where it is not.
@@ -98,6 +101,7 @@ async def recover_stream(
         audit: the audit log.
         objects: what it keeps of large payloads; those of the stream are not touched.
         survivors: where to keep what only the stream has.
+        root: says of each event when it was first stored.
         reached: is called at each named moment.
 
     Raises:
@@ -113,11 +117,11 @@ async def recover_stream(
     check = await check_audit_log(audit)
     if check.altered:
         raise AuditCorrupt(f"The audit log cannot be refilled from: {check.altered[0]}.")
-    kept = await _only_in_stream(found.unrecorded, survivors.load(), audit)
+    kept = await _only_in_stream(found.unrecorded, survivors.load(), audit, root.public)
     survivors.save(kept)
     reached(SAVED)
     began = time.monotonic()
-    filling = _Filling(connection, audit, objects, last_recorded=found.last_recorded)
+    filling = _Filling(connection, audit, objects, root, last_recorded=found.last_recorded)
     await filling.run(kept, reached)
     seconds = time.monotonic() - began
     last = await _verify(connection, audit, kept)
@@ -140,12 +144,14 @@ class _Filling:
         connection: Connection,
         audit: AuditReader,
         objects: AuditObjects,
+        root: AgentKey,
         *,
         last_recorded: int,
     ) -> None:
         self._refill = Refill(connection)
         self._audit = audit
         self._objects = objects
+        self._root = root
         self._end = last_recorded
         self._work = OpenWork()
         self.refilled = 0
@@ -161,7 +167,7 @@ class _Filling:
             position = rows[-1].record.stream_sequence
         await self._refill.skip_to(self._end + 1)
         for message in behind(kept, self._end):
-            await self._refill.put(message)
+            await self._refill.put(with_receipt(message, self._root))
             self._note(message, only=StepAssigned.TYPE)  # nobody has verified it yet
         await self._refill.end()
         reached(REFILLED)
@@ -172,7 +178,7 @@ class _Filling:
 
     async def _put_back(self, record: AuditRecord) -> None:
         message = message_of(record)
-        await self._refill.put(message)
+        await self._refill.put(with_receipt(message, self._root))
         if record.verdict == "accepted":
             self._note(message, body=await self._object_of(record))
         self.refilled += 1
@@ -199,15 +205,30 @@ class _Filling:
 
 def message_of(record: AuditRecord) -> Message:
     """A recorded event as a message; by its id the stream knows a repeat, as it did before."""
-    return _message(record.stream_sequence, record.subject, record.raw_headers, record.data)
+    message = _message(record.stream_sequence, record.subject, record.raw_headers, record.data)
+    return replace(message, stored_at=record.stored_at) if record.verdict == "accepted" else message
 
 
-def survivor(received: Received) -> Message:
-    """A message of the stream as it is to be kept."""
+def with_receipt(message: Message, root: AgentKey) -> Message:
+    """The message with word of when it was first stored: its credential has ended since then."""
+    if message.stored_at is None:
+        return message
+    try:
+        event = Event.parse(message.subject, dict(message.headers), message.data)
+    except MalformedEvent:
+        return message
+    text = receipt(root, event, message.sequence, message.stored_at)
+    return replace(message, headers=(*message.headers, (RECEIPT_HEADER, text)))
+
+
+def survivor(received: Received, root: str) -> Message:
+    """A message of the stream as it is to be kept; the root has signed receipts in it."""
     at = received.stream_sequence
     if isinstance(received, StoredEvent):
         event = received.event
-        return _message(at, event.subject, tuple(event.headers.items()), event.data)
+        message = _message(at, event.subject, tuple(event.headers.items()), event.data)
+        earlier = first_stored(received.receipt or "", event, at, (root,))
+        return replace(message, stored_at=earlier or received.stored_at)
     return _message(at, received.subject, tuple(received.headers.items()), received.data)
 
 
@@ -225,7 +246,7 @@ def _message(sequence: int, subject: str, headers: RawHeaders, data: bytes) -> M
 
 
 async def _only_in_stream(
-    unrecorded: Sequence[Received], saved: Sequence[Message], audit: AuditReader
+    unrecorded: Sequence[Received], saved: Sequence[Message], audit: AuditReader, root: str
 ) -> list[Message]:
     """What was saved earlier, then what stands neither there nor in the audit log."""
     kept = list(saved)
@@ -239,7 +260,7 @@ async def _only_in_stream(
             said = content_of(received)
             if said not in known:
                 known.add(said)
-                kept.append(survivor(received))
+                kept.append(survivor(received, root))
     return kept
 
 

@@ -67,7 +67,9 @@ async def _recover(
     async with open_pool(servers.database_url, max_size=2) as pool, keeping(servers) as connection:
         await migrate(pool)
         objects = AuditObjects(pool)
-        done = await recover_stream(connection, AuditReader(pool), objects, survivors)
+        done = await recover_stream(
+            connection, AuditReader(pool), objects, survivors, root=servers.root.root_key
+        )
         await provision(
             connection,
             queues={role: queue_name(role) for role in roles},

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from bus.refill import Message
@@ -96,15 +97,18 @@ def _to_line(message: Message) -> str:
             "subject": message.subject,
             "headers": message.headers,
             "data": base64.b64encode(message.data).decode(),
+            "stored_at": message.stored_at.isoformat() if message.stored_at else None,
         }
     )
 
 
 def _from_line(line: str) -> Message:
     fields = json.loads(line)
+    stored_at = fields.get("stored_at")
     return Message(
         sequence=int(fields["sequence"]),
         subject=str(fields["subject"]),
         headers=tuple((str(name), str(value)) for name, value in fields["headers"]),
         data=base64.b64decode(fields["data"]),
+        stored_at=datetime.fromisoformat(stored_at) if stored_at else None,
     )

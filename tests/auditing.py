@@ -94,7 +94,9 @@ async def recover(
     """As `swarm recover` does, on servers that run."""
     async with administrator(broker) as connection:
         audit, objects = AuditReader(pool), AuditObjects(pool)
-        done = await recover_stream(connection, audit, objects, survivors, reached=reached)
+        done = await recover_stream(
+            connection, audit, objects, survivors, root=broker.authority.root_key, reached=reached
+        )
         roles = broker.policy.worker_roles
         await provision(
             connection,
