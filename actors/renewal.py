@@ -128,9 +128,10 @@ async def _until_due(log: EventLog, due: datetime) -> None:
         try:
             async with asyncio.timeout(min(left, LOOK_S)):
                 await log.connection.refused.wait()
-            return
         except TimeoutError:
             await _see_whether_retired(log)
+        else:
+            return
 
 
 async def _see_whether_retired(log: EventLog) -> None:

@@ -159,7 +159,7 @@ async def keep_settled(directory: KeyDirectory, log: EventLog, nats_url: str) ->
                 decide(directory, old_signing_keys_out(SYSTEM, at_once=False))
             await settle(directory, log, nats_url)
             seen, due = directory.changed_at(), _next_due(directory)
-            while directory.changed_at() == seen and time.time() < due:
+            while directory.changed_at() == seen and time.time() < due:  # noqa: ASYNC110 - a file
                 await asyncio.sleep(LOOK_S)
         except SwarmError as error:
             logger.warning("trust.not_settled", code=error.code, reason=str(error))

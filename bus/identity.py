@@ -27,6 +27,7 @@ LAUNCHER_ROLE: Final = "launcher"
 LOG_TAG: Final = "log"
 """Marks a root's word over the key that signs a log's checkpoints."""
 _TAGS = TypeAdapter(list[str])
+_NATS = TypeAdapter(dict[str, JsonValue])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +65,7 @@ class Credential:
         """
         claims = jwt.decode(token)
         try:
-            nats = claims["nats"]
-            if not isinstance(nats, dict):
-                raise ValueError("nothing of NATS in it")
+            nats = _NATS.validate_python(claims["nats"])
             tags = _TAGS.validate_python(nats["tags"])
             role = next(tag.removeprefix("role:") for tag in tags if tag.startswith("role:"))
             subject, issuer, name = str(claims["sub"]), str(claims["iss"]), str(claims["name"])

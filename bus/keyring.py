@@ -56,11 +56,12 @@ class KeyDirectory:
             return self._load_earlier()
         try:
             document = json.loads((self.path / _RING).read_bytes())
-            if document.pop("form") != _FORM:
-                raise ValueError("it is of another version")
+            form = document.pop("form")
             ring = _RINGS.validate_python(document)
         except (OSError, ValueError, KeyError, ValidationError) as error:
             raise IdentityError(f"cannot read the ring of keys at {self.path / _RING}") from error
+        if form != _FORM:
+            raise IdentityError(f"the ring of keys at {self.path / _RING} is of another version")
         keys = {public: self._seed(name) for public, name in ring.files.items()}
         wrong = [ring.files[public] for public, key in keys.items() if key.public != public]
         if wrong:
@@ -159,7 +160,8 @@ class KeyDirectory:
 
     def _prune(self, used: set[str]) -> None:
         """Remove seeds that count no more, and those that an interrupted change left."""
+        left = [*self.path.glob(".*.seed.*"), *self.path.glob(f".{_RING}.*")]
         for kind in ("operator", "signing"):
-            for path in self.path.glob(f"{kind}*.seed"):
-                if path.name not in used:
-                    path.unlink(missing_ok=True)
+            left += [path for path in self.path.glob(f"{kind}*.seed") if path.name not in used]
+        for path in left:
+            path.unlink(missing_ok=True)

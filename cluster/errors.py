@@ -6,6 +6,7 @@ ClusterError
   AlreadyRunning       another swarm uses this SWARM_HOME
   NotRunning           no swarm uses this SWARM_HOME
   RecoveryUnfinished   a recovery of the stream was interrupted
+  MemberBarred         a member without which there is no swarm was revoked
   UnknownKeyName       no key or member of that name
   PartFailed           an embedded server or an actor group that did not come up
     PortTaken          another program listens on the port that was asked for
@@ -50,6 +51,13 @@ class NotRunning(ClusterError):
 
     code = "not_running"
     hint = "Start one with: swarm up."
+
+
+class MemberBarred(ClusterError):
+    """A member without which there is no swarm was revoked."""
+
+    code = "member_barred"
+    hint = "Let it back in with: swarm keys enrol NAME."
 
 
 class UnknownKeyName(ClusterError):

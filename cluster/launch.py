@@ -28,6 +28,7 @@ from bus.provision import provision
 from cluster.addresses import Addresses
 from cluster.application import application_of
 from cluster.assembly import authority
+from cluster.errors import MemberBarred
 from cluster.home import Home
 from cluster.log_key import log_key_jwt, log_origin
 from cluster.members import Members, Roster
@@ -84,6 +85,7 @@ async def start(
     """
     refuse_unfinished(home)
     root = authority(home)
+    _refuse_barred(root)
     application = application_of(settings)
     domain = Domain(
         nats_url=addresses.nats,
@@ -98,7 +100,9 @@ async def start(
         group.create_task(asyncio.to_thread(_join_ray, addresses.ray))
         weights = group.create_task(_weights(progress, profile, home.models))
     secret = enrolment_secret_file(home).read_bytes().strip()
-    members = Members(_roster(settings, home, addresses, domain, secret, application))
+    members = Members(
+        _roster(settings, home, addresses, domain, secret, application, root.ring.barred)
+    )
     serving = Serving(
         host=addresses.gateway_host,
         port=addresses.gateway_port,
@@ -167,6 +171,7 @@ def _roster(
     domain: Domain,
     secret: bytes,
     application: ApplicationSource | None,
+    barred: frozenset[str],
 ) -> Roster:
     return Roster(
         domain=domain,
@@ -187,7 +192,16 @@ def _roster(
             witnesses=settings.witness_addresses(),
         ),
         application=application,
+        barred=barred,
     )
+
+
+def _refuse_barred(root: Authority) -> None:
+    """A swarm does without an agent that was revoked, but not without these."""
+    for member in ("coordinator/coordinator", "auditor/auditor", "gateway/gateway"):
+        if member in root.ring.barred:
+            name = member.partition("/")[2]
+            raise MemberBarred(f"The {name} was revoked.")
 
 
 def _gateway(

@@ -40,6 +40,7 @@ class Roster:
         model: what the agents ask.
         lease_s: how long an agent may be silent before its step goes to another one.
         application: where the agents of roles that are not built in come from.
+        barred: "role/name" of agents that were revoked: they are left out.
     """
 
     domain: Domain
@@ -50,6 +51,7 @@ class Roster:
     authority: AuthorityDesk
     audit: AuditDesk
     application: ApplicationSource | None = None
+    barred: frozenset[str] = frozenset()
 
     @property
     def window(self) -> int:
@@ -91,6 +93,7 @@ class Members:
             .remote(roster.membership(role, name), roster.model, roster.lease_s)
             for role, count in roster.agents.items()
             for name in (f"{role}-{number}" for number in range(1, count + 1))
+            if f"{role}/{name}" not in roster.barred
         ]
 
     @property

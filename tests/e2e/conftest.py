@@ -41,6 +41,7 @@ async def shell(directory: Path, witness: Running) -> AsyncIterator[Shell]:
         settings={
             "SWARM_SCRIPTED_DELAY_S": str(DELAY_S),
             "SWARM_LEASE_S": "2",
+            "SWARM_CREDENTIAL_TTL_S": "60",  # renewed several times meanwhile
             "SWARM_GATEWAY_PORT": "0",
             "SWARM_DASHBOARD_PORT": "0",
             "SWARM_GATEWAY_TLS_CERTIFICATE": str(pair.certificate),
