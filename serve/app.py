@@ -5,6 +5,7 @@ Nothing here opens a connection: the parts come ready-made.
 """
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Final
@@ -18,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from actors.errors import EnrolmentRefused, KeyRetired
 from bus.errors import SwarmError
 from serve.access import Authenticate
 from serve.limits import BodyLimit
@@ -120,19 +122,25 @@ def create_late_app(
     open_parts: Callable[[], AbstractAsyncContextManager[GatewayParts]],
     *,
     patience_s: float = PATIENCE_S,
+    die: Callable[[int], None] = os._exit,
 ) -> Starlette:
     """The application, behind Ray Serve's proxy, over parts opened at its start, closed at its end.
 
     Both happen in the one task that the server runs the lifespan in. A part that does not answer
-    just now is waited for: a new replica would take seconds, and find it no different.
+    just now is waited for: a new replica would take seconds, and find it no different. Where
+    the gateway's key counts no more, the process ends: Serve starts another, with a new key.
     """
 
     @asynccontextmanager
     async def lifespan(outer: Starlette) -> AsyncGenerator[None, None]:
-        async with AsyncExitStack() as stack:
-            parts = await _opened(stack, open_parts, patience_s)
-            outer.mount("/", create_app(parts, echo_request_id=False))
-            yield
+        try:
+            async with AsyncExitStack() as stack:
+                parts = await _opened(stack, open_parts, patience_s)
+                outer.mount("/", create_app(parts, echo_request_id=False))
+                yield
+        except (EnrolmentRefused, KeyRetired) as error:
+            log.error("gateway.ends", code=error.code, reason=str(error))
+            die(1)
 
     return Starlette(lifespan=lifespan)
 

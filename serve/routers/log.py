@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from bus.event import StoredEvent
 from bus.payloads import IdentityIssued
 from bus.received import Received
-from bus.subjects import SYSTEM_RUN, subject_for
+from bus.subjects import SYSTEM_RUN, TRUST_RUN, run_filter, subject_for
 from serve.access import Parts, Reader
 from serve.known_run import check_run_id, read_run
 from serve.ports import Log
@@ -41,22 +41,24 @@ class RawEvent(BaseModel):
 async def raw_log(run: str, parts: Parts, _: Reader) -> Response:
     """Every message of a run, one JSON object a line: headers, data, place and time.
 
-    First come the announcements of the credentials of all who speak in it, so that the
-    operator's public key is all that is needed to verify the rest. Nothing is left out:
+    First come the announcements of the credentials of all who speak in it, and every change
+    of trust, so that the operator's public key and the first account are all that is needed
+    to verify the rest. Nothing is left out:
     what this gateway refuses is here as well.
     """
     check_run_id(run)
     async with asyncio.timeout(parts.limits.call_timeout_s):
         events = await read_run(parts.log, run)
-        announced = await _announcements(parts.log, events)
-    lines = (_raw(each).model_dump_json(exclude_none=True) for each in (*announced, *events))
+        first = await _trust_before(parts.log, events)
+    lines = (_raw(each).model_dump_json(exclude_none=True) for each in (*first, *events))
     return Response("\n".join(lines) + "\n", media_type=MEDIA_TYPE)
 
 
-async def _announcements(log: Log, events: Iterable[Received]) -> list[Received]:
-    """Where the authority vouched for the keys, and for those that it said so with."""
-    found: dict[int, Received] = {}
-    wanted = _keys(events)
+async def _trust_before(log: Log, events: Iterable[Received]) -> list[Received]:
+    """Every change of trust, where the authority vouched for keys, and for those it spoke with."""
+    async with aclosing(log.read(run_filter(TRUST_RUN))) as changes:
+        found = {received.stream_sequence: received async for received in changes}
+    wanted = _keys([*events, *found.values()])
     asked: set[str] = set()
     while wanted - asked:
         key = min(wanted - asked)

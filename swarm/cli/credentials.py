@@ -1,6 +1,8 @@
 """`swarm creds`: what a person's own tools need: a NATS credentials file, the log's public key."""
 
 import asyncio
+from datetime import timedelta
+from typing import Final
 from uuid import uuid4
 
 import typer
@@ -18,6 +20,9 @@ from cluster.settings import Settings
 from storage.note import VerifierKey
 from swarm.cli.reading import OBSERVER, domain_of
 
+LIFE: Final = timedelta(hours=12)
+"""A person's own tool does not renew its credential: it has a working day."""
+
 creds = typer.Typer(help="NATS credentials for your own tools.", no_args_is_help=True)
 
 
@@ -28,7 +33,10 @@ def add_to(app: typer.Typer) -> None:
 
 @creds.command(name=OBSERVER)
 def observer() -> None:
-    """Print a .creds file of an identity that may read every event and publish none."""
+    """Print a .creds file of an identity that may read every event and publish none.
+
+    It counts for twelve hours.
+    """
     typer.echo(asyncio.run(_observer(Settings.load())), nl=False)
 
 
@@ -53,6 +61,7 @@ async def _observer(settings: Settings) -> str:
     secret = enrolment_secret_file(home).read_bytes().strip()
     key = AgentKey.generate()
     name = f"{OBSERVER}-{uuid4().hex[:8]}"
-    async with acting_authority(root, secret, domain, f"authority-{uuid4().hex[:8]}") as registrar:
+    acting = f"authority-{uuid4().hex[:8]}"
+    async with acting_authority(root, secret, domain, acting, ttl=LIFE) as registrar:
         jwt = await registrar.issue(Enrolment.grant(secret, OBSERVER, name), key.public)
     return credentials_file(Credential.parse(jwt), key)

@@ -117,6 +117,30 @@ def refused(received: list[Received]) -> list[RefusedEvent]:
     return [each for each in received if isinstance(each, RefusedEvent)]
 
 
+async def test_member_and_authority_renew_by_themselves_and_nothing_is_lost_or_repeated(
+    office: Office,
+) -> None:
+    ttl = timedelta(seconds=3)
+    broker = office.broker
+    async with acting_authority(
+        broker.authority, SECRET, office.domain, "authority-2", ttl=ttl
+    ) as registrar:
+        short = Office(broker, office.directory, registrar)
+        async with short.member("gateway", "gateway") as log:
+            first = log.sender.credential
+            number = 0
+            while log.sender.credential.issued_at < first.expires_at:
+                number += 1
+                await log.append(said("r1", number))
+            assert registrar.log.sender.credential.issued_at > first.issued_at
+        async with office.member("auditor", "auditor") as reader:
+            received = await whole_log(reader)
+    assert number > 100
+    assert refused(received) == []
+    chain = [r for r in received if isinstance(r, StoredEvent) and r.event.key == first.public_key]
+    assert [each.event.sequence for each in chain] == list(range(1, number + 3))
+
+
 async def test_credentials_are_signed_by_a_new_key_and_old_events_stay_valid(
     office: Office,
 ) -> None:

@@ -74,7 +74,7 @@ async def test_appends_and_a_reader_go_on_over_several_credentials(broker: Broke
             group.create_task(append())
             group.create_task(follow())
             for _ in range(CHANGES):
-                await asyncio.sleep(1)
+                await asyncio.sleep(0.5)
                 await renewed(broker, log)
             finished.set()
     assert log.connection.client is not first
@@ -97,7 +97,7 @@ async def test_work_in_hand_is_not_handed_out_again(broker: Broker) -> None:
                 return Ack()
             if not done:
                 for _ in range(CHANGES):
-                    await asyncio.sleep(1)
+                    await asyncio.sleep(0.5)
                     await renewed(broker, log)
             done.append(delivery)
             if len(done) == 20:
