@@ -85,15 +85,26 @@ async def test_a_revoked_member_is_out_until_it_is_enrolled_again(
     before = {key.public_key for key in await keys_of(shell, name)}
     revoked = await shell.swarm("keys", "revoke", name, "--reason", "stolen")
     assert revoked.code == 0, revoked
-    listed = json.loads((await shell.swarm("keys", "list", "--json")).out)["keys"]
-    assert all(key["revoked"] for key in listed if key["key"] in before)
-    assert (await shell.swarm("keys", "revoke", name, "--reason", "again")).code == 2
+    assert all(key.revoked for key in await keys_of(shell, name) if key.public_key in before)
     enrolled = await shell.swarm("keys", "enrol", name)
     assert enrolled.code == 0, enrolled
     await until_a_new_key(shell, name, before)
     while (await shell.swarm("status")).code != 0:
         continue  # the gateway opens its parts
     await done(client)
+
+
+async def test_the_keys_are_listed_and_one_that_is_not_there_is_a_mistake(shell: Shell) -> None:
+    listed, unknown = await asyncio.gather(
+        shell.swarm("keys", "list", "--json"),
+        shell.swarm("keys", "revoke", "nobody", "--reason", "x"),
+    )
+    keys = {key["name"]: key for key in json.loads(listed.out)["keys"]}
+    assert {"coordinator", "gateway", "coder-1", "authority"} <= set(keys)
+    assert keys["coordinator"].keys() == {
+        "key", "role", "name", "announced", "expires", "revoked",
+    }  # fmt: skip
+    assert unknown.code == 2, unknown
 
 
 async def test_the_whole_log_verifies_afterwards_and_tells_of_it(shell: Shell) -> None:
