@@ -14,8 +14,8 @@ from bus.errors import SwarmError
 from bus.event import StoredEvent
 from bus.identity import Credential
 from bus.log import EventLog
-from bus.payloads import RotationRequested
 from bus.subjects import SYSTEM_RUN, subject_for
+from bus.trust_payloads import RotationRequested
 
 logger = structlog.get_logger()
 

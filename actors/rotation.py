@@ -19,7 +19,6 @@ from bus.identity import Authority
 from bus.keyring import KeyDirectory
 from bus.log import EventLog
 from bus.nkey import ACCOUNT, OPERATOR, AgentKey
-from bus.payloads import IdentityRevoked, RootRotated, TrustChange
 from bus.ring import (
     Ring,
     Untold,
@@ -30,6 +29,7 @@ from bus.ring import (
     without_old_signing_keys,
 )
 from bus.subjects import TRUST_RUN
+from bus.trust_payloads import IdentityRevoked, RootRotated, TrustChange
 
 logger = structlog.get_logger()
 

@@ -10,24 +10,15 @@ from typing import Annotated, ClassVar, Final, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from bus.errors import MalformedEvent
+from bus.payload import Count, EventId, Name, Ordinal, Payload, Person, Reason
+from bus.trust_payloads import AuthorityRotated, IdentityRevoked, RootRotated, RotationRequested
+
+__all__ = ["Name", "Ordinal", "Payload", "Person", "Reason"]  # and all that follows
 
 MAX_OBJECTIVE_CHARS: Final = 16_384
 
-Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
-Count = Annotated[int, Field(ge=0)]
-Ordinal = Annotated[int, Field(ge=1)]
 Answer = Annotated[dict[str, JsonValue], Field(description="A role's answer, fitting its schema.")]
-EventId = Annotated[str, Field(min_length=1, max_length=64)]
-Person = Annotated[str, Field(min_length=1, max_length=128)]
-Reason = Annotated[str, Field(max_length=500)]
 Priority = Literal["high", "normal", "low"]
-
-
-class Payload(BaseModel):
-    """The typed content of an event."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    TYPE: ClassVar[str] = ""
 
 
 class Usage(BaseModel):
@@ -309,55 +300,6 @@ class IdentityIssued(Payload):
     credential: str = Field(description="NATS user JWT.", max_length=16_384)
     expires_at: AwareDatetime
     renews: bool = Field(False, description="Whether the key was vouched for before.")
-
-
-class TrustChange(Payload):
-    """What every event has that changes what is trusted."""
-
-    requested_by: Person
-    reason: Reason = ""
-
-
-class IdentityRevoked(TrustChange):
-    """The authority vouches for a key no more, whatever time an event of it claims."""
-
-    TYPE: ClassVar[str] = "swarm.identity.revoked.v1"
-    role: Name
-    name: Name
-    public_key: str = Field(max_length=64)
-
-
-class AuthorityRotated(TrustChange):
-    """Other keys than before sign credentials from here on."""
-
-    TYPE: ClassVar[str] = "swarm.authority.rotated.v1"
-    account_jwt: str = Field(
-        description="Signed by the operator; its signing keys may sign credentials.",
-        max_length=16_384,
-    )
-
-
-class RootRotated(TrustChange):
-    """Another operator than before vouches for the account from here on."""
-
-    TYPE: ClassVar[str] = "swarm.root.rotated.v1"
-    operator: str = Field(description="The new operator's public key.", max_length=64)
-    endorsement: str = Field(
-        description="The old operator's signature of both keys, base64url.", max_length=86
-    )
-    acceptance: str = Field(
-        "", description="The new operator's signature of the same, base64url.", max_length=86
-    )
-    account_jwt: str = Field(description="Signed by the new operator.", max_length=16_384)
-
-
-class RotationRequested(TrustChange):
-    """The member that owns a key is to end its chain and go on under a new key."""
-
-    TYPE: ClassVar[str] = "swarm.rotation.requested.v1"
-    role: Name
-    name: Name
-    public_key: str = Field(max_length=64)
 
 
 class AgentStarted(Payload):

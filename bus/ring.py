@@ -11,7 +11,7 @@ from bus.accounts import FOR_GOOD, Account, members_account
 from bus.errors import BadSignature, IdentityError, MalformedEvent
 from bus.event import derive_id, pre_authentication_encoding
 from bus.nkey import AgentKey, decode_base64url, encode_base64url, verify_signature
-from bus.payloads import AuthorityRotated, IdentityRevoked, RootRotated, TrustChange
+from bus.trust_payloads import AuthorityRotated, IdentityRevoked, RootRotated, TrustChange
 
 SUCCESSION: Final = "vllm-swarm/root-rotation/v1"
 

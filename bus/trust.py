@@ -17,10 +17,11 @@ from bus.errors import (
 from bus.event import Event
 from bus.identity import Credential
 from bus.nkey import verify_signature
-from bus.payloads import AuthorityRotated, IdentityRevoked, Payload, RootRotated
+from bus.payloads import Payload
 from bus.ring import is_accepted, is_endorsed
 from bus.signing import ChainHead, SubjectPolicy
 from bus.subjects import ASSIGNED, Subject, kind_of, parse
+from bus.trust_payloads import AuthorityRotated, IdentityRevoked, RootRotated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,11 +15,11 @@ import structlog
 from bus.connection import Connection
 from bus.errors import IdentityError, MalformedEvent
 from bus.event import StoredEvent
-from bus.payloads import RootRotated
 from bus.received import Received, fetched
 from bus.ring import is_endorsed
 from bus.subjects import TRUST_RUN, run_filter, subject_for
 from bus.trust import TrustStore
+from bus.trust_payloads import RootRotated
 
 log = structlog.get_logger()
 

@@ -28,14 +28,10 @@ from bus.identity import AUTHORITY_ROLE, Authority, Credential
 from bus.keyring import KeyDirectory
 from bus.log import EventLog
 from bus.nkey import AgentKey
-from bus.payloads import (
-    IdentityIssued,
-    IdentityRevoked,
-    RotationRequested,
-    TrustChange,
-)
+from bus.payloads import IdentityIssued
 from bus.signing import Sender
 from bus.subjects import SYSTEM_RUN, TRUST_RUN, kind_of, run_filter
+from bus.trust_payloads import IdentityRevoked, RotationRequested, TrustChange
 from cluster import state as states
 from cluster.errors import UnknownKeyName
 from cluster.home import Home

@@ -11,7 +11,7 @@ import psutil
 
 from cluster.home import Home
 
-_PUBLIC = {"ring.json", "ring.lock"}
+_PUBLIC = {"ring.json", "ring.lock", "audit.jwt"}
 _SHORTEST = 12
 """Characters of a line that is taken for a secret; shorter ones would be found anywhere."""
 

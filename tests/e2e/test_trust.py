@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from bus.event import StoredEvent
-from bus.payloads import AuthorityRotated, IdentityRevoked, RootRotated
 from bus.received import Received, RefusedEvent
 from bus.subjects import ALL_EVENTS
+from bus.trust_payloads import AuthorityRotated, IdentityRevoked, RootRotated
 from cluster import keys
 from cluster.home import locate
 from cluster.keys import KnownKey

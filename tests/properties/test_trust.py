@@ -14,7 +14,6 @@ from bus import jwt
 from bus.errors import IdentityError
 from bus.identity import Credential
 from bus.nkey import ACCOUNT, OPERATOR, AgentKey
-from bus.payloads import AuthorityRotated, IdentityRevoked, TrustChange
 from bus.ring import (
     Ring,
     first_ring,
@@ -24,6 +23,7 @@ from bus.ring import (
     without_old_signing_keys,
 )
 from bus.trust import TrustStore
+from bus.trust_payloads import AuthorityRotated, IdentityRevoked, TrustChange
 
 MEMBERS = [AgentKey.generate().public for _ in range(3)]
 SIGNERS = [AgentKey.generate(ACCOUNT) for _ in range(4)]

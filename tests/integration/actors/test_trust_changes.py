@@ -33,19 +33,18 @@ from bus.identity import LAUNCHER_ROLE, Authority
 from bus.keyring import KeyDirectory
 from bus.log import EventLog
 from bus.nkey import AgentKey
-from bus.payloads import (
-    AgentStarted,
-    AgentStopped,
+from bus.payloads import AgentStarted, AgentStopped
+from bus.received import Received, RefusedEvent
+from bus.refill import permissions
+from bus.subjects import ALL_EVENTS, SYSTEM_RUN, TRUST_RUN, run_filter
+from bus.trust import TrustStore
+from bus.trust_payloads import (
     AuthorityRotated,
     IdentityRevoked,
     RootRotated,
     RotationRequested,
     TrustChange,
 )
-from bus.received import Received, RefusedEvent
-from bus.refill import permissions
-from bus.subjects import ALL_EVENTS, SYSTEM_RUN, TRUST_RUN, run_filter
-from bus.trust import TrustStore
 from policies.capabilities import inbox_prefix
 from tests.broker import Broker
 from tests.swarming import in_background

@@ -12,7 +12,6 @@ from bus.errors import IdentityError
 from bus.identity import Authority
 from bus.keyring import KeyDirectory
 from bus.nkey import ACCOUNT, OPERATOR, AgentKey
-from bus.payloads import IdentityRevoked, TrustChange
 from bus.ring import (
     Ring,
     told,
@@ -21,6 +20,7 @@ from bus.ring import (
     with_revoked,
     without_old_signing_keys,
 )
+from bus.trust_payloads import IdentityRevoked, TrustChange
 
 ASKED = TrustChange(requested_by="vic")
 

@@ -1,0 +1,19 @@
+"""What every payload is, and the words that payloads are made of."""
+
+from typing import Annotated, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
+Count = Annotated[int, Field(ge=0)]
+Ordinal = Annotated[int, Field(ge=1)]
+EventId = Annotated[str, Field(min_length=1, max_length=64)]
+Person = Annotated[str, Field(min_length=1, max_length=128)]
+Reason = Annotated[str, Field(max_length=500)]
+
+
+class Payload(BaseModel):
+    """The typed content of an event."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    TYPE: ClassVar[str] = ""
