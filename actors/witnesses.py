@@ -49,8 +49,8 @@ Tell = Callable[[Draft], Awaitable[object]]
 class Ledger(Protocol):
     """Where the log's checkpoints are, and what witnesses said of them is kept."""
 
-    async def checkpoint(self) -> StoredCheckpoint | None:
-        """The newest checkpoint."""
+    async def checkpoint(self, size: int | None = None) -> StoredCheckpoint | None:
+        """The newest checkpoint, or the one of that size, with its cosignatures."""
         ...
 
     async def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
@@ -67,10 +67,6 @@ class Ledger(Protocol):
 
     async def state_of(self, witness: WitnessAddress) -> WitnessState | None:
         """How it stood with this witness."""
-        ...
-
-    async def handed_out(self, size: int) -> StoredCheckpoint | None:
-        """The checkpoint of that size with its cosignatures."""
         ...
 
 
@@ -142,14 +138,14 @@ class Asking:
                 case Holds(size=held):
                     if held < cosigned <= checkpoint.size:
                         await self._alarm("forgot", checkpoint.size, held)
-                        checkpoint = await self._ledger.handed_out(cosigned) or checkpoint
+                        checkpoint = await self._ledger.checkpoint(cosigned) or checkpoint
                     old = held
         return await self._failed("It does not say for certain what it holds.", checkpoint.size)
 
     async def _ask(self, checkpoint: StoredCheckpoint, old: int) -> Meaning:
         proof = await self._ledger.consistency(old, checkpoint.size)
         asked = Asked(old=old, size=checkpoint.size, text=parse_note(checkpoint.note).text)
-        body = write_request(old, proof, checkpoint.note)
+        body = write_request(old, proof, checkpoint.handed_out)
         try:
             async with asyncio.timeout(ANSWER_S):
                 status, answer = await self._post(body)

@@ -35,7 +35,6 @@ from cluster.members import Members, Roster
 from cluster.people import (
     audit_key_file,
     enrolment_secret_file,
-    log_origin,
     prepare_people,
     token_key_file,
 )

@@ -34,11 +34,6 @@ def audit_key_file(home: Home) -> Path:
     return home.keys / "audit.seed.hex"
 
 
-def log_origin(home: Home) -> str:
-    """The audit log's name in its checkpoints."""
-    return f"vllm-swarm/{home.instance}"
-
-
 def enrolment_secret_file(home: Home) -> Path:
     """The secret that grants members the right to ask for credentials."""
     return home.keys / "enrolment.secret"

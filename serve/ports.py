@@ -94,8 +94,10 @@ class Audit(Protocol):
         """Counts of one run, and the state of the whole log."""
         ...
 
-    async def checkpoint(self, size: int | None = None) -> StoredCheckpoint | None:
-        """The latest one, or the one signed at that size; None if there is none."""
+    async def checkpoint(
+        self, size: int | None = None, *, cosigned: bool = False
+    ) -> StoredCheckpoint | None:
+        """The latest one, or the one signed at that size, cosigned if asked for, or None."""
         ...
 
     async def inclusion(self, leaf_index: int, size: int) -> tuple[bytes, ...]:

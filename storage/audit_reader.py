@@ -53,6 +53,15 @@ order by stream_sequence limit $4
 _BY_IDS = f"""
 select {COLUMNS} from audit_event where event_id = any($1::text[]) order by leaf_index
 """  # noqa: S608 # nosec B608
+_CHECKPOINT = """
+select size, root, note, signed_at,
+       array(select line from audit_cosignature s where s.size = c.size order by time_s)
+           as cosignatures
+from audit_checkpoint c
+where ($1::bigint is null or size = $1)
+      and (not $2::boolean or exists (select from audit_cosignature s where s.size = c.size))
+order by size desc limit 1
+"""
 _NODES = """
 select n.level, n.index, n.hash
 from audit_node n join unnest($1::smallint[], $2::bigint[]) as wanted (level, index)
@@ -102,12 +111,22 @@ class Reach:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredCheckpoint:
-    """A checkpoint as recorded: what the note says, the note, when it was signed."""
+    """A checkpoint as recorded: what the note says, the note, when it was signed.
+
+    Attributes:
+        cosignatures: signature lines of witnesses, which the note is without.
+    """
 
     size: int
     root: bytes
     note: str
     signed_at: datetime
+    cosignatures: Sequence[str] = ()
+
+    @property
+    def handed_out(self) -> str:
+        """The note with the cosignatures under the log's own signature."""
+        return self.note + "".join(f"{line}\n" for line in self.cosignatures)
 
 
 def with_lines(note: str | None, lines: Sequence[str]) -> str | None:
@@ -232,15 +251,18 @@ class AuditReader:
             for row in rows
         }
 
-    async def checkpoint(self, size: int | None = None) -> StoredCheckpoint | None:
-        """The latest checkpoint, or the one signed at that tree size; None if there is none."""
+    async def checkpoint(
+        self, size: int | None = None, *, cosigned: bool = False
+    ) -> StoredCheckpoint | None:
+        """The latest checkpoint, or the one signed at that tree size; None if there is none.
+
+        Args:
+            size: number of leaves; None for the latest.
+            cosigned: leave out those that no witness has cosigned.
+        """
         with translated("read a checkpoint"):
             async with asyncio.timeout(self._deadline_s):
-                row = await self._pool.fetchrow(
-                    "select size, root, note, signed_at from audit_checkpoint"
-                    " where $1::bigint is null or size = $1 order by size desc limit 1",
-                    size,
-                )
+                row = await self._pool.fetchrow(_CHECKPOINT, size, cosigned)
         return None if row is None else StoredCheckpoint(**dict(row))
 
     async def inclusion(self, leaf_index: int, size: int) -> tuple[bytes, ...]:

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 
-from storage.audit_reader import AuditReader, StoredCheckpoint, with_lines
+from storage.audit_reader import AuditReader
 from storage.cosignature import Cosignature, WitnessAddress
 from storage.postgres import translated
 
@@ -29,11 +29,6 @@ on conflict (witness) do update set
     asked_at = clock_timestamp(),
     problem = excluded.problem,
     detail = excluded.detail
-"""
-_HANDED_OUT = """
-select size, root, note, signed_at,
-       array(select line from audit_cosignature s where s.size = c.size order by time_s) as lines
-from audit_checkpoint c where size = $1
 """
 _DETAIL_CHARS = 500
 
@@ -67,7 +62,7 @@ class WitnessState:
 
 
 class WitnessStore(AuditReader):
-    """Keeps cosignatures, and hands checkpoints out with them.
+    """Keeps cosignatures beside the checkpoints.
 
     Every method may raise StorageUnavailable or StorageRefused.
     """
@@ -109,24 +104,3 @@ class WitnessStore(AuditReader):
                     return []  # a database that this version has not opened yet
                 rows = await self._pool.fetch("select * from audit_witness order by witness")
         return [WitnessState(**dict(row)) for row in rows]
-
-    async def handed_out(self, size: int) -> StoredCheckpoint | None:
-        """The checkpoint of that size with the cosignatures that it has; None if there is none."""
-        with translated("read a checkpoint"):
-            async with asyncio.timeout(self._deadline_s):
-                row = await self._pool.fetchrow(_HANDED_OUT, size)
-        if row is None:
-            return None
-        return StoredCheckpoint(
-            size=row["size"],
-            root=row["root"],
-            note=with_lines(row["note"], row["lines"]) or "",
-            signed_at=row["signed_at"],
-        )
-
-    async def newest_cosigned(self) -> StoredCheckpoint | None:
-        """The newest checkpoint that a witness has cosigned; None if there is none."""
-        with translated("look for a cosigned checkpoint"):
-            async with asyncio.timeout(self._deadline_s):
-                size = await self._pool.fetchval("select max(size) from audit_cosignature")
-        return None if size is None else await self.handed_out(size)

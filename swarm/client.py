@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self, overload
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 from uuid import uuid4
 
 import httpx
@@ -233,14 +233,19 @@ class AsyncSwarm:
         """What the audit log has of a run."""
         return await self.run(run_id).audit()
 
-    async def checkpoint(self, size: int | None = None) -> str:
+    async def checkpoint(self, size: int | None = None, *, cosigned: bool = False) -> str:
         """A signed checkpoint of the audit log, the latest one if no size is named.
 
+        Args:
+            size: of the tree.
+            cosigned: only one that a witness has cosigned.
+
         Raises:
-            NotFound: none was signed at that size.
+            NotFound: none was signed at that size, or cosigned.
         """
-        query = "" if size is None else f"?size={size}"
-        call = Call(method="GET", path=f"/v1/audit/checkpoint{query}")
+        asked = [("size", size)] if size is not None else []
+        query = urlencode([*asked, ("cosigned", str(cosigned).lower())])
+        call = Call(method="GET", path=f"/v1/audit/checkpoint?{query}")
         return (await self._gateway.call(call)).decode()
 
     async def inclusion(self, leaf: int, size: int | None = None) -> InclusionProof:

@@ -232,9 +232,9 @@ class Swarm:
         """What the audit log has of a run. See AsyncSwarm.audit."""
         return self._bridge.call(self._swarm.audit(run_id))
 
-    def checkpoint(self, size: int | None = None) -> str:
+    def checkpoint(self, size: int | None = None, *, cosigned: bool = False) -> str:
         """A signed checkpoint of the audit log. See AsyncSwarm.checkpoint."""
-        return self._bridge.call(self._swarm.checkpoint(size))
+        return self._bridge.call(self._swarm.checkpoint(size, cosigned=cosigned))
 
     def inclusion(self, leaf: int, size: int | None = None) -> InclusionProof:
         """Proof that a leaf is in the audit log. See AsyncSwarm.inclusion."""

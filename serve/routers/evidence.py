@@ -28,6 +28,9 @@ MOST: Final = 2**53
 Size = Annotated[
     int | None, Query(ge=1, le=MOST, description="Of the tree; the latest if left out.")
 ]
+Cosigned = Annotated[
+    bool, Query(description="Only one that a witness has cosigned (C2SP tlog-cosignature).")
+]
 
 
 class InclusionProof(BaseModel):
@@ -68,11 +71,16 @@ class ConsistencyProof(BaseModel):
         **_NO_CHECKPOINT,
     },
 )
-async def checkpoint(parts: Parts, _: AuditReader, size: Size = None) -> Response:
-    """Give a signed checkpoint (C2SP tlog-checkpoint), the latest one if no size is named."""
+async def checkpoint(
+    parts: Parts, _: AuditReader, size: Size = None, *, cosigned: Cosigned = False
+) -> Response:
+    """Give a signed checkpoint (C2SP tlog-checkpoint), the latest one if no size is named.
+
+    Cosignatures that it has so far stand under the log's own signature.
+    """
     async with asyncio.timeout(parts.limits.call_timeout_s):
-        found = await _signed(parts, size)
-    return Response(found.note, media_type="text/plain; charset=utf-8")
+        found = await _signed(parts, size, cosigned=cosigned)
+    return Response(found.handed_out, media_type="text/plain; charset=utf-8")
 
 
 @router.get("/v1/audit/inclusion", responses=_NO_CHECKPOINT)
@@ -155,8 +163,12 @@ async def evidence(
     return Response(document, media_type="application/json")
 
 
-async def _signed(parts: GatewayParts, size: int | None) -> StoredCheckpoint:
-    found = await parts.audit.checkpoint(size)
+async def _signed(
+    parts: GatewayParts, size: int | None, *, cosigned: bool = False
+) -> StoredCheckpoint:
+    found = await parts.audit.checkpoint(size, cosigned=cosigned)
+    if found is None and cosigned:
+        raise NotFound("No witness has cosigned such a checkpoint.")
     if found is None:
         raise NotFound("There is no such checkpoint: they are signed at the end of each batch.")
     return found

@@ -22,6 +22,7 @@ _FAILED = 1
 Size = Annotated[
     int | None, typer.Option("--size", min=1, help="Of the tree; default: the latest.")
 ]
+Cosigned = Annotated[bool, typer.Option("--cosigned", help="One that a witness has cosigned.")]
 Out = Annotated[
     Path | None, typer.Option("--out", metavar="FILE", help="Where to; default: standard output.")
 ]
@@ -62,9 +63,9 @@ def root_key() -> None:
     printer().print(authority(home).operator_public_key)
 
 
-def checkpoint(*, size: Size = None, out: Out = None) -> None:
+def checkpoint(*, size: Size = None, cosigned: Cosigned = False, out: Out = None) -> None:
     """Print a signed checkpoint; keep it, and the log cannot change behind it unseen."""
-    _write(asyncio.run(_checkpoint(size)).encode(), out)
+    _write(asyncio.run(_checkpoint(size, cosigned=cosigned)).encode(), out)
 
 
 def prove(
@@ -132,9 +133,9 @@ def _show(done: LogCheck, seconds: float) -> None:
     )
 
 
-async def _checkpoint(size: int | None) -> str:
+async def _checkpoint(size: int | None, *, cosigned: bool) -> str:
     async with await AsyncSwarm.connect() as swarm:
-        return await swarm.checkpoint(size)
+        return await swarm.checkpoint(size, cosigned=cosigned)
 
 
 async def _prove(leaf: int | None, size: int | None, old: int | None, new: int | None) -> str:

@@ -6,7 +6,6 @@ from typing import Final
 from uuid import uuid4
 
 import typer
-from nacl.signing import SigningKey
 
 from actors.authority import acting_authority
 from actors.member import Enrolment
@@ -14,10 +13,10 @@ from bus.identity import Credential, credentials_file
 from bus.nkey import AgentKey
 from cluster.assembly import authority
 from cluster.control import read_state
-from cluster.home import open_home, secret
-from cluster.people import audit_key_file, enrolment_secret_file, log_origin
+from cluster.home import open_home
+from cluster.log_key import log_verifier_key
+from cluster.people import enrolment_secret_file
 from cluster.settings import Settings
-from storage.note import VerifierKey
 from swarm.cli.reading import OBSERVER, domain_of
 
 LIFE: Final = timedelta(hours=12)
@@ -46,11 +45,8 @@ def log_key() -> None:
 
     Works before the first start too, so that the witness can be there first.
     """
-    home = open_home(Settings.load().home)
-    key = SigningKey(bytes.fromhex(secret(audit_key_file(home))))
-    origin = log_origin(home)
-    public = VerifierKey(name=origin, public_key=key.verify_key.encode())
-    typer.echo(f"--origin {origin} --log-key {public}")
+    key = log_verifier_key(open_home(Settings.load().home))
+    typer.echo(f"--origin {key.name} --log-key {key}")
 
 
 async def _observer(settings: Settings) -> str:

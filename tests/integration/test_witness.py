@@ -78,7 +78,7 @@ async def cosigned(pool: Pool, witness: Running, last: int) -> StoredCheckpoint:
         await AuditStore(pool).append(records(1, last), SIGN)
         assert await asking.once()
     assert alarms.said == []
-    taken = await WitnessStore(pool).newest_cosigned()
+    taken = await WitnessStore(pool).checkpoint(cosigned=True)
     assert taken is not None
     assert taken.size == last
     return taken
@@ -140,19 +140,24 @@ async def test_a_checkpoint_is_handed_out_with_the_cosignature_that_it_has(
 ) -> None:
     taken = await cosigned(pool, witness, 20)
     summary = await WitnessStore(pool).summary("r1")
-    assert summary.checkpoint == summary.cosigned == taken.note
-    signed = parse_checkpoint(taken.note)
+    assert summary.checkpoint == summary.cosigned == taken.handed_out
+    signed = parse_checkpoint(taken.handed_out)
     signed.verify(LOG_VKEY)
     signed.note.verify(witness.key)
-    assert (await witness.http.get("/checkpoint")).text == taken.note
+    assert (await witness.http.get("/checkpoint")).text == taken.handed_out
 
     await AuditStore(pool).append(records(21, 25), SIGN)
     summary = await WitnessStore(pool).summary("r1")
-    assert (summary.tree_size, summary.cosigned) == (25, taken.note)
+    assert (summary.tree_size, summary.cosigned) == (25, taken.handed_out)
     assert summary.checkpoint is not None
     assert [line.name for line in parse_checkpoint(summary.checkpoint).note.signatures] == [
         LOG_VKEY.name
     ]
+    newest = await WitnessStore(pool).checkpoint()
+    assert newest is not None
+    assert newest.handed_out == summary.checkpoint
+    assert await WitnessStore(pool).checkpoint(25, cosigned=True) is None
+    assert await WitnessStore(pool).checkpoint(20) == taken
     (state,) = await WitnessStore(pool).states()
     assert (state.name, state.size, state.problem) == (NAME, 20, "")
 
@@ -222,7 +227,7 @@ async def test_an_older_database_and_a_fork_of_it_are_refused_by_the_witness(
             assert not await asking.once()
         await is_refused_whatever_it_shows(older, witness, known=20)
         await contradicts(older, taken)
-        newest = await WitnessStore(older).newest_cosigned()
+        newest = await WitnessStore(older).checkpoint(cosigned=True)
         assert newest is not None
         assert newest.size == 12
         assert alarms.said == [("ahead", 12, 20), ("branch", 20, 20)]
@@ -236,7 +241,7 @@ async def cosigned_further(pool: Pool, witness: Running) -> StoredCheckpoint:
     alarms = Alarms()
     async with asked(pool, witness, alarms) as asking:
         assert await asking.once()
-    taken = await WitnessStore(pool).newest_cosigned()
+    taken = await WitnessStore(pool).checkpoint(cosigned=True)
     assert taken is not None
     assert (taken.size, alarms.said) == (20, [])
     return taken
@@ -297,7 +302,7 @@ async def test_at_a_clean_stop_what_was_recorded_last_is_cosigned(
         await AuditStore(pool).append(records(1, 10), SIGN)
         await until_noted(ledger, "", size=10)
         await AuditStore(pool).append(records(11, 12), SIGN)
-    taken = await ledger.newest_cosigned()
+    taken = await ledger.checkpoint(cosigned=True)
     assert taken is not None
     assert (taken.size, alarms.said) == (12, [])
 

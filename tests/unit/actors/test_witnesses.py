@@ -40,8 +40,17 @@ class MemoryLedger:
     reports: list[tuple[str, str]] = field(default_factory=list)
     state: WitnessState | None = None
 
-    async def checkpoint(self) -> StoredCheckpoint | None:
-        return await self.handed_out(self.size) if self.size else None
+    async def checkpoint(self, size: int | None = None) -> StoredCheckpoint | None:
+        size = size or self.size
+        if not size:
+            return None
+        return StoredCheckpoint(
+            size=size,
+            root=self.branch.root(size),
+            note=self.branch.note(size),
+            signed_at=NOON,
+            cosignatures=[str(self.kept[size].line)] if size in self.kept else [],
+        )
 
     async def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
         return tuple(self.branch.proof(old, new))
@@ -54,11 +63,6 @@ class MemoryLedger:
 
     async def state_of(self, _: WitnessAddress) -> WitnessState | None:
         return self.state
-
-    async def handed_out(self, size: int) -> StoredCheckpoint | None:
-        lines = [self.kept[size].line] if size in self.kept else []
-        note = join_signatures(self.branch.note(size), lines)
-        return StoredCheckpoint(size=size, root=self.branch.root(size), note=note, signed_at=NOON)
 
 
 @dataclass

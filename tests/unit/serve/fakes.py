@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -232,6 +232,7 @@ class MemoryAudit:
         self.ledger = Ledger()
         self.ledger_sizes: list[int] = []
         """Of the checkpoints that were signed."""
+        self.cosignatures: dict[int, list[str]] = {}
 
     async def summary(self, run: str) -> AuditSummary:
         empty = AuditSummary(
@@ -239,9 +240,15 @@ class MemoryAudit:
         )
         return self.summaries.get(run, empty)
 
-    async def checkpoint(self, size: int | None = None) -> StoredCheckpoint | None:
-        known = [each for each in self.ledger_sizes if size in (None, each)]
-        return self.ledger.checkpoint(max(known)) if known else None
+    async def checkpoint(
+        self, size: int | None = None, *, cosigned: bool = False
+    ) -> StoredCheckpoint | None:
+        sizes = self.cosignatures if cosigned else self.ledger_sizes
+        known = [each for each in sizes if size in (None, each)]
+        if not known:
+            return None
+        found = self.ledger.checkpoint(max(known))
+        return replace(found, cosignatures=self.cosignatures.get(found.size, []))
 
     async def inclusion(self, leaf_index: int, size: int) -> tuple[bytes, ...]:
         return tuple(self.ledger.inclusion(leaf_index, size))

@@ -31,6 +31,21 @@ async def test_the_latest_checkpoint_is_a_note_as_it_was_signed() -> None:
     assert (none.status_code, none.json()["code"]) == (404, "not_found")
 
 
+async def test_a_checkpoint_is_given_with_the_cosignatures_that_it_has() -> None:
+    made, line = fakes(), "\u2014 witness.example/w1 AAAA"
+    async with made.client("vic") as client:
+        none = await client.get("/v1/audit/checkpoint?cosigned=true")
+        made.audit.cosignatures[4] = [line]
+        latest = await client.get("/v1/audit/checkpoint")
+        newest = await client.get("/v1/audit/checkpoint?cosigned=true")
+        named = await client.get("/v1/audit/checkpoint?size=4")
+        other = await client.get("/v1/audit/checkpoint?size=10&cosigned=true")
+    assert latest.text == made.audit.ledger.checkpoint(10).note
+    assert newest.text == named.text == f"{made.audit.ledger.checkpoint(4).note}{line}\n"
+    assert none.status_code == other.status_code == 404
+    assert none.json()["detail"] == "No witness has cosigned such a checkpoint."
+
+
 async def test_an_empty_log_has_no_checkpoint() -> None:
     async with Fakes().client("vic") as client:
         answers = [

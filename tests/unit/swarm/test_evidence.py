@@ -21,6 +21,8 @@ async def test_a_checkpoint_proofs_and_a_bundle_can_be_asked_for() -> None:
     async with await connected(made) as swarm:
         assert await swarm.checkpoint() == ledger.checkpoint().note
         assert await swarm.checkpoint(4) == ledger.checkpoint(4).note
+        with pytest.raises(NotFound, match="No witness"):
+            await swarm.checkpoint(cosigned=True)
         leaf = await swarm.inclusion(3, 4)
         assert (leaf.leaf, leaf.size) == (3, 4)
         assert leaf.proof == tuple(each.hex() for each in ledger.inclusion(3, 4))
