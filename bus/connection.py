@@ -240,6 +240,7 @@ class Connection:
         self._connected.discard(client)
         if client is self._newest:
             self.refused.set()
+        client.drop()
         task = asyncio.create_task(client.close())
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)

@@ -34,6 +34,11 @@ class WireClient(Client):
         if self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
 
+    def drop(self) -> None:
+        """Close the socket of an attempt to reconnect that the broker refused: nats-py forgets it."""
+        if self._transport is not None:
+            self._transport.close()
+
     async def _process_headers(self, headers: bytes | None) -> dict[str, str] | None:
         if headers is None or _repeats_an_attribute(headers):
             return None
