@@ -30,7 +30,7 @@ from cluster.application import application_of
 from cluster.assembly import authority
 from cluster.errors import MemberBarred
 from cluster.home import Home
-from cluster.log_key import log_key_jwt
+from cluster.log_key import log_key_jwt, log_origin
 from cluster.members import Members, Roster
 from cluster.people import (
     audit_key_file,

@@ -10,8 +10,13 @@ from bus.errors import IdentityError
 from bus.identity import Authority
 from cluster.errors import HomeNotUsable
 from cluster.home import Home, secret, write_private
-from cluster.people import audit_key_file, log_origin
+from cluster.people import audit_key_file
 from storage.note import VerifierKey
+
+
+def log_origin(home: Home) -> str:
+    """The audit log's own name, which stands in each checkpoint."""
+    return f"vllm-swarm/{home.instance}"
 
 
 def log_key_jwt_file(home: Home) -> Path:

@@ -6,9 +6,9 @@ from nacl.signing import SigningKey
 from cluster.audit_log import verify_log
 from cluster.errors import NotRunning
 from cluster.home import Home, open_home
-from cluster.log_key import log_verifier_key
+from cluster.log_key import log_origin, log_verifier_key
 from cluster.log_servers import of_stopped
-from cluster.people import audit_key_file, log_origin
+from cluster.people import audit_key_file
 from cluster.settings import Settings
 from storage.audit_reader import AuditReader
 from storage.checkpoint import checkpoint_signer
