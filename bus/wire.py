@@ -35,7 +35,7 @@ class WireClient(Client):
             await self._flush_pending()
 
     def drop(self) -> None:
-        """Close the socket of an attempt to reconnect that the broker refused: nats-py forgets it."""
+        """Close the socket of an attempt to reconnect that was refused: nats-py forgets it."""
         if self._transport is not None:
             self._transport.close()
 
