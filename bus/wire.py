@@ -37,7 +37,7 @@ class WireClient(Client):
     def drop(self) -> None:
         """Close the socket of an attempt to reconnect that was refused: nats-py forgets it."""
         if self._transport is not None:
-            self._transport.close()
+            self._transport.close()  # type: ignore[no-untyped-call]
 
     async def _process_headers(self, headers: bytes | None) -> dict[str, str] | None:
         if headers is None or _repeats_an_attribute(headers):
