@@ -73,9 +73,11 @@ class Ledger:
         self.account_jwt = self.account_claims(self.account, self.operator)
         self.issuer = self.account
 
-    def account_claims(self, account: AgentKey, by: AgentKey, *signing: AgentKey) -> str:
+    def account_claims(
+        self, account: AgentKey, by: AgentKey, *signing: AgentKey, issued_at: int = 0
+    ) -> str:
         nats = {"type": "account", "version": 2, "signing_keys": [key.public for key in signing]}
-        return jwt.encode({"name": "a", "sub": account.public, "iat": 0, "nats": nats}, by)
+        return jwt.encode({"name": "a", "sub": account.public, "iat": issued_at, "nats": nats}, by)
 
     @property
     def log_key_jwt(self) -> str:
@@ -89,6 +91,7 @@ class Ledger:
     ) -> str:
         issued = int(start.timestamp())
         nats = {"type": "user", "version": 2, "tags": [f"role:{member.role}"]}
+        nats["issuer_account"] = self.account.public
         claims: jwt.Claims = {
             "name": member.name,
             "sub": member.key.public,
@@ -266,8 +269,12 @@ def rotated_root(old: AgentKey, new: AgentKey, account_jwt: str) -> dict[str, st
     statement = pre_authentication_encoding(
         b"vllm-swarm/root-rotation/v1", old.public.encode(), new.public.encode()
     )
-    endorsement = encode_base64url(old.sign(statement))
-    return {"operator": new.public, "endorsement": endorsement, "account_jwt": account_jwt}
+    return {
+        "operator": new.public,
+        "endorsement": encode_base64url(old.sign(statement)),
+        "acceptance": encode_base64url(new.sign(statement)),
+        "account_jwt": account_jwt,
+    }
 
 
 def begun() -> tuple[Ledger, Member, Member, Member]:

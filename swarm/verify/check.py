@@ -122,10 +122,8 @@ def _walk(bundle: Bundle, root_key: str) -> "_Walk":
         public_key(root_key, OPERATOR)
     except NotProven as error:
         raise NotProven(f"the root key: {error}") from error
-    if bundle.operator != root_key:
-        raise NotProven("the bundle is of another root than the given key")
     try:
-        walk = _Walk(Trust(root_key, bundle.account, bundle.policies), bundle.run)
+        walk = _Walk(Trust(bundle.operator, bundle.account, bundle.policies), bundle.run)
     except NotProven as error:
         raise NotProven(f"{error}") from error
     for whole in bundle.leaves:
@@ -134,6 +132,8 @@ def _walk(bundle: Bundle, root_key: str) -> "_Walk":
         except NotProven as error:
             raise NotProven(f"{whole}: {error}") from error
     walk.end()
+    if not walk.trust.leads_to(root_key):
+        raise NotProven("the bundle is of another root than the given key")
     return walk
 
 

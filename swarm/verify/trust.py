@@ -5,6 +5,7 @@ All of it begins with one public key and moves on by events that are themselves 
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,6 +34,7 @@ _MADE_KNOWN_IN: Final = {
 }
 """Kinds that make known what the policy speaks of, so they come before it; and their runs."""
 _ROOT_DOMAIN: Final = b"vllm-swarm/root-rotation/v1"
+_ACCOUNT_JWT: Final = "the account's JWT"
 _ROLE_TAG: Final = "role:"
 _SKEW_S: Final = 5
 _MICROSECONDS: Final = 1_000_000
@@ -52,6 +54,21 @@ class Credential:
         return self.issued_s - _SKEW_S <= seconds < self.expires_s + _SKEW_S
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """The members' account as a root vouches for it.
+
+    Attributes:
+        key: its public key.
+        signers: the keys that may sign credentials: its own, and its signing keys.
+        issued_s: seconds since 1970.
+    """
+
+    key: str
+    signers: frozenset[str]
+    issued_s: int
+
+
 class Trust:
     """Follows the log from its first event of trust on.
 
@@ -64,7 +81,8 @@ class Trust:
     def __init__(self, root: str, account_jwt: str, documents: Iterable[str]) -> None:
         public_key(root, OPERATOR)
         self.roots = [root]
-        self._signers = _signers_in(account_jwt, root, "the account's JWT")
+        self._accepted = {root}
+        self._account = _account_in(account_jwt, root)
         self._credentials: dict[str, list[Credential]] = defaultdict(list)
         self._revoked: set[str] = set()
         self._policies = {policy.digest: policy for policy in map(Policy.read, documents)}
@@ -76,6 +94,12 @@ class Trust:
     def unused(self) -> set[str]:
         """Digests of documents that came along and that no event has named."""
         return self._given - self.obeyed
+
+    def leads_to(self, root: str) -> bool:
+        """Whether a root is the first one, or each root up to it accepted to follow another."""
+        if root not in self.roots:
+            return False
+        return self._accepted.issuperset(self.roots[: self.roots.index(root) + 1])
 
     def judge(self, event: Event, stored_us: int) -> None:
         """Accept an event that may be acted on at this place, and take in what it makes known.
@@ -124,7 +148,14 @@ class Trust:
         """Take the credential in, if the account in force signed it."""
         payload = read_json(event.data, "the announcement")
         what = "the credential"
-        claims = claims_of(string(payload.get("credential"), what), self._signers, ACCOUNT, what)
+        token = string(payload.get("credential"), what)
+        claims = claims_of(token, self._account.signers, ACCOUNT, what)
+        nats = claims.get("nats")
+        if (
+            isinstance(nats, dict)
+            and nats.get("issuer_account", claims["iss"]) != self._account.key
+        ):
+            raise NotProven(f"{what} is of another account")
         key = string(claims.get("sub"), what)
         public_key(key, USER)
         if list(event.tokens[2:]) != [key] or payload.get("public_key") != key:
@@ -148,8 +179,7 @@ class Trust:
         elif event.kind == _ADOPTED:
             self._adopt(payload)
         elif event.kind == _AUTHORITY_ROTATED:
-            token = string(payload.get("account_jwt"), "the account's JWT")
-            self._signers = _signers_in(token, self.roots[-1], "the account's JWT")
+            self._renew_account(payload, self.roots[-1])
         else:
             self._rotate_root(payload)
 
@@ -169,13 +199,26 @@ class Trust:
         )
         endorsed = encode_fields(_ROOT_DOMAIN, old.encode(), new.encode())
         check_signature(old, OPERATOR, endorsed, endorsement)
-        token = string(payload.get("account_jwt"), "the account's JWT")
-        self._signers = _signers_in(token, new, "the account's JWT")
+        self._renew_account(payload, new)
         self.roots.append(new)
+        accepted = string(payload.get("acceptance", ""), "the acceptance")
+        with suppress(NotProven):
+            signature = base64url_bytes(accepted, "the acceptance")
+            check_signature(new, OPERATOR, endorsed, signature)
+            self._accepted.add(new)
+
+    def _renew_account(self, payload: Mapping[str, Json], root: str) -> None:
+        """Other keys of the same account sign from here on; what was replaced does not return."""
+        token = string(payload.get("account_jwt"), _ACCOUNT_JWT)
+        account = _account_in(token, root)
+        if account.key != self._account.key or account.issued_s <= self._account.issued_s:
+            raise NotProven("the account is another one, or not issued later than the one before")
+        self._account = account
 
 
-def _signers_in(token: str, root: str, what: str) -> frozenset[str]:
-    """The keys that may sign credentials by an account's JWT: its own, and its signing keys."""
+def _account_in(token: str, root: str) -> Account:
+    """The account of a JWT that the root signed."""
+    what = _ACCOUNT_JWT
     claims = claims_of(token, (root,), OPERATOR, what)
     nats = claims.get("nats")
     if not isinstance(nats, dict) or nats.get("type") != "account":
@@ -186,7 +229,8 @@ def _signers_in(token: str, root: str, what: str) -> frozenset[str]:
     keys = [string(key, what) for key in (claims.get("sub"), *listed)]
     for key in keys:
         public_key(key, ACCOUNT)
-    return frozenset(keys)
+    issued_s = number(claims.get("iat"), what)
+    return Account(key=keys[0], signers=frozenset(keys), issued_s=issued_s)
 
 
 def _role_in(claims: Mapping[str, Json]) -> str:

@@ -343,15 +343,34 @@ def test_after_a_rotation_the_old_signing_key_vouches_for_nobody_new() -> None:
     ledger, authority, gateway, coder = begun()
     ledger.say(gateway, "run.submitted")
     signing = AgentKey.generate(ACCOUNT)
-    token = ledger.account_claims(AgentKey.generate(ACCOUNT), ledger.operator, signing)
+    first = ledger.account_claims(ledger.account, ledger.operator, ledger.issuer, issued_at=1)
+    ledger.trust(authority, "authority.rotated", {"account_jwt": first})
+    ledger.issuer = signing
+    token = ledger.account_claims(ledger.account, ledger.operator, signing, issued_at=2)
     ledger.trust(authority, "authority.rotated", {"account_jwt": token})
     ledger.say(coder, "step.claimed", suffix=("coder",))  # vouched for before
     fresh = ledger.enrolled("coder", "coder-2", authority, signer=signing)
     ledger.say(fresh, "step.claimed", suffix=("coder",))
     assert verify(ledger.bundle(), ledger.operator.public).accepted == 3
+    other = AgentKey.generate(ACCOUNT)
+    token = ledger.account_claims(ledger.account, ledger.operator, other, issued_at=3)
+    ledger.trust(authority, "authority.rotated", {"account_jwt": token})
     late = ledger.enrolled("coder", "coder-3", authority)
     ledger.say(late, "step.claimed", suffix=("coder",))
     refused(ledger, "the credential is signed by")
+
+
+def test_an_account_that_was_replaced_does_not_return() -> None:
+    ledger, authority, gateway, _ = begun()
+    ledger.say(gateway, "run.submitted")
+    for issued_at in (2, 1):
+        token = ledger.account_claims(ledger.account, ledger.operator, issued_at=issued_at)
+        ledger.trust(authority, "authority.rotated", {"account_jwt": token})
+    refused(ledger, "leaf 5 .*: the account is another one, or not issued later")
+    ledger.records.pop()
+    token = ledger.account_claims(AgentKey.generate(ACCOUNT), ledger.operator, issued_at=9)
+    ledger.trust(authority, "authority.rotated", {"account_jwt": token})
+    refused(ledger, "leaf 5 .*: it does not follow|the account is another one")
 
 
 def test_an_account_that_another_root_signed_is_not_taken() -> None:
@@ -365,13 +384,32 @@ def test_an_account_that_another_root_signed_is_not_taken() -> None:
 def test_a_root_that_the_old_one_endorses_takes_over() -> None:
     ledger, authority, gateway, _ = begun()
     ledger.say(gateway, "run.submitted")
-    new, account = AgentKey.generate(OPERATOR), AgentKey.generate(ACCOUNT)
-    rotated = rotated_root(ledger.operator, new, ledger.account_claims(account, new))
+    new = AgentKey.generate(OPERATOR)
+    token = ledger.account_claims(ledger.account, new, issued_at=1)
+    rotated = rotated_root(ledger.operator, new, token)
     ledger.trust(authority, "root.rotated", rotated)
     ledger.root = new  # vouches for the log's key from here on
-    fresh = ledger.enrolled("coder", "coder-2", authority, signer=account)
-    ledger.say(fresh, "step.claimed", suffix=("coder",))
-    assert verify(ledger.bundle(), ledger.operator.public).accepted == 2
+    ledger.say(ledger.enrolled("coder", "c", authority), "step.claimed", suffix=("coder",))
+    for root in (ledger.operator, new):  # which says itself whom it follows
+        assert verify(ledger.bundle(), root.public).accepted == 2
+    with pytest.raises(NotProven, match="of another root"):
+        verify(ledger.bundle(), AgentKey.generate(OPERATOR).public)
+
+
+@pytest.mark.parametrize("acceptance", [None, "", "x", "A" * 86])
+def test_a_root_that_does_not_say_whom_it_follows_proves_nothing_before_it(
+    acceptance: str | None,
+) -> None:
+    ledger, authority, gateway, _ = begun()
+    ledger.say(gateway, "run.submitted")
+    new = AgentKey.generate(OPERATOR)
+    token = ledger.account_claims(ledger.account, new, issued_at=1)
+    told = rotated_root(ledger.operator, new, token)
+    del told["acceptance"]
+    ledger.trust(
+        authority, "root.rotated", told | ({"acceptance": acceptance} if acceptance else {})
+    )
+    assert verify(ledger.bundle(), ledger.operator.public).accepted == 1
     with pytest.raises(NotProven, match="of another root"):
         verify(ledger.bundle(), new.public)
 
@@ -381,7 +419,8 @@ def test_a_root_that_the_old_one_does_not_endorse_does_not() -> None:
     for by, of in ((new, new), (stranger, new), (None, stranger)):
         ledger, authority, gateway, _ = begun()
         ledger.say(gateway, "run.submitted")
-        told = rotated_root(ledger.operator, new, ledger.account_claims(ledger.account, new))
+        token = ledger.account_claims(ledger.account, new, issued_at=1)
+        told = rotated_root(ledger.operator, new, token)
         told["endorsement"] = rotated_root(by or ledger.operator, of, "")["endorsement"]
         ledger.trust(authority, "root.rotated", told)
         refused(ledger, r"leaf 4 .*: the signature of O")
