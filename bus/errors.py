@@ -20,6 +20,7 @@ Within this folder:
         PublishDenied  PublishConflict  PublishUnconfirmed  PayloadTooLarge  LogFull
       IdentityError       a key or credential that cannot be used
       ClaimsRefused       the broker did not take an account as it is now
+      MalformedPolicy     a policy document that cannot be read
       RefillFailed        the stream did not take back what it had lost
       BusUnreachable      no connection to the broker
 
@@ -129,7 +130,7 @@ class PublishDenied(PublishError):
     """The policy or the broker refused the subject."""
 
     code = "publish_denied"
-    hint = "Check the role's capabilities in policies/capabilities.yaml."
+    hint = "See what the role may do: swarm policy show."
 
 
 class PublishConflict(PublishError):
@@ -173,6 +174,12 @@ class ClaimsRefused(BusError):
 
     code = "claims_refused"
     hint = "A broker of your own must trust the operator in SWARM_HOME/keys: see docs/keys.md."
+
+
+class MalformedPolicy(BusError):
+    """The policy document cannot be read."""
+
+    code = "malformed_policy"
 
 
 class RefillFailed(BusError):

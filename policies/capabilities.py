@@ -1,26 +1,25 @@
 """What each role may do: read from capabilities.yaml, enforced three times.
 
 The sender asks `refusal` before it signs, the broker enforces what `permissions`
-compiles to, and the receiver asks `refusal` again. All three come from one file,
+compiles to, and the receiver asks `refusal` again. All three come from one bundle,
 whose digest is in every event.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
-from typing import Annotated, Final
-
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import Final, Literal
 
 from bus.identity import Permissions
+from bus.policy import PublishRules
 from bus.reference import ALL_OBJECTS, OBJECTS
-from bus.subjects import ALL_EVENTS, STREAM, Subject
+from bus.subjects import ALL_EVENTS, STREAM, Subject, is_token
+from policies.bundle import ANY, Bundle, Capability, Price, Spend, read_bundle
 from policies.errors import PolicyNotUsable
 
 _API: Final = "$JS.API"
+_REST: Final = "**"
 # A consumer is made by the subject that names it, never by the one that leaves the name to
 # the body: the broker could not tell there whose consumer it is.
 _READ_LOG: Final = (
@@ -45,74 +44,49 @@ _PROVISION: Final = (
 
 _ROLE_NAME = re.compile(r"[a-z]{1,64}\Z")
 
-RoleName = Annotated[str, Field(pattern=r"^[a-z]{1,64}$")]
-Pattern = Annotated[str, Field(pattern=r"^[a-z]+\.[a-z]+(\.(\*|\{role\}|[A-Za-z0-9_-]+))*$")]
-
-
-class Capability(BaseModel):
-    """What one role may do. What is not said is denied."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    publish: tuple[Pattern, ...] = ()
-    work: bool = False
-    read: bool = False
-    provision: bool = False
-    personal_inbox: bool = True
-
-
-class Bundle(BaseModel):
-    """The policy file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    version: Annotated[int, Field(ge=1, le=1)]
-    roles: Mapping[RoleName, Capability]
+Consumption = Literal["work", "read"]
+Callee = Literal["model", "tool"]
+MemoryAccess = Literal["read", "write"]
 
 
 class Capabilities:
     """A policy bundle, ready to be asked. Unknown roles may do nothing.
 
     Attributes:
-        document: canonical JSON of the bundle: UTF-8, keys sorted, no white space.
+        document: canonical JSON of the bundle: UTF-8, keys sorted, no white space. The same
+            permissions make the same document, however they were written.
         digest: hex SHA-256 of the document.
     """
 
-    def __init__(self, source: bytes) -> None:
-        """Read a bundle.
+    def __init__(self, source: bytes, extra_workers: Iterable[str] = ()) -> None:
+        """Read a bundle, or the document of one.
+
+        Args:
+            source: YAML.
+            extra_workers: roles besides those of the bundle, under its rule `agent`. The same
+                ones in any order make the same document.
 
         Raises:
-            PolicyNotUsable: not YAML, or not of the form that `Bundle` describes.
+            PolicyNotUsable: not YAML, or not of the form that `Bundle` describes; or an extra
+                role is no role name, or is in the bundle already.
         """
-        try:
-            self._bundle = Bundle.model_validate(yaml.safe_load(source))
-        except (yaml.YAMLError, ValidationError) as error:
-            raise PolicyNotUsable(f"the policy bundle cannot be used: {error}") from error
-        told = self._bundle.model_dump(mode="json")
-        self.document: Final = json.dumps(
-            told, ensure_ascii=False, sort_keys=True, separators=(",", ":")
-        )
-        self.digest: Final = hashlib.sha256(self.document.encode()).hexdigest()
+        extra = tuple(sorted(set(extra_workers)))
+        wrong = [role for role in extra if not is_role_name(role)]
+        if wrong:
+            raise PolicyNotUsable(f"{wrong[0][:64]!r} cannot name a role: use 1 to 64 of a-z")
+        self._bundle = read_bundle(source).with_workers(extra)
+        self._rules = PublishRules(_canonical(self._bundle))
+        self.document: Final = self._rules.document
+        self.digest: Final = self._rules.digest
 
     @classmethod
     def shipped(cls, extra_workers: Iterable[str] = ()) -> "Capabilities":
         """The bundle that comes with the package, with more roles that may do what an agent may.
 
-        The same roles in any order give the same bundle, and so the same digest.
-
         Raises:
             PolicyNotUsable: an extra role is no role name, or is in the bundle already.
         """
-        source = resources.files("policies").joinpath("capabilities.yaml").read_bytes()
-        extra = sorted(set(extra_workers))
-        if not extra:
-            return cls(source)
-        taken = sorted(set(cls(source).roles) & set(extra))
-        if taken:
-            raise PolicyNotUsable(f"role {taken[0]!r} is in the policy bundle already")
-        wrong = [role for role in extra if not is_role_name(role)]
-        if wrong:
-            raise PolicyNotUsable(f"{wrong[0][:64]!r} cannot name a role: use 1 to 64 of a-z")
-        lines = "".join(f'  "{role}": *agent\n' for role in extra)
-        return cls(source.rstrip() + b"\n" + lines.encode())
+        return cls(shipped_source(), extra_workers)
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -124,23 +98,65 @@ class Capabilities:
         """Roles that take assignments from a queue."""
         return tuple(role for role, can in self._bundle.roles.items() if can.work)
 
+    @property
+    def prices(self) -> Mapping[str, Price]:
+        """What models cost, by name."""
+        return self._bundle.prices
+
+    def capability(self, role: str) -> Capability | None:
+        """All that is said of a role, None for one that is not known."""
+        return self._bundle.roles.get(role)
+
     def refusal(self, role: str, subject: Subject) -> str | None:
         """Why the role may not publish on the subject, None if it may."""
-        capability = self._bundle.roles.get(role)
+        return self._rules.refusal(role, subject)
+
+    def publish_rule(self, role: str, subject: Subject) -> str | None:
+        """The pattern by which the role may publish on the subject, None if it may not."""
+        return self._rules.allowing(role, subject)
+
+    def consumption_refusal(self, role: str, what: Consumption) -> str | None:
+        """Why the role may not take work from its queue, or read every event."""
+        capability = self.capability(role)
         if capability is None:
             return f"role {role!r} has no capabilities"
-        wanted = (*subject.kind.split("."), *subject.suffix)
-        for pattern in _own(role, capability.publish):
-            if _matches(pattern.split("."), wanted):
-                return None
-        return f"role {role!r} has no capability to publish {'.'.join(wanted)}"
+        if capability.work if what == "work" else capability.read:
+            return None
+        wanted = "take assignments" if what == "work" else "read the log"
+        return f"role {role!r} has no capability to {wanted}"
+
+    def call_refusal(self, role: str, what: Callee, name: str) -> str | None:
+        """Why the role may not call the model or the tool."""
+        capability = self.capability(role)
+        if capability is None:
+            return f"role {role!r} has no capabilities"
+        names = capability.call.models if what == "model" else capability.call.tools
+        if ANY in names or name in names:
+            return None
+        return f"role {role!r} has no capability to call {what} {name[:200]!r}"
+
+    def memory_refusal(
+        self, role: str, access: MemoryAccess, namespace: str, *, run: str = ""
+    ) -> str | None:
+        """Why the role may not read or write the namespace while it works for the run."""
+        capability = self.capability(role)
+        if capability is None:
+            return f"role {role!r} has no capabilities"
+        if namespace_rule(getattr(capability.memory, access), role, namespace, run) is not None:
+            return None
+        return f"role {role!r} has no capability to {access} memory {namespace[:256]!r}"
+
+    def spend(self, role: str) -> Spend:
+        """What the role may use up; nothing for one that is not known."""
+        capability = self.capability(role)
+        return Spend() if capability is None else capability.spend
 
     def permissions(self, role: str, public_key: str) -> Permissions:
         """What the broker lets a connection of the role do; nothing for an unknown role."""
         capability = self._bundle.roles.get(role)
         if capability is None:
             return Permissions(publish=(), subscribe=())
-        publish = [f"evt.*.*.{pattern}" for pattern in _own(role, capability.publish)]
+        publish = [f"evt.*.*.{each.replace('{role}', role)}" for each in capability.publish]
         if publish:
             publish.append(f"obj.*.{public_key}.*.*")
         publish += [f"{_API}.DIRECT.GET.{STREAM}", f"{_API}.DIRECT.GET.{STREAM}.{ALL_EVENTS}"]
@@ -188,11 +204,33 @@ def inbox_prefix(public_key: str) -> str:
     return f"_INBOX_{public_key}"
 
 
-def _own(role: str, patterns: tuple[str, ...]) -> list[str]:
-    return [pattern.replace("{role}", role) for pattern in patterns]
+def shipped_source() -> bytes:
+    """The text of the bundle that comes with the package."""
+    return resources.files("policies").joinpath("capabilities.yaml").read_bytes()
 
 
-def _matches(pattern: list[str], tokens: tuple[str, ...]) -> bool:
-    return len(pattern) == len(tokens) and all(
-        expected in ("*", token) for expected, token in zip(pattern, tokens, strict=True)
+def namespace_rule(rules: Iterable[str], role: str, namespace: str, run: str) -> str | None:
+    """The first rule that a namespace is of, None where it is of none."""
+    parts = namespace.split("/")
+    if not all(map(is_token, parts)):
+        return None
+    return next((rule for rule in rules if _covers(rule.split("/"), parts, role, run)), None)
+
+
+def _covers(rule: list[str], parts: list[str], role: str, run: str) -> bool:
+    if rule[-1] == _REST:
+        rule = rule[:-1]
+        if len(parts) <= len(rule):
+            return False
+        parts = parts[: len(rule)]
+    own = {"{role}": role, "{run}": run}
+    return len(rule) == len(parts) and all(
+        expected == ANY or own.get(expected, expected) == part
+        for expected, part in zip(rule, parts, strict=True)
+    )
+
+
+def _canonical(bundle: Bundle) -> str:
+    return json.dumps(
+        bundle.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False
     )

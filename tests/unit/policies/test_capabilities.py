@@ -1,6 +1,7 @@
 """Capabilities: what is not said is denied, and all three places that enforce them agree."""
 
 import hashlib
+import json
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from bus.identity import Permissions
 from bus.payloads import PAYLOADS
 from bus.reference import OBJECTS, chunk_subject
 from bus.subjects import KEY_KINDS, ROLE_KINDS, STREAM, Subject, kind_of, parse, subject_for
+from policies.bundle import Spend
 from policies.capabilities import Capabilities, inbox_prefix, queue_name
 from policies.errors import PolicyNotUsable
 
@@ -192,11 +194,26 @@ def test_who_publishes_events_puts_objects_under_its_own_key() -> None:
         assert broker_allows(permissions, f"$JS.API.DIRECT.GET.{OBJECTS}.obj.r1.{other}.x.0")
 
 
-def test_the_digest_is_that_of_the_document() -> None:
-    source = b"version: 1\nroles: {}\n"
-    policy = Capabilities(source)
+def test_the_document_is_canonical_json_and_the_digest_is_of_its_bytes() -> None:
+    policy = Capabilities(b"version: 1\nroles: {b: {work: true}, a: {publish: [x.y, a.b, x.y]}}\n")
+    told = json.loads(policy.document)
+    assert policy.document == json.dumps(
+        told, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
     assert policy.digest == hashlib.sha256(policy.document.encode()).hexdigest()
-    assert policy.digest == Capabilities(source + b"# more\n").digest
+    assert told["version"] == 1
+    assert told["roles"]["a"]["publish"] == ["a.b", "x.y"]
+
+
+def test_how_a_bundle_is_written_makes_no_other_digest() -> None:
+    one = b"version: 1\nroles:\n  a: {publish: [a.b, c.d]}\n  b: {work: true}\n"
+    other = b"# said otherwise\nroles: {b: {work: true}, a: {publish: [c.d, a.b]}}\nversion: 1\n"
+    assert Capabilities(one).digest == Capabilities(other).digest
+    assert Capabilities(one).digest != Capabilities(one.replace(b"c.d", b"c.e")).digest
+
+
+def test_the_document_is_a_bundle_that_makes_the_same_document() -> None:
+    policy = Capabilities.shipped(["poet", "true"])
     assert Capabilities(policy.document.encode()).document == policy.document
 
 
@@ -224,8 +241,71 @@ def test_an_empty_bundle_allows_nothing() -> None:
         b"version: 1\nroles: {'*': {publish: ['step.claimed.{role}']}}",  # role or wildcard?
         b"version: 1\nroles: {'a.b': {work: true}}",
         b"!!python/object/apply:os.getcwd []",
+        b"version: 1\nroles: {a: {}, a: {work: true}}",  # which of the two?
+        b"version: 1\nroles: {a: {work: 'yes'}}",
+        b"version: 1\nroles: {a: {spend: {tokens_per_run: true}}}",
+        b"version: 1\nroles: {a: {spend: {tokens_per_run: -1}}}",
+        b"version: 1\nroles: {a: {spend: {tokens_per_run: lots}}}",
+        b"version: 1\nroles: {a: {call: {models: ['smol*']}}}",
+        b"version: 1\nroles: {a: {memory: {write: ['run/../**']}}}",
+        b"version: 1\nroles: {a: {memory: {write: ['**/x']}}}",
+        b"version: 1\nroles: &a {a: *a}",  # endless
+        b"x" * 200_001,
     ],
 )
 def test_a_bundle_of_another_form_is_not_usable(source: bytes) -> None:
     with pytest.raises(PolicyNotUsable):
         Capabilities(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (b"version: 1\nroles:\n  coder:\n    publsh: [a.b]", "line 4: roles.coder.publsh"),
+        (b"version: 1\nroles:\n  a:\n    publish:\n    - a.b\n    - '>'", "line 6: .*'>' is not"),
+        (b"version: 1\nroles:\n  a: {}\n  a: {}", "line 4: 'a' is said twice"),
+        (b"version: 1\nroles:\n  a:\n    spend: {tokens_per_run: x}", "line 4: .*unlimited"),
+        (b"version: 1\nroles: {\n", "line 3"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_line(source: bytes, told: str) -> None:
+    with pytest.raises(PolicyNotUsable, match=told):
+        Capabilities(source)
+
+
+def test_a_role_calls_spends_and_remembers_nothing_that_is_not_said() -> None:
+    policy = Capabilities(b"version: 1\nroles: {a: {}}")
+    for role in ("a", "stranger"):
+        assert policy.call_refusal(role, "model", "any")
+        assert policy.call_refusal(role, "tool", "any")
+        assert policy.consumption_refusal(role, "work")
+        assert policy.consumption_refusal(role, "read")
+        assert policy.memory_refusal(role, "read", "shared/x")
+        assert policy.memory_refusal(role, "write", "shared/x")
+        assert policy.spend(role) == Spend()
+    assert Spend().tokens_per_run == Spend().requests_per_minute == Spend().cost_per_run == 0
+
+
+@pytest.mark.parametrize(
+    ("rule", "namespace", "covered"),
+    [
+        ("shared/**", "shared/a", True),
+        ("shared/**", "shared/a/b", True),
+        ("shared/**", "shared", False),
+        ("shared/*", "shared/a", True),
+        ("shared/*", "shared/a/b", False),
+        ("**", "anything/at/all", True),
+        ("run/{run}/**", "run/r1/plan", True),
+        ("run/{run}/**", "run/r2/plan", False),
+        ("role/{role}/*", "role/coder/x", True),
+        ("role/{role}/*", "role/judge/x", False),
+        ("**", "run/../secret", False),
+        ("**", "", False),
+        ("shared/**", "shared//x", False),
+    ],
+)
+def test_a_namespace_is_covered_by_its_parts(rule: str, namespace: str, *, covered: bool) -> None:
+    source = f"version: 1\nroles: {{coder: {{memory: {{read: ['{rule}']}}}}}}"
+    refusal = Capabilities(source.encode()).memory_refusal("coder", "read", namespace, run="r1")
+    assert (refusal is None) == covered
+    assert Capabilities(source.encode()).memory_refusal("coder", "write", namespace, run="r1")
