@@ -1,19 +1,21 @@
 """The authority as a member of the swarm: it vouches for keys, and says so in the log."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Final
 
 from actors.errors import EnrolmentBarred, EnrolmentRefused, KeyRetired
 from actors.member import Domain, Enrolment, as_member, farewell, started
 from actors.renewal import ended_by, keep_fresh
+from bus.errors import PublishConflict
 from bus.event import Draft, derive_id
 from bus.identity import AUTHORITY_ROLE, Authority, Credential
-from bus.log import EventLog
+from bus.log import EventLog, Expected
 from bus.nkey import AgentKey
-from bus.payloads import IdentityIssued
-from bus.subjects import SYSTEM_RUN, subject_for
+from bus.payloads import IdentityIssued, PolicyAdopted
+from bus.received import fetched
+from bus.subjects import SYSTEM_RUN, TRUST_RUN, subject_for
 from policies.capabilities import Capabilities
 
 CREDENTIAL_TTL: Final = timedelta(hours=1)
@@ -116,6 +118,7 @@ async def acting_authority(
     own = vouch(authority, policy, key.public, role=AUTHORITY_ROLE, name=name, ttl=ttl)
     async with as_member(domain, key, own) as log:
         await log.append(announcement(own))
+        await adopt(log, policy)
         await log.append(started(own))
         registrar = Registrar(authority, secret, log, policy, ttl=ttl)
         try:
@@ -123,6 +126,31 @@ async def acting_authority(
                 yield registrar
         finally:
             await farewell(log)
+
+
+async def adopt(log: EventLog, policy: Capabilities) -> None:
+    """Put a policy in force, unless it is; nothing is permitted before the first one.
+
+    Raises:
+        PublishError: it could not be stored.
+        BusUnreachable: the log does not answer.
+    """
+    subject = subject_for(TRUST_RUN, PolicyAdopted.TYPE)
+    while True:
+        last = await log.connection.last_message(subject)
+        in_force = await log.policy_in_force()
+        if in_force is not None and in_force.digest == policy.digest:
+            return
+        place = 0 if last is None else fetched(last).stream_sequence
+        draft = Draft(
+            run=TRUST_RUN,
+            payload=PolicyAdopted(digest=policy.digest, document=policy.document),
+            id=derive_id("policy.adopted", policy.digest, str(place)),
+        )
+        with suppress(PublishConflict):
+            await log.append(
+                draft, expected=Expected(subject_filter=subject, stream_sequence=place)
+            )
 
 
 def vouch(

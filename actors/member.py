@@ -42,20 +42,22 @@ class Domain:
         operator_public_key: of the trust root.
         account_jwt: signed by it; signs credentials.
         workers: roles that take assignments besides those that are built in.
+        bundle: the text of a policy bundle; empty for the one that comes with the package.
     """
 
     nats_url: str
     operator_public_key: str
     account_jwt: str
     workers: tuple[str, ...] = ()
+    bundle: str = field(default="", repr=False)
 
     def policy(self) -> Capabilities:
         """The policy of this domain, the same for every member.
 
         Raises:
-            PolicyNotUsable: a worker has the name of a built-in role.
+            PolicyNotUsable: it cannot be read, or a worker has the name of another role.
         """
-        return Capabilities.shipped(self.workers)
+        return Capabilities.of(self.bundle, self.workers)
 
     def trust(self) -> TrustStore:
         """A trust store that believes this domain's authority only."""

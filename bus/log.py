@@ -21,6 +21,7 @@ from bus.event import Draft, StoredEvent, derive_id
 from bus.identity import Credential
 from bus.objects import ObjectStore
 from bus.payloads import EventRefused
+from bus.policy import PublishRules
 from bus.pull import pull
 from bus.reader import make_reader
 from bus.received import Received, RefusedEvent, delivered, fetched
@@ -56,14 +57,14 @@ class EventLog:
         Args:
             connection: to the broker, with the sender's credential.
             trust: whom to believe.
-            policy: what each role may publish.
+            policy: what the sender may publish; what others may, the log says.
             sender: signs what `append` is given.
             deadline_s: how long `append` tries to learn the outcome.
         """
         self.connection = connection
         self.sender = sender
         self._objects = ObjectStore(connection, sender.key.public, deadline_s=deadline_s)
-        self._verifier = Verifier(connection, trust, policy, self._objects)
+        self._verifier = Verifier(connection, trust, self._objects)
         self._appender = Appender(connection, self._verifier, policy, sender, deadline_s=deadline_s)
 
     async def append(self, draft: Draft, *, expected: Expected | None = None) -> StoredEvent:
@@ -195,6 +196,14 @@ class EventLog:
             BusUnreachable: the sender's credential could not be looked up.
         """
         return await self._verifier.check(delivered(message))
+
+    async def policy_in_force(self) -> PublishRules | None:
+        """The policy that the authority adopted last, None if it has adopted none.
+
+        Raises:
+            BusUnreachable: the log does not answer.
+        """
+        return await self._verifier.policy_in_force()
 
     async def record_refusal(self, refused: RefusedEvent) -> None:
         """Put on record that an event was refused; however many readers say so, once.

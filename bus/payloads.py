@@ -302,6 +302,14 @@ class IdentityIssued(Payload):
     renews: bool = Field(False, description="Whether the key was vouched for before.")
 
 
+class PolicyAdopted(Payload):
+    """The policy that is in force from here on, to the next of these events."""
+
+    TYPE: ClassVar[str] = "swarm.policy.adopted.v1"
+    digest: str = Field(description="Hex SHA-256 of the document.", max_length=64)
+    document: str = Field(description="Canonical JSON.", max_length=1_000_000)
+
+
 class AgentStarted(Payload):
     """A process began to act under the key of this event."""
 
@@ -351,6 +359,7 @@ PAYLOADS: Final[Mapping[str, type[Payload]]] = {
         AuthorityRotated,
         RootRotated,
         RotationRequested,
+        PolicyAdopted,
         AgentStarted,
         AgentStopped,
     )

@@ -15,18 +15,21 @@ from bus.connection import Connection
 from bus.errors import (
     IdentityError,
     MalformedEvent,
+    MalformedPolicy,
     SubjectMismatch,
     UnknownKey,
     UntrustedEvent,
 )
-from bus.event import StoredEvent
+from bus.event import Event, StoredEvent
 from bus.identity import Credential
 from bus.objects import ObjectStore
-from bus.payloads import IdentityIssued
+from bus.payloads import IdentityIssued, PolicyAdopted
+from bus.policy import PublishRules
+from bus.policy_history import FOUNDING, FOUNDING_TYPES, PolicyHistory
 from bus.receipt import first_stored
 from bus.received import Received, RefusedEvent, fetched, refused_event
 from bus.signing import SubjectPolicy
-from bus.subjects import SYSTEM_RUN, subject_for
+from bus.subjects import SYSTEM_RUN, TRUST_RUN, subject_for
 from bus.trust import Standing, TrustStore, verify
 from bus.trust_log import TrustLog
 
@@ -34,15 +37,13 @@ log = structlog.get_logger()
 
 
 class Verifier:
-    """Checks what was received against the trust store and the policy."""
+    """Checks what was received against the trust store and the policy in force there."""
 
-    def __init__(
-        self, connection: Connection, trust: TrustStore, policy: SubjectPolicy, objects: ObjectStore
-    ) -> None:
+    def __init__(self, connection: Connection, trust: TrustStore, objects: ObjectStore) -> None:
         self._connection = connection
         self._trust = trust
-        self._policy = policy
         self._objects = objects
+        self._policies = PolicyHistory()
         self._changes = TrustLog(connection, trust, self._judge)
 
     async def begin_after(self, place: int) -> None:
@@ -85,18 +86,46 @@ class Verifier:
             verify(
                 event,
                 await self._standing(received),
-                self._policy,
+                self._policy_for(received),
                 stream_sequence=received.stream_sequence,
                 stored_at=received.stored_at,
             )
             whole = await self._objects.fetch(event)
-            whole.payload()
+            self._adopt(whole, received.stream_sequence)
         except (UntrustedEvent, MalformedEvent) as error:
             return refused_event(event, received.stream_sequence, received.stored_at, error)
         except IdentityError as error:
             unknown = UnknownKey(str(error))
             return refused_event(event, received.stream_sequence, received.stored_at, unknown)
+        except MalformedPolicy as error:
+            unusable = MalformedEvent(str(error))
+            return refused_event(event, received.stream_sequence, received.stored_at, unusable)
         return received if whole is event else replace(received, event=whole)
+
+    def _policy_for(self, received: StoredEvent) -> SubjectPolicy:
+        """The policy in force at the place of an event: all adoptions before it are known."""
+        event = received.event
+        if event.type in FOUNDING_TYPES:
+            return FOUNDING
+        return self._policies.judge(received.stream_sequence, event.policy)
+
+    def _adopt(self, event: Event, place: int) -> None:
+        payload = event.payload()
+        if isinstance(payload, PolicyAdopted):
+            self._policies.adopt(place, payload)
+
+    async def policy_in_force(self) -> PublishRules | None:
+        """The policy that was adopted last, None if none was.
+
+        Raises:
+            BusUnreachable: the stream did not answer.
+        """
+        subject, position = subject_for(TRUST_RUN, PolicyAdopted.TYPE), 0
+        while message := await self._connection.next_message(subject, after=position):
+            adoption = fetched(message)
+            position = adoption.stream_sequence
+            await self.check(adoption)
+        return self._policies.in_force(position + 1)
 
     async def _as_first_stored(self, received: StoredEvent) -> StoredEvent:
         """With the time at which the event was first stored, if it was put back since."""

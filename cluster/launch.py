@@ -26,7 +26,7 @@ from bus.identity import LAUNCHER_ROLE, Authority
 from bus.nkey import AgentKey
 from bus.provision import provision
 from cluster.addresses import Addresses
-from cluster.application import application_of
+from cluster.application import application_of, bundle_of
 from cluster.assembly import authority
 from cluster.errors import MemberBarred
 from cluster.home import Home
@@ -91,6 +91,7 @@ async def start(
         operator_public_key=root.operator_public_key,
         account_jwt=root.account_jwt,
         workers=application.load().roles if application else (),
+        bundle=bundle_of(settings),
     )
     profile = profile_of(settings)
     async with asyncio.TaskGroup() as group:

@@ -42,13 +42,14 @@ class LogServers:
     database_url: str = field(repr=False)
     root: Authority = field(repr=False)
 
-    def domain(self, workers: Sequence[str] = ()) -> Domain:
+    def domain(self, workers: Sequence[str] = (), bundle: str = "") -> Domain:
         """What a member needs to know of the bus."""
         return Domain(
             nats_url=self.nats_url,
             operator_public_key=self.root.operator_public_key,
             account_jwt=self.root.account_jwt,
             workers=tuple(workers),
+            bundle=bundle,
         )
 
 

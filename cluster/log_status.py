@@ -23,7 +23,7 @@ from cluster.log_servers import of_running, reading
 from cluster.settings import MiB, Settings
 from cluster.state import State
 from cluster.witness_status import WitnessStatus, witness_statuses
-from policies.capabilities import Capabilities, queue_name
+from policies.capabilities import queue_name
 from storage.audit_reader import AuditReader
 from storage.postgres import open_pool
 from storage.witnessed import WitnessStore
@@ -132,7 +132,7 @@ async def _ask(settings: Settings, state: State) -> LogStatus:
             return LogStatus(error="nothing was audited yet")
         seen = await glance(connection, audit)
         stream = seen.state
-        roles = (*Capabilities.shipped().worker_roles, *state.workers)
+        roles = servers.domain(state.workers, state.bundle).policy().worker_roles
         return LogStatus(
             last_sequence=0 if stream is None else stream.last_sequence,
             audited=seen.reach.stream_sequence,

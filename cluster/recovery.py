@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from bus.provision import provision
 from cluster import state as states
-from cluster.application import workers_of
+from cluster.application import bundle_of, workers_of
 from cluster.errors import AlreadyRunning, NotRunning, RecoveryUnfinished
 from cluster.home import Home
 from cluster.log_servers import LogServers, keeping, of_stopped
@@ -40,8 +40,10 @@ async def recover(settings: Settings) -> Recovered:
         raise AlreadyRunning(f"A swarm is running in {home.root}; the log is made anew without it.")
     survivors = Survivors(home)
     workers = (state and state.workers) or workers_of(settings)
+    bundle = state.bundle if state else bundle_of(settings)
     async with of_stopped(settings) as servers:
-        done = await _recover(settings, servers, survivors, workers)
+        roles = servers.domain(workers, bundle).policy().worker_roles
+        done = await _recover(settings, servers, survivors, roles)
     if not done.was_whole:
         if settings.nats_url is None:
             await asyncio.to_thread(flush_all, home.nats / "store")
@@ -61,9 +63,8 @@ def refuse_unfinished(home: Home) -> None:
 
 
 async def _recover(
-    settings: Settings, servers: LogServers, survivors: Survivors, workers: Sequence[str]
+    settings: Settings, servers: LogServers, survivors: Survivors, roles: Sequence[str]
 ) -> Recovered:
-    roles = servers.domain(workers).policy().worker_roles
     async with open_pool(servers.database_url, max_size=2) as pool, keeping(servers) as connection:
         await migrate(pool)
         objects = AuditObjects(pool)

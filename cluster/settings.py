@@ -133,6 +133,9 @@ class Settings(BaseSettings):
 
     application: Path | None = None
     """A Python file with workflows and agents of your own; None for those of the swarm only."""
+    policy: Path | None = None
+    """A YAML file with what each role may do; None for the policy of the swarm. It is put in force
+    at the start: see `swarm policy check`."""
     agents: Annotated[dict[str, int], NoDecode] = {}
     """Agents per role, as "coder=2,tester=2"; one of each role not named."""
     lease_s: Positive = 2.5
@@ -198,7 +201,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{origin} is not an origin such as https://app.example:8443")
         return value
 
-    @field_validator("application", "gateway_tls_certificate", "gateway_tls_key")
+    @field_validator("application", "policy", "gateway_tls_certificate", "gateway_tls_key")
     @classmethod
     def _place(cls, value: Path | None) -> Path | None:
         """The supervisor works in another folder."""

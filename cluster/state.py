@@ -88,6 +88,8 @@ class State(_Document):
     """Roles of the user's own agents: whoever makes credentials has to know their queues."""
     gateway_certificate: Path | None = None
     """What the gateway proves itself by, where it speaks TLS."""
+    bundle: str = ""
+    """The text of the policy bundle, empty for the shipped one: credentials are made by it."""
     failure: Failure | None = None
 
     def alive(self) -> bool:

@@ -24,7 +24,7 @@ from bus.logs import configure_logs
 from cluster import guard, stragglers
 from cluster import state as states
 from cluster.addresses import Addresses
-from cluster.application import workers_of
+from cluster.application import bundle_of, workers_of
 from cluster.assembly import Assembly, assemble, trust_in
 from cluster.errors import AlreadyRunning, ClusterError, StartTimeout
 from cluster.home import Home, open_home
@@ -98,6 +98,7 @@ class Supervisor:
             versions=installed(),
             addresses=PublicAddresses() if after is None else after.addresses,
             workers=() if after is None else after.workers,
+            bundle="" if after is None else after.bundle,
         )
 
     async def run(self) -> int:
@@ -176,7 +177,8 @@ class Supervisor:
                         group.create_task(self._start_part(part))
                 addresses = assembly.addresses()
                 workers = await asyncio.to_thread(workers_of, self._settings)
-                self._update(addresses=addresses.public(), workers=workers)
+                bundle = await asyncio.to_thread(bundle_of, self._settings)
+                self._update(addresses=addresses.public(), workers=workers, bundle=bundle)
                 await preload
                 self._launched = await self._launch(
                     self._settings, self._home, addresses, self._progress

@@ -88,6 +88,22 @@ class Capabilities:
         """
         return cls(shipped_source(), extra_workers)
 
+    @classmethod
+    def of(cls, bundle: str, workers: Iterable[str] = ()) -> "Capabilities":
+        """A bundle of one's own, or the shipped one if that is empty, for these workers as well.
+
+        A worker that a bundle of one's own has a rule for is under that rule.
+
+        Raises:
+            PolicyNotUsable: the bundle cannot be read, or a worker has the name of a role that
+                takes no assignments.
+        """
+        if not bundle:
+            return cls.shipped(workers)
+        source = bundle.encode()
+        own = cls(source).worker_roles
+        return cls(source, (role for role in workers if role not in own))
+
     @property
     def roles(self) -> tuple[str, ...]:
         """Every role of the bundle."""

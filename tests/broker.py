@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from actors.authority import announcement, vouch
+from actors.authority import adopt, announcement, vouch
 from bus.connection import Connection
 from bus.identity import AUTHORITY_ROLE, LAUNCHER_ROLE, Authority, Credential
 from bus.log import EventLog
@@ -147,5 +147,6 @@ class Broker:
     async def announce(self, credential: Credential) -> None:
         async with self.connected(AUTHORITY_ROLE, "authority-1") as (connection, sender):
             log = EventLog(connection, self.trust(), self.policy, sender)
-            for announced in (sender.credential, credential):
-                await log.append(announcement(announced))
+            await log.append(announcement(sender.credential))
+            await adopt(log, self.policy)
+            await log.append(announcement(credential))

@@ -5,27 +5,25 @@ What is read is verified here, against the operator's public key in SWARM_HOME.
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 from uuid import uuid4
 
 from actors.authority import vouch
 from actors.member import Domain
-from bus.connection import Connection, open_connection
+from bus.connection import open_connection
 from bus.event import StoredEvent
 from bus.identity import Authority
 from bus.log import EventLog
 from bus.nkey import AgentKey
-from bus.payloads import IdentityIssued, RunSubmitted
+from bus.payloads import RunSubmitted
 from bus.received import Received
 from bus.signing import Sender
-from bus.subjects import RESERVED_RUNS, SYSTEM_RUN, is_token, kind_of, run_filter
+from bus.subjects import RESERVED_RUNS, is_token, kind_of, run_filter
 from cluster.assembly import authority
 from cluster.control import read_state
 from cluster.settings import Settings
 from cluster.state import State
-from policies.capabilities import Capabilities
 from swarm.errors import NotFound
 
 OBSERVER: Final = "observer"
@@ -49,12 +47,13 @@ async def observed_log(settings: Settings) -> AsyncIterator[EventLog]:
 
 
 def domain_of(state: State, root: Authority) -> Domain:
-    """Where the bus of a running swarm is, and whom its policy knows."""
+    """Where the bus of a running swarm is, and which policy credentials are made by."""
     return Domain(
         nats_url=state.addresses.nats,
         operator_public_key=root.operator_public_key,
         account_jwt=root.account_jwt,
         workers=state.workers,
+        bundle=state.bundle,
     )
 
 
@@ -67,11 +66,9 @@ async def observing(domain: Domain, root: Authority) -> AsyncIterator[EventLog]:
     """
     key, name = AgentKey.generate(), f"{OBSERVER}-{uuid4().hex[:8]}"
     own = vouch(root, domain.policy(), key.public, role=OBSERVER, name=name, ttl=LIFE)
-    sender = Sender(key, own, domain.policy())
     async with open_connection(domain.nats_url, key, own, inbox=_INBOX) as connection:
-        said = await _workers(_log(connection, domain, sender))
-        workers = sorted({*domain.workers, *said})
-        yield _log(connection, replace(domain, workers=tuple(workers)), sender)
+        sender = Sender(key, own, domain.policy())
+        yield EventLog(connection, domain.trust(), domain.policy(), sender)
 
 
 async def read_run(log: EventLog, run: str) -> list[Received]:
@@ -95,21 +92,6 @@ async def read_runs(log: EventLog) -> list[str]:
     async with aclosing(log.read(f"evt.*.*.{kind_of(RunSubmitted.TYPE)}")) as submissions:
         runs = [_run_of(received) async for received in submissions]
     return list(dict.fromkeys(runs))
-
-
-async def _workers(log: EventLog) -> set[str]:
-    """The roles that were ever added to the policy, as the authority's announcements tell."""
-    found: set[str] = set()
-    async with aclosing(log.read(f"{run_filter(SYSTEM_RUN)[:-1]}identity.issued.*")) as identities:
-        async for received in identities:
-            payload = received.payload() if isinstance(received, StoredEvent) else None
-            if isinstance(payload, IdentityIssued):
-                found.add(payload.role)
-    return found - set(Capabilities.shipped().roles)
-
-
-def _log(connection: Connection, domain: Domain, sender: Sender) -> EventLog:
-    return EventLog(connection, domain.trust(), domain.policy(), sender)
 
 
 def _run_of(received: Received) -> str:

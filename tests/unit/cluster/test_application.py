@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from actors.errors import ApplicationNotUsable
-from cluster.application import application_of
+from cluster.application import application_of, bundle_of
 from cluster.errors import ConfigurationError
 from cluster.settings import Settings
+from policies.capabilities import Capabilities, shipped_source
+from policies.errors import PolicyNotUsable
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "own_agent.py"
 
@@ -17,6 +19,7 @@ def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.chdir(tmp_path)  # no .env
     monkeypatch.delenv("SWARM_APPLICATION", raising=False)
     monkeypatch.delenv("SWARM_AGENTS", raising=False)
+    monkeypatch.delenv("SWARM_POLICY", raising=False)
 
 
 def test_without_one_there_is_none() -> None:
@@ -54,3 +57,39 @@ def test_a_file_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("SWARM_APPLICATION", "missing.py")
     with pytest.raises(ApplicationNotUsable, match="there is no file .*missing.py"):
         application_of(Settings.load())
+
+
+def test_without_a_bundle_of_ones_own_the_shipped_one_is_meant() -> None:
+    assert bundle_of(Settings.load()) == ""
+
+
+def test_a_bundle_travels_as_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = shipped_source().decode() + "# mine\n"
+    (tmp_path / "policy.yaml").write_text(text)
+    monkeypatch.setenv("SWARM_POLICY", "policy.yaml")
+    settings = Settings.from_wire(Settings.load().to_wire())
+    assert settings.policy == tmp_path / "policy.yaml"
+    assert bundle_of(settings) == text
+    assert Capabilities.of(text).digest == Capabilities.shipped().digest
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("version: 1\nroles:\n  coder:\n    publsh: []\n", "policy.yaml: (.|\n)*line 4"),
+        ("version: 1\nroles: {}\n", "role specifier has agents, but may not work"),
+    ],
+)
+def test_a_bundle_that_cannot_be_put_in_force_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, told: str
+) -> None:
+    (tmp_path / "policy.yaml").write_text(text)
+    monkeypatch.setenv("SWARM_POLICY", "policy.yaml")
+    with pytest.raises(PolicyNotUsable, match=told):
+        bundle_of(Settings.load())
+
+
+def test_a_bundle_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWARM_POLICY", "missing.yaml")
+    with pytest.raises(PolicyNotUsable, match="missing.yaml cannot be read"):
+        bundle_of(Settings.load())

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from bus.nkey import AgentKey
 from bus.payloads import PAYLOADS, StepClaimed
 from bus.subjects import KEY_KINDS, ROLE_KINDS, kind_of, parse, subject_for
-from policies.capabilities import Capabilities, queue_name
+from policies.capabilities import Capabilities, queue_name, shipped_source
 from policies.errors import PolicyNotUsable
 
 KEY = AgentKey.generate().public
@@ -72,3 +72,18 @@ def test_a_role_of_the_bundle_is_not_extended(role: str) -> None:
 def test_what_is_no_role_name_is_refused(role: str) -> None:
     with pytest.raises(PolicyNotUsable):
         Capabilities.shipped([role])
+
+
+def test_a_bundle_of_ones_own_may_have_a_rule_for_a_role_of_the_application() -> None:
+    source = shipped_source().decode() + "  poet: {work: true, publish: [agent.started]}\n"
+    policy = Capabilities.of(source, ["poet", "counter"])
+    assert policy.worker_roles == (*SHIPPED.worker_roles, "poet", "counter")
+    assert policy.call_refusal("poet", "model", "any")
+    assert policy.call_refusal("counter", "model", "any") is None
+    with pytest.raises(PolicyNotUsable, match="launcher"):
+        Capabilities.of(source, ["launcher"])
+
+
+def test_a_bundle_without_a_rule_for_them_takes_no_extra_roles() -> None:
+    with pytest.raises(PolicyNotUsable, match="no rule `agent`"):
+        Capabilities.of("version: 1\nroles: {}\n", ["poet"])
