@@ -141,7 +141,14 @@ class Desk:
         await self._say(attempt.claim, payload, derive_id("step.completed", attempt.claim.event.id))
 
     async def fail(
-        self, attempt: Attempt, code: str, message: str, *, retryable: bool = False
+        self,
+        attempt: Attempt,
+        code: str,
+        message: str,
+        *,
+        retryable: bool = False,
+        model: str = "",
+        usage: Usage | None = None,
     ) -> None:
         """Store that an attempt ended without an answer, and why.
 
@@ -156,6 +163,8 @@ class Desk:
             code=code[:64],
             message=message[:2_000],
             retryable=retryable,
+            model=model[:200],
+            usage=usage,
         )
         await self._say(attempt.claim, payload, derive_id("step.failed", attempt.claim.event.id))
 

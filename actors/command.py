@@ -16,6 +16,7 @@ from bus.payloads import (
     RunCancelled,
     RunCompleted,
     RunFailed,
+    SpentBudget,
     StepAssigned,
     Usage,
 )
@@ -42,6 +43,7 @@ class AssignStep:
     each: JsonValue = None
     instructions: str = ""
     answer_schema: Mapping[str, JsonValue] | None = None
+    tokens_left: int | None = None
     cause: str
 
 
@@ -90,6 +92,7 @@ class FailRun:
     message: str
     step: str | None
     cause: str
+    budget: SpentBudget | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +143,7 @@ def payload_of(command: Command) -> Payload:
                 code=command.code[:_CODE_CHARS],
                 message=command.message[:_MESSAGE_CHARS],
                 step=command.step,
+                budget=command.budget,
             )
         case CancelRun():
             return RunCancelled(requested_by=command.requested_by, reason=command.reason)
@@ -160,6 +164,7 @@ def assignment_of(command: AssignStep) -> StepAssigned:
         each=command.each,
         instructions=command.instructions,
         answer_schema=None if schema is None else dict(schema),
+        tokens_left=command.tokens_left,
     )
 
 

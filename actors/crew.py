@@ -11,6 +11,7 @@ from ray.actor import ActorClass
 from actors.application import ApplicationSource
 from actors.member import joined
 from actors.model import Model
+from actors.policed_model import Asker, PolicedModel
 from actors.shell import MemberActor, Membership, Ready, issue
 from actors.team import agent_class
 from bus.work import WorkQueue
@@ -24,8 +25,9 @@ class AgentActor(MemberActor):
     application: ClassVar[ApplicationSource | None] = None
     """Where the agent comes from, if it is not built in."""
 
-    def __init__(self, membership: Membership, model: Model, lease_s: float) -> None:
-        self._model = model
+    def __init__(self, membership: Membership, model: Model, lease_s: float, asker: Asker) -> None:
+        policy = membership.domain.policy()
+        self._model = PolicedModel(model, asker, policy)
         self._lease_s = lease_s
         super().__init__(membership)
 

@@ -9,6 +9,11 @@ from actors.entry import Key, Submission
 from actors.progress import Misfit, Progress
 from actors.record import RunState
 from actors.workflow import LoopSpec, Node, StepSpec, steps_of
+from bus.payloads import SpentBudget
+from policies.budgets import WithinBudget, judge
+from policies.errors import BudgetExhausted
+
+BUDGET_EXHAUSTED = BudgetExhausted.code
 
 
 def end_without_work(state: RunState, submission: Submission) -> EndRun | None:
@@ -26,14 +31,17 @@ def end_without_work(state: RunState, submission: Submission) -> EndRun | None:
 
 
 def end_of_work(progress: Progress, submission: Submission, now: datetime) -> EndRun | None:
-    """The end of a run in which something failed for good, everything is done, or time is up.
+    """The end of a run in which something failed for good, or everything is done.
 
-    What is done by the time that anybody looks is not too late.
+    Or its budget is used up, or time is up: what is done by the time that anybody looks is
+    neither too dear nor too late.
     """
-    failed = next(_failures(progress, submission), None)
+    is_done = all(progress.final_round(node) for node in progress.workflow.nodes)
+    stopped = None if is_done else _over_budget(progress, submission)
+    failed = stopped or next(_failures(progress, submission), None)
     if failed is not None:
         return failed
-    if all(progress.final_round(node) for node in progress.workflow.nodes):
+    if is_done:
         return _complete(progress, submission)
     deadline_at = progress.state.deadline_at
     if deadline_at is None or now < deadline_at:
@@ -44,6 +52,25 @@ def end_of_work(progress: Progress, submission: Submission, now: datetime) -> En
         message=f"the run was not done within {submission.deadline_s:g} s",
         step=None,
         cause=reopened.id if reopened else submission.id,
+    )
+
+
+def _over_budget(progress: Progress, submission: Submission) -> FailRun | None:
+    state = progress.state
+    verdict = judge(submission.budget, state.spent)
+    if isinstance(verdict, WithinBudget):
+        return None
+    return FailRun(
+        code=BUDGET_EXHAUSTED,
+        message=str(verdict),
+        step=None,
+        cause=state.reopened.id if state.reopened else submission.id,
+        budget=SpentBudget(
+            budget=verdict.budget,
+            role=verdict.role or None,
+            spent=verdict.spent,
+            limit=verdict.limit,
+        ),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from bus.payloads import Priority, RunCancelled, RunCompleted, RunFailed, Usage
+from bus.payloads import Priority, RunBudget, RunCancelled, RunCompleted, RunFailed, Usage
 
 Key = tuple[str, int, int]
 """A step, its iteration, and its item: 0, or the part of a fan-out from 1. There is one
@@ -30,6 +30,8 @@ class Submission:
     instructions: Mapping[str, str] = field(default_factory=dict)
     parent: str | None = None
     """The run that this one branched off from."""
+    budget: RunBudget | None = None
+    """What the run may spend."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

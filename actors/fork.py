@@ -21,7 +21,7 @@ from actors.workflow import LoopSpec, WorkflowSpec
 from bus.event import StoredEvent
 from bus.payloads import AdoptedResult, Fork, RunSubmitted
 
-SETTABLE: Final = ("objective", "priority", "deadline_s")
+SETTABLE: Final = ("objective", "priority", "deadline_s", "budget_tokens")
 """What may be changed of the submission; anything else that is set is a field of an answer."""
 _INDEX = re.compile(r"[0-9]{1,9}")
 _ANSWER_FIELD = re.compile(

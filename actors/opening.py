@@ -12,6 +12,7 @@ from actors.fact import later
 from actors.progress import Place, Progress
 from actors.record import RunState
 from actors.workflow import LoopSpec, Node, StepSpec, WorkflowSpec, steps_of
+from policies.budgets import tokens_left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +124,7 @@ def _opening_of(
         each=each,
         instructions=submission.instructions.get(step.name, ""),
         answer_schema=step.answer_schema,
+        tokens_left=tokens_left(submission.budget, state.spent, step.role),
         cause=cause,
     )
     yield Opening(command=command, not_before=not_before)

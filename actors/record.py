@@ -24,6 +24,7 @@ from actors.fact import Fact, Mark, fact_of, later
 from actors.sparc import WORKFLOWS
 from actors.workflow import WorkflowSpec
 from bus.payloads import RunCancelled, RunCompleted, RunFailed, Usage
+from policies.budgets import Spent
 
 __all__ = [
     "Approval",
@@ -83,6 +84,7 @@ class RunState:
         claims: of each assignment, by its id.
         refused: ids of outcomes whose refusal is in the log.
         counted: ids of outcomes that were accepted or ended an attempt.
+        spent: tokens by role and model, those of outcomes that were refused among them.
         pause: the request that is in force.
         cancel: the request that is in force.
         reopened: the last request that made a failed run go on.
@@ -103,6 +105,7 @@ class RunState:
     refusals: tuple[Refusal, ...] = ()
     refused: "HashTrieSet[str]" = _NO_IDS
     counted: "HashTrieSet[str]" = _NO_IDS
+    spent: Spent = field(default_factory=dict)
     pause: Wish | None = None
     cancel: Wish | None = None
     reopened: Wish | None = None

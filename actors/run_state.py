@@ -33,6 +33,7 @@ from bus.payloads import (
     StepCompleted,
     StepFailed,
 )
+from policies.budgets import with_usage
 
 __all__ = ["COORDINATOR", "Fact", "RunState", "StepStatus", "evolve", "fact_of", "fold"]
 
@@ -65,7 +66,7 @@ def _moved(state: RunState, fact: Fact) -> RunState:
         case StepClaimed() as payload:
             return claimed(state, fact, payload)
         case StepCompleted() | StepFailed() as payload:
-            return told(state, fact, payload)
+            return told(_paid(state, fact, payload), fact, payload)
         case RunSubmitted() as payload:
             return _submitted(state, fact, payload)
         case Request() as payload if fact.role == GATEWAY:
@@ -74,6 +75,14 @@ def _moved(state: RunState, fact: Fact) -> RunState:
             return _decided(state, fact)
         case _:
             return state
+
+
+def _paid(state: RunState, fact: Fact, payload: StepCompleted | StepFailed) -> RunState:
+    """Count what an outcome has cost, whether it counts itself or not."""
+    usage = payload.usage
+    if usage is None or not usage.prompt_tokens + usage.completion_tokens:
+        return state
+    return replace(state, spent=with_usage(state.spent, fact.role, payload.model, usage))
 
 
 def _decided(state: RunState, fact: Fact) -> RunState:
@@ -108,6 +117,7 @@ def _submitted(state: RunState, fact: Fact, payload: RunSubmitted) -> RunState:
         deadline_s=payload.deadline_s,
         instructions=payload.instructions,
         parent=payload.fork.parent if payload.fork else None,
+        budget=payload.budget,
     )
     workflow, flaw = _workflow(state, payload)
     results: dict[Key, Result] = {}

@@ -2,16 +2,20 @@
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Final, Self
 
+from pydantic import JsonValue
+
 from actors.attempt import Attempt, Report
-from actors.model import Model
+from actors.model import Completion, Message, Model
 from actors.prompt import build_messages, parse_answer, schema_for
 from actors.roles import RoleSpec, role_spec
-from actors.worker import DELIVERY_LIMIT, Worker
+from actors.worker import DELIVERY_LIMIT, SpentInVain, Worker
+from bus.errors import SwarmError
 from bus.log import EventLog
 from bus.payloads import StepAssigned, Usage
+from policies.errors import BudgetExhausted
 
 TEMPERATURE: Final = 0.2
 """Low, because answers must fit a schema; not zero, so that another attempt differs."""
@@ -44,13 +48,20 @@ class StepAgent(Worker):
         """Ask the model.
 
         Raises:
-            AnswerRejected: it answered something else.
+            SpentInVain: it answered something else, or not all within the budget.
+            BudgetExhausted: there is nothing left to spend.
+            CallDenied: the role may not ask this model.
             PromptTooLarge: the step has too much to say.
             serve.errors.ModelError: it did not answer.
         """
-        assigned = attempt.assigned
+        assigned, meter = attempt.assigned, Meter(self._model)
         spec = self.task or role_spec(assigned.role, assigned.step)
-        return await ask_model(self._model, spec, attempt.assignment.event.run, assigned)
+        try:
+            return await ask_model(meter, spec, attempt.assignment.event.run, assigned)
+        except SwarmError as error:
+            if meter.answered is None:
+                raise
+            raise SpentInVain(error, meter.answered.model, _usage(meter.answered)) from error
 
 
 async def ask_model(model: Model, spec: RoleSpec, run: str, assigned: StepAssigned) -> Report:
@@ -64,9 +75,13 @@ async def ask_model(model: Model, spec: RoleSpec, run: str, assigned: StepAssign
 
     Raises:
         AnswerRejected: it answered something else.
+        BudgetExhausted: there were not enough tokens left for the answer.
         PromptTooLarge: the step has too much to say.
         serve.errors.ModelError: it did not answer.
     """
+    left = assigned.tokens_left
+    if left == 0:
+        raise BudgetExhausted(f"role {assigned.role} has no tokens left for run {run}")
     completion = await model.complete(
         messages=build_messages(
             spec,
@@ -77,18 +92,57 @@ async def ask_model(model: Model, spec: RoleSpec, run: str, assigned: StepAssign
             answer_schema=assigned.answer_schema,
         ),
         schema=schema_for(spec, assigned.answer_schema),
-        max_tokens=spec.max_tokens,
+        max_tokens=spec.max_tokens if left is None else min(spec.max_tokens, left),
         temperature=TEMPERATURE,
         seed=_seed(run, assigned),
         deadline_s=assigned.deadline_s,
     )
+    if completion.truncated and left is not None and left < spec.max_tokens:
+        raise BudgetExhausted(f"the answer did not fit into the {left} tokens left")
     return Report(
         answer=parse_answer(spec, completion.text, assigned),
         model=completion.model,
-        usage=Usage(
-            prompt_tokens=completion.prompt_tokens,
-            completion_tokens=completion.completion_tokens,
-        ),
+        usage=_usage(completion),
+    )
+
+
+class Meter:
+    """Asks another model, and remembers what it answered; implements `Model`."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.answered: Completion | None = None
+
+    async def connect(self) -> None:
+        """Get ready, as `Model.connect` promises."""
+        await self._model.connect()
+
+    async def complete(
+        self,
+        *,
+        messages: Sequence[Message],
+        schema: Mapping[str, JsonValue] | None,
+        max_tokens: int,
+        temperature: float,
+        seed: int,
+        deadline_s: float,
+    ) -> Completion:
+        """Answer, as `Model.complete` promises."""
+        self.answered = await self._model.complete(
+            messages=messages,
+            schema=schema,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            seed=seed,
+            deadline_s=deadline_s,
+        )
+        return self.answered
+
+
+def _usage(completion: Completion) -> Usage:
+    return Usage(
+        prompt_tokens=completion.prompt_tokens,
+        completion_tokens=completion.completion_tokens,
     )
 
 

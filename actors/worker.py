@@ -18,7 +18,7 @@ from actors.attempt import Attempt, Desk, Report
 from actors.run_end import RunEnded, RunWatch, unless_ended
 from bus.errors import BusError, SwarmError
 from bus.log import EventLog
-from bus.payloads import StepAssigned
+from bus.payloads import StepAssigned, Usage
 from bus.work import Ack, Dead, Delivery, Verdict
 
 log = structlog.get_logger()
@@ -26,6 +26,16 @@ tracer = trace.get_tracer("actors.agent")
 
 DELIVERY_LIMIT: Final = 8
 """Deliveries of one assignment after which it is given up: it kills whoever takes it."""
+
+
+class SpentInVain(Exception):
+    """A model answered, and nothing came of it: the error, and what was spent."""
+
+    def __init__(self, error: SwarmError, model: str, usage: Usage) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.model = model
+        self.usage = usage
 
 
 class Worker(Agent):
@@ -55,6 +65,7 @@ class Worker(Agent):
 
         Raises:
             SwarmError: there is none; the attempt fails with the error's code.
+            SpentInVain: the same, after a model was asked.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how it works: {attempt}")
 
@@ -97,5 +108,14 @@ class Worker(Agent):
             raise
         except SwarmError as error:
             await self._desk.fail(attempt, error.code, str(error), retryable=error.retryable)
+        except SpentInVain as vain:
+            await self._desk.fail(
+                attempt,
+                vain.error.code,
+                str(vain),
+                retryable=vain.error.retryable,
+                model=vain.model,
+                usage=vain.usage,
+            )
         else:
             await self._desk.complete(attempt, report, self._monotonic() - begin)

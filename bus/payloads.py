@@ -29,6 +29,39 @@ class Usage(BaseModel):
     completion_tokens: Count
 
 
+class ModelPrice(BaseModel):
+    """What a model costs, in millionths of a currency for 1,000 tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    prompt: Count
+    completion: Count
+
+
+class RoleBudget(BaseModel):
+    """What agents of one role may spend on a run; None is no limit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    tokens: Count | None = None
+    cost: Count | None = Field(None, description="In millionths of the currency of the prices.")
+
+
+class RunBudget(RoleBudget):
+    """What a run may spend, all agents together, and those of each role."""
+
+    roles: dict[Name, RoleBudget] = Field(default_factory=dict)
+    prices: dict[str, ModelPrice] = Field(default_factory=dict, description="By model.")
+
+
+class SpentBudget(BaseModel):
+    """A budget that is used up."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    budget: str = Field(description="The limit of the policy, by its name there.", max_length=64)
+    role: Name | None = Field(None, description="Whose it is; None for that of the whole run.")
+    spent: Count = Field(description="Tokens, or millionths of the currency of the prices.")
+    limit: Count
+
+
 class AdoptedResult(BaseModel):
     """An answer that a forked run takes over from its parent instead of asking again."""
 
@@ -69,6 +102,10 @@ class RunSubmitted(Payload):
         default_factory=dict, description="What to tell the agent of a step besides its prompt."
     )
     fork: Fork | None = None
+    budget_tokens: Ordinal | None = Field(None, description="What its user allows it to spend.")
+    budget: RunBudget | None = Field(
+        None, description="What it may spend, by the policy in force and its user."
+    )
 
 
 class Request(Payload):
@@ -152,6 +189,9 @@ class StepAssigned(StepPayload):
     answer_schema: dict[str, JsonValue] | None = Field(
         None, description="JSON schema of the answer, where it is not the role's own."
     )
+    tokens_left: Count | None = Field(
+        None, description="What the role may still spend on the run; None for no limit."
+    )
 
 
 class StepClaimed(StepPayload):
@@ -181,6 +221,8 @@ class StepFailed(StepPayload):
     code: str = Field(max_length=64)
     message: str = Field(max_length=2_000)
     retryable: bool
+    model: str = Field("", description="Who was asked in vain, if anybody.", max_length=200)
+    usage: Usage | None = Field(None, description="What was spent in vain, as far as is known.")
 
 
 class AssignmentDead(StepPayload):
@@ -217,6 +259,7 @@ class RunFailed(Payload):
     code: str = Field(max_length=64)
     message: str = Field(max_length=2_000)
     step: Name | None = None
+    budget: SpentBudget | None = Field(None, description="With the code budget_exhausted.")
 
 
 class RunCancelled(Payload):

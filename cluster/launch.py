@@ -100,8 +100,9 @@ async def start(
         group.create_task(asyncio.to_thread(_join_ray, addresses.ray))
         weights = group.create_task(_weights(progress, profile, home.models))
     secret = enrolment_secret_file(home).read_bytes().strip()
+    barred = root.ring.barred
     members = Members(
-        _roster(settings, home, addresses, domain, secret, application, root.ring.barred)
+        _roster(settings, home, addresses, domain, secret, application, barred, profile)
     )
     serving = Serving(
         host=addresses.gateway_host,
@@ -172,12 +173,14 @@ def _roster(
     secret: bytes,
     application: ApplicationSource | None,
     barred: frozenset[str],
+    profile: ModelProfile,
 ) -> Roster:
     return Roster(
         domain=domain,
         secret=secret,
         agents={role: settings.agents_of(role) for role in (*AGENT_ROLES, *domain.workers)},
         model=ModelClient(),
+        model_name=profile.served_name,
         lease_s=settings.lease_s,
         authority=AuthorityDesk(
             keys=home.keys,

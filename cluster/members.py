@@ -12,6 +12,7 @@ from actors.application import ApplicationSource
 from actors.crew import agent_actor
 from actors.member import Domain, Enrolment
 from actors.model import Model
+from actors.policed_model import Asker
 from actors.shell import AUTHORITY, NAMESPACE, Membership
 from actors.staff import (
     AuditDesk,
@@ -38,6 +39,7 @@ class Roster:
         secret: grants their enrolments.
         agents: how many agents of each role.
         model: what the agents ask.
+        model_name: what it is called.
         lease_s: how long an agent may be silent before its step goes to another one.
         application: where the agents of roles that are not built in come from.
         barred: "role/name" of agents that were revoked: they are left out.
@@ -47,6 +49,7 @@ class Roster:
     secret: bytes
     agents: dict[str, int]
     model: Model
+    model_name: str
     lease_s: float
     authority: AuthorityDesk
     audit: AuditDesk
@@ -57,6 +60,10 @@ class Roster:
     def window(self) -> int:
         """Assignments of one role that may be out: each agent's, the next one's, and two more."""
         return 2 * max(self.agents.values(), default=0) + 2
+
+    def asker(self, role: str) -> Asker:
+        """What an agent of the role asks the model as."""
+        return Asker(role=role, model=self.model_name, agents=self.agents[role])
 
     def membership(self, role: str, name: str) -> Membership:
         """What a member of that role and name needs to join."""
@@ -90,7 +97,7 @@ class Members:
         self._agents = [
             agent_actor(role, roster.application)
             .options(name=name, **_LIFE)
-            .remote(roster.membership(role, name), roster.model, roster.lease_s)
+            .remote(roster.membership(role, name), roster.model, roster.lease_s, roster.asker(role))
             for role, count in roster.agents.items()
             for name in (f"{role}-{number}" for number in range(1, count + 1))
             if f"{role}/{name}" not in roster.barred

@@ -2,6 +2,9 @@
 
 PolicyError             (SwarmError, bus/errors.py)
   PolicyNotUsable       a policy document that cannot be put in force
+  CallDenied            a model or tool that the role may not call
+  BudgetExhausted       no tokens left to ask a model with
+  RateExceeded          more requests than the role may make
   CredentialError       a password or token that proves nothing
     PasswordRejected    a new password that must not be stored
     InvalidToken        not a token of ours, or not one for us
@@ -23,6 +26,27 @@ class PolicyNotUsable(PolicyError):
 
     code = "policy_not_usable"
     hint = "Correct the policy document; nothing is permitted until it can be read."
+
+
+class CallDenied(PolicyError):
+    """The policy does not let this role call that."""
+
+    code = "call_denied"
+    hint = "See what the role may call: swarm policy show."
+
+
+class BudgetExhausted(PolicyError):
+    """There are no tokens left to spend."""
+
+    code = "budget_exhausted"
+    hint = "Submit the run again with a larger budget, if the policy allows one."
+
+
+class RateExceeded(PolicyError):
+    """The role has made as many requests as it may for now."""
+
+    code = "rate_exceeded"
+    retryable = True
 
 
 class CredentialError(PolicyError):

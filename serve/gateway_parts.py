@@ -7,10 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from actors.fact import GATEWAY
 from actors.member import Domain, Enrolment, Issue, joined
 from actors.sparc import WORKFLOWS
 from actors.workflow import WorkflowSpec
 from bus.log import EventLog
+from policies.pace import Pace
 from policies.passwords import Passwords
 from policies.tokens import DEFAULT_TTL_S, TokenIssuer, TokenVerifier, load_private_key
 from serve.evidence import Anchors
@@ -83,6 +85,7 @@ async def connect_parts(
     )
     verifier = TokenVerifier(issuer.public_keys, issuer=TOKEN_ISSUER, audience=TOKEN_AUDIENCE)
     chat_model = model or ModelClient(app=config.model_app)
+    policy = config.domain.policy()
     async with (
         open_pool(config.database_url) as pool,
         Cache.open(config.redis_url) as cache,
@@ -104,6 +107,8 @@ async def connect_parts(
             limits=config.limits,
             web=config.web,
             token_ttl_s=config.token_ttl_s,
+            policy=policy,
+            chat_pace=Pace(policy.spend(GATEWAY).requests_per_minute),
         )
 
 

@@ -17,6 +17,9 @@ from actors.workflow import WorkflowSpec
 from bus.event import Draft, StoredEvent
 from bus.log import Expected
 from bus.received import Received
+from policies.bundle import UNLIMITED
+from policies.capabilities import Capabilities
+from policies.pace import Pace
 from policies.passwords import Passwords
 from policies.tokens import DEFAULT_TTL_S, TokenIssuer, TokenVerifier
 from serve.evidence import Anchors
@@ -177,4 +180,8 @@ class GatewayParts:
     limits: Limits = field(default_factory=Limits)
     web: Web = field(default_factory=Web)
     token_ttl_s: int = DEFAULT_TTL_S
+    policy: Capabilities = field(default_factory=Capabilities.shipped)
+    """What the gateway and the agents may do; runs are budgeted by it."""
+    chat_pace: Pace = field(default_factory=lambda: Pace(UNLIMITED))
+    """How often the gateway may ask the model for people."""
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from actors.entry import Ended
 from actors.record import RunState, StepStatus
 from actors.waiting import waits_for
-from bus.payloads import Priority, RunCancelled, RunCompleted, RunFailed, RunSubmitted
+from bus.payloads import Priority, RunCancelled, RunCompleted, RunFailed, RunSubmitted, SpentBudget
 from serve.approvals import ApprovalView, view_approvals
 from serve.known_run import KnownRun
 
@@ -47,6 +47,7 @@ class FailureView(BaseModel):
     code: str
     message: str
     step: str | None = None
+    budget: SpentBudget | None = Field(None, description="Which budget was used up, if one was.")
 
 
 class CancellationView(BaseModel):
@@ -161,7 +162,7 @@ def _view_step(step: StepStatus) -> StepView:
 def _view_failure(ended: Ended | None) -> FailureView | None:
     if not isinstance(ended, RunFailed):
         return None
-    return FailureView(code=ended.code, message=ended.message, step=ended.step)
+    return FailureView(code=ended.code, message=ended.message, step=ended.step, budget=ended.budget)
 
 
 def _view_cancellation(state: RunState) -> CancellationView | None:

@@ -134,6 +134,7 @@ class AsyncSwarm:
         *,
         priority: Priority = "normal",
         deadline_s: float | None = None,
+        budget_tokens: int | None = None,
         instructions: Mapping[str, str] | None = None,
     ) -> AsyncRun:
         """Hand in a job. It is stored durably when this returns, and handed in once only.
@@ -145,6 +146,7 @@ class AsyncSwarm:
             idempotency_key: the same key is the same run, whichever process asks.
             priority: work of a high one is taken up before that of others.
             deadline_s: seconds after which the run fails.
+            budget_tokens: tokens after which it is stopped; the policy's limit if left out.
             instructions: what to tell the agent of a step besides its prompt, by step.
 
         Raises:
@@ -157,6 +159,7 @@ class AsyncSwarm:
             "model": model,
             "priority": priority,
             "deadline_s": deadline_s,
+            "budget_tokens": budget_tokens,
             "instructions": dict(instructions or {}),
         }
         call = Call(

@@ -178,9 +178,10 @@ class AsyncRun:
 
         Args:
             at: the last event that both share, by its id or its place in the log.
-            set: what shall be different: ``objective``, ``priority``, ``deadline_s``, or
-                ``step.field`` of an answer that is shared (``step#2.field`` of its second
-                round, ``step/3.field`` of the third part of a fan-out).
+            set: what shall be different: ``objective``, ``priority``, ``deadline_s``,
+                ``budget_tokens``, or ``step.field`` of an answer that is shared
+                (``step#2.field`` of its second round, ``step/3.field`` of the third part of a
+                fan-out).
             instructions: what to tell the agents besides their prompts, by step.
             idempotency_key: the same key is the same run, whichever process asks.
 

@@ -184,6 +184,7 @@ class Swarm:
         *,
         priority: Priority = "normal",
         deadline_s: float | None = None,
+        budget_tokens: int | None = None,
         instructions: Mapping[str, str] | None = None,
     ) -> Run:
         """Hand in a job. See AsyncSwarm.submit."""
@@ -194,6 +195,7 @@ class Swarm:
             idempotency_key,
             priority=priority,
             deadline_s=deadline_s,
+            budget_tokens=budget_tokens,
             instructions=instructions,
         )
         return Run(self._bridge.call(submitting), self._bridge)

@@ -44,12 +44,23 @@ class StepStatus(_View):
     """Taken over from the run that this is a fork of."""
 
 
+class SpentBudget(_View):
+    """A budget that is used up."""
+
+    budget: str
+    role: str | None = None
+    """Whose it is; None for that of the whole run."""
+    spent: int
+    limit: int
+
+
 class Failure(_View):
     """Why a run ended without a result."""
 
     code: str
     message: str
     step: str | None = None
+    budget: SpentBudget | None = None
 
 
 class Cancellation(_View):

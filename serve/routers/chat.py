@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import math
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from http import HTTPStatus
@@ -12,6 +14,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from starlette.responses import Response, StreamingResponse
 
+from actors.fact import GATEWAY
 from bus.errors import SwarmError
 from serve.access import Chatter, ModelReader, Parts
 from serve.ports import GatewayParts
@@ -19,6 +22,7 @@ from serve.problems import (
     FieldReason,
     InvalidFields,
     ModelFailed,
+    NotAllowed,
     RequestRefused,
     TooManyRequests,
     Unavailable,
@@ -84,6 +88,7 @@ async def models(parts: Parts, _: ModelReader) -> ModelList:
 async def complete(request: ChatRequest, parts: Parts, _: Chatter) -> Response:
     """Ask the model. With `stream`, the answer comes in server-sent chunks, then [DONE]."""
     await _check_model(request.model, parts)
+    _check_policy(request.model or parts.model_name, parts)
     asked = {"model": parts.model_name, **request.model_dump(mode="json", exclude_none=True)}
     pieces = parts.model.stream(asked, deadline_s=parts.limits.chat_timeout_s)
     first = await anext(pieces, None)
@@ -110,6 +115,22 @@ async def _check_model(model: str | None, parts: GatewayParts) -> None:
         raise InvalidFields(
             f"model: {reason}.", fields=(FieldReason(field="model", reason=reason),)
         )
+
+
+def _check_policy(model: str, parts: GatewayParts) -> None:
+    """Refuse what the gateway's own role may not ask, or not so often.
+
+    Raises:
+        NotAllowed: the policy does not let people ask this model.
+        TooManyRequests: the minute is used up.
+    """
+    if parts.policy.call_refusal(GATEWAY, "model", model) or parts.chat_pace.allows_none:
+        raise NotAllowed("The policy does not let people ask this model.")
+    now = time.monotonic()
+    wait_s = parts.chat_pace.wait_s(now)
+    if wait_s > 0:
+        raise TooManyRequests(headers={"Retry-After": str(math.ceil(wait_s))})
+    parts.chat_pace.done(now)
 
 
 async def _server_sent(first: str, pieces: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:

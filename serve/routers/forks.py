@@ -19,6 +19,7 @@ from serve.routers.runs import (
     MAX_DEADLINE_S,
     IdempotencyKey,
     asks_the_same,
+    budget_of,
     run_id,
     store_submission,
 )
@@ -44,7 +45,7 @@ class ForkRequest(BaseModel):
         default_factory=dict,
         alias="set",
         max_length=MAX_CHANGES,
-        description="objective, priority, deadline_s, or STEP.FIELD of an answer that is shared.",
+        description="objective, priority, deadline_s, budget_tokens, or STEP.FIELD of an answer.",
     )
     instructions: dict[Name, str] = Field(
         default_factory=dict, description="What to tell the agent of a step, by step."
@@ -131,7 +132,10 @@ def _payload(
     except CannotFork as error:
         raise InvalidFields(str(error)) from error
     _check_limits(payload, wanted.values, parts)
-    return payload.model_copy(update={"model": parts.model_name})
+    workflow = parent.state.workflow
+    roles = () if workflow is None else tuple(step.role for step in workflow.steps())
+    budget = budget_of(parts, roles, payload.budget_tokens)
+    return payload.model_copy(update={"model": parts.model_name, "budget": budget})
 
 
 def _check_limits(
@@ -166,7 +170,7 @@ def _told(new: str, parent: KnownRun, payload: RunSubmitted) -> Forked:
     fork, was, now = payload.fork, parent.submission.model_dump(), payload.model_dump()
     if fork is None:
         raise TypeError(f"{new} is not a fork")
-    names = ("objective", "priority", "deadline_s", "model", "instructions")
+    names = ("objective", "priority", "deadline_s", "budget_tokens", "model", "instructions")
     return Forked(
         id=new,
         parent=fork.parent,

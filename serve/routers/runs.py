@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Query, Response
@@ -14,8 +14,9 @@ from actors.workflow import WorkflowSpec
 from bus.errors import PublishConflict
 from bus.event import Draft, StoredEvent, derive_id
 from bus.log import Expected
-from bus.payloads import Name, Payload, Priority, RunSubmitted
+from bus.payloads import Name, Payload, Priority, RunBudget, RunSubmitted
 from bus.subjects import run_filter, subject_for
+from policies.budgets import needs_price, run_budget, tokens_limit
 from policies.tokens import Claims
 from serve.access import Parts, Reader, Submitter
 from serve.known_run import check_run_id, know_run, read_run
@@ -44,6 +45,12 @@ class RunRequest(BaseModel):
     )
     instructions: dict[Name, str] = Field(
         default_factory=dict, description="What to tell the agent of a step, by step."
+    )
+    budget_tokens: int | None = Field(
+        None,
+        ge=1,
+        lt=2**53,
+        description="Tokens after which the run is stopped; the policy's limit if left out.",
     )
 
     @field_validator("objective")
@@ -189,7 +196,25 @@ def _payload(job: RunRequest, parts: GatewayParts, caller: Claims) -> RunSubmitt
         deadline_s=job.deadline_s,
         definition=definition_of(workflow),
         instructions=job.instructions,
+        budget_tokens=job.budget_tokens,
+        budget=budget_of(parts, (step.role for step in workflow.steps()), job.budget_tokens),
     )
+
+
+def budget_of(parts: GatewayParts, roles: Iterable[str], tokens: int | None) -> RunBudget:
+    """What a run with steps of those roles may spend.
+
+    Raises:
+        InvalidFields: its user would allow it more than the policy does, or its cost is limited
+            and cannot be told.
+    """
+    limit = tokens_limit(parts.policy)
+    if tokens is not None and limit is not None and tokens > limit:
+        raise _invalid("budget_tokens", f"is over the policy's limit of {limit}")
+    budget = run_budget(parts.policy, roles, tokens)
+    if needs_price(budget, parts.model_name):
+        raise _invalid("model", f"{parts.model_name} has no price, but the policy limits the cost")
+    return budget
 
 
 def _check_instructions(
@@ -205,8 +230,11 @@ def _check_instructions(
 
 
 def asks_the_same(stored: Payload, payload: RunSubmitted) -> bool:
-    """Whether two submissions differ in nothing but how the workflow was defined at the time."""
-    undefined = {"definition": None}
+    """Whether two submissions differ in nothing but what followed from the time.
+
+    How the workflow was defined, and what the policy let a run spend.
+    """
+    undefined = {"definition": None, "budget": None}
     return isinstance(stored, RunSubmitted) and (
         stored.model_copy(update=undefined) == payload.model_copy(update=undefined)
     )

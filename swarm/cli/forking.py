@@ -29,7 +29,7 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="objective, priority, deadline_s, or STEP.FIELD=JSON of a shared answer.",
+        help="objective, priority, deadline_s, budget_tokens, or STEP.FIELD=JSON of an answer.",
     ),
 ]
 Prompts = Annotated[

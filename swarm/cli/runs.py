@@ -27,6 +27,10 @@ RunPriority = Annotated[Priority, typer.Option("--priority", help="Which work is
 Deadline = Annotated[
     float | None, typer.Option("--deadline", min=0.1, help="Seconds after which the run fails.")
 ]
+Budget = Annotated[
+    int | None,
+    typer.Option("--budget-tokens", min=1, help="Tokens after which the run is stopped."),
+]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=100, help="How many at most.")]
 Timeout = Annotated[float | None, typer.Option("--timeout", min=0.1, help="Seconds to wait.")]
 
@@ -45,6 +49,7 @@ def run(
     model: RunModel = None,
     priority: RunPriority = "normal",
     deadline: Deadline = None,
+    budget_tokens: Budget = None,
     as_json: Json = False,
     timeout: Timeout = None,
 ) -> int:
@@ -58,6 +63,7 @@ def run(
             model,
             priority=priority,
             deadline_s=deadline,
+            budget_tokens=budget_tokens,
             as_json=as_json,
             timeout_s=timeout,
         )
@@ -85,6 +91,7 @@ async def do_run(
     *,
     priority: Priority = "normal",
     deadline_s: float | None = None,
+    budget_tokens: int | None = None,
     as_json: bool = False,
     timeout_s: float | None = None,
 ) -> int:
@@ -99,7 +106,12 @@ async def do_run(
     async with await AsyncSwarm.connect() as swarm:
         began = time.monotonic()
         handle = await swarm.submit(
-            objective, workflow=workflow, model=model, priority=priority, deadline_s=deadline_s
+            objective,
+            workflow=workflow,
+            model=model,
+            priority=priority,
+            deadline_s=deadline_s,
+            budget_tokens=budget_tokens,
         )
         err.print(f"Run {handle.id}, workflow {workflow}")
         try:

@@ -38,6 +38,7 @@ from bus.received import Received, RefusedEvent
 from bus.signing import Sender
 from bus.subjects import kind_of, subject_for
 from policies.capabilities import Capabilities
+from policies.pace import Pace
 from policies.passwords import Passwords
 from policies.roles import Role
 from policies.tokens import TokenIssuer, TokenVerifier
@@ -334,6 +335,8 @@ class Fakes:
         self.users.add("uma", "user", stored)
         self.users.add("vic", "viewer", stored)
         self.users.add("off", "user", stored, disabled=True)
+        self.policy = Capabilities.shipped()
+        self.chat_pace = Pace("unlimited")
         self.issuer = TokenIssuer(Ed25519PrivateKey.generate(), issuer="swarm", audience="gateway")
 
     def parts(self, limits: Limits | None = None) -> GatewayParts:
@@ -353,6 +356,8 @@ class Fakes:
             model_name=MODEL,
             probes=self.probes,
             limits=limits or Limits(),
+            policy=self.policy,
+            chat_pace=self.chat_pace,
             clock=lambda: self.now,
         )
 

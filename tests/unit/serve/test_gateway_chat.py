@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from policies.capabilities import Capabilities
+from policies.pace import Pace
 from serve.errors import ModelTimeout, ModelUnavailable
 from serve.ports import Limits
 from tests.unit.serve.fakes import MODEL, Fakes
@@ -132,3 +134,24 @@ async def test_the_models_are_listed() -> None:
     async with Fakes().client("vic") as client:
         answer = await client.get("/v1/models")
     assert [model["id"] for model in answer.json()["data"]] == [MODEL]
+
+
+async def test_a_model_that_the_policy_keeps_from_people_is_not_asked() -> None:
+    fakes = Fakes()
+    fakes.policy = Capabilities(b"version: 1\nroles: {gateway: {call: {models: [other]}}}")
+    async with fakes.client() as client:
+        answer = await client.post("/v1/chat/completions", json={"messages": HELLO})
+    assert (answer.status_code, answer.json()["code"]) == (403, "not_allowed")
+    assert fakes.model.requests == []
+
+
+async def test_the_gateway_asks_no_oftener_than_the_policy_lets_it() -> None:
+    fakes = Fakes()
+    fakes.chat_pace = Pace(2)
+    async with fakes.client() as client:
+        answers = [
+            await client.post("/v1/chat/completions", json={"messages": HELLO}) for _ in range(3)
+        ]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert 1 <= int(answers[-1].headers["Retry-After"]) <= 60
+    assert len(fakes.model.requests) == 2

@@ -15,6 +15,8 @@ from actors.workflow import StepSpec, WorkflowSpec
 from bus.errors import PublishUnconfirmed
 from bus.event import StoredEvent
 from bus.payloads import RunCompleted, RunSubmitted
+from policies.budgets import run_budget, tokens_limit
+from policies.capabilities import Capabilities
 from serve.ports import Limits
 from serve.routers.runs import run_id
 from storage.audit_reader import AuditSummary
@@ -58,6 +60,7 @@ async def test_a_run_that_is_handed_in_is_in_the_log_before_the_answer() -> None
         model=MODEL,
         requested_by="uma",
         definition=definition_of(SPARC),
+        budget=run_budget(Capabilities.shipped(), (step.role for step in SPARC.steps())),
     )
 
 
@@ -394,6 +397,7 @@ async def test_a_failed_run_says_why() -> None:
         "code": "step_failed",
         "message": "No agent could.",
         "step": "research",
+        "budget": None,
     }
     assert view["result"] is None
 
@@ -521,3 +525,37 @@ async def test_a_wrong_method_and_an_unknown_path_are_problems_too() -> None:
     assert path.status_code == slash.status_code == 404
     for answer in (method, path, slash):
         assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_run_carries_the_budget_of_the_policy_and_of_its_user() -> None:
+    fakes = Fakes()
+    async with fakes.client() as client:
+        whole = await client.post("/v1/runs", json={"objective": "x"})
+        narrow = await client.post("/v1/runs", json={"objective": "x", "budget_tokens": 500})
+    assert (whole.status_code, narrow.status_code) == (202, 202)
+    payloads = [each.payload() for each in fakes.log.of_kind("run.submitted")]
+    budgets = [payload.budget for payload in payloads if isinstance(payload, RunSubmitted)]
+    limit = tokens_limit(Capabilities.shipped())
+    assert [budget.tokens for budget in budgets if budget] == [limit, 500]
+    assert all(budget and "coder" in budget.roles for budget in budgets)
+
+
+@pytest.mark.parametrize("tokens", [0, -1, 10**12, "many"])
+async def test_a_budget_beyond_the_policys_is_refused(tokens: object) -> None:
+    fakes = Fakes()
+    async with fakes.client() as client:
+        answer = await client.post("/v1/runs", json={"objective": "x", "budget_tokens": tokens})
+    assert answer.status_code == 422
+    assert "budget_tokens" in answer.text
+    assert not fakes.log.of_kind("run.submitted")
+
+
+async def test_a_run_whose_cost_cannot_be_told_is_refused_where_the_cost_is_limited() -> None:
+    fakes = Fakes()
+    fakes.policy = Capabilities(
+        b"version: 1\nroles: {coordinator: {spend: {tokens_per_run: 9, cost_per_run: 1}}}"
+    )
+    async with fakes.client() as client:
+        answer = await client.post("/v1/runs", json={"objective": "x"})
+    assert answer.status_code == 422
+    assert "has no price" in answer.text
