@@ -18,6 +18,7 @@ Within this folder:
         SequenceError  ObjectMissing  ObjectMismatch
       PublishError        an event that could not be stored
         PublishDenied  PublishConflict  PublishUnconfirmed  PayloadTooLarge  LogFull
+      ConsumptionDenied   a reader that the policy does not let read
       IdentityError       a key or credential that cannot be used
       ClaimsRefused       the broker did not take an account as it is now
       MalformedPolicy     a policy document that cannot be read
@@ -174,6 +175,13 @@ class ClaimsRefused(BusError):
 
     code = "claims_refused"
     hint = "A broker of your own must trust the operator in SWARM_HOME/keys: see docs/keys.md."
+
+
+class ConsumptionDenied(BusError):
+    """The policy does not let this role read that."""
+
+    code = "consumption_denied"
+    hint = "See what the role may do: swarm policy show."
 
 
 class MalformedPolicy(BusError):

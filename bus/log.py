@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 
 from bus.appender import Appender, Expected
 from bus.connection import Connection, reachable
-from bus.errors import BusUnreachable
+from bus.errors import BusUnreachable, ConsumptionDenied
 from bus.event import Draft, StoredEvent, derive_id
 from bus.identity import Credential
 from bus.objects import ObjectStore
@@ -25,7 +25,7 @@ from bus.policy import PublishRules
 from bus.pull import pull
 from bus.reader import make_reader
 from bus.received import Received, RefusedEvent, delivered, fetched
-from bus.signing import Sender, SubjectPolicy
+from bus.signing import Consumption, MemberPolicy, Sender
 from bus.subjects import ALL_EVENTS, STREAM
 from bus.trust import TrustStore
 from bus.verifier import Verifier
@@ -47,7 +47,7 @@ class EventLog:
         self,
         connection: Connection,
         trust: TrustStore,
-        policy: SubjectPolicy,
+        policy: MemberPolicy,
         sender: Sender,
         *,
         deadline_s: float = 30.0,
@@ -63,6 +63,7 @@ class EventLog:
         """
         self.connection = connection
         self.sender = sender
+        self._policy = policy
         self._objects = ObjectStore(connection, sender.key.public, deadline_s=deadline_s)
         self._verifier = Verifier(connection, trust, self._objects)
         self._appender = Appender(connection, self._verifier, policy, sender, deadline_s=deadline_s)
@@ -77,8 +78,10 @@ class EventLog:
         """Yield what the log holds now, after a stream sequence, in order.
 
         Raises:
+            ConsumptionDenied: the policy does not let this role read.
             BusUnreachable: the broker went away meanwhile.
         """
+        self.require("read")
         position = after
         check = await self._checking(subject_filter, after)
         while True:
@@ -108,6 +111,7 @@ class EventLog:
         after the last event it yielded.
 
         Raises:
+            ConsumptionDenied: the policy does not let this role read.
             BusUnreachable: the connection was closed on our side.
         """
         position = after
@@ -129,8 +133,10 @@ class EventLog:
         For a reader who must know: the broker may have come back with another log.
 
         Raises:
+            ConsumptionDenied: the policy does not let this role read.
             BusUnreachable: the reader broke.
         """
+        self.require("read")
         check = await self._checking(subject_filter, after)
         consumer, _ = await make_reader(self.connection, subject_filter, after)
         expected = 1
@@ -196,6 +202,16 @@ class EventLog:
             BusUnreachable: the sender's credential could not be looked up.
         """
         return await self._verifier.check(delivered(message))
+
+    def require(self, what: Consumption) -> None:
+        """See that the policy lets this role read, or take assignments; the broker does too.
+
+        Raises:
+            ConsumptionDenied: it does not.
+        """
+        refusal = self._policy.consumption_refusal(self.sender.credential.role, what)
+        if refusal is not None:
+            raise ConsumptionDenied(f"{self.sender.source} may not {what}: {refusal}")
 
     async def policy_in_force(self) -> PublishRules | None:
         """The policy that the authority adopted last, None if it has adopted none.

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from bus.errors import PublishDenied
 from bus.event import (
@@ -33,6 +33,17 @@ class SubjectPolicy(Protocol):
 
     def refusal(self, role: str, subject: Subject) -> str | None:
         """Why the role may not publish there, None if it may."""
+        ...
+
+
+Consumption = Literal["work", "read"]
+
+
+class MemberPolicy(SubjectPolicy, Protocol):
+    """Says what a role may read as well."""
+
+    def consumption_refusal(self, role: str, what: Consumption) -> str | None:
+        """Why the role may not take assignments, or read every event; None if it may."""
         ...
 
 

@@ -72,7 +72,13 @@ class WorkQueue:
         self._heartbeat_s = lease_s / HEARTBEATS_PER_LEASE
 
     async def run(self, handle: Handler) -> None:
-        """Serve the queue until cancelled. A cancelled assignment is given back at once."""
+        """Serve the queue until cancelled. A cancelled assignment is given back at once.
+
+        Raises:
+            ConsumptionDenied: the policy does not let this role take assignments.
+            BusUnreachable: the connection was closed on our side.
+        """
+        self._log.require("work")
         while True:
             try:
                 messages = pull(self._log.connection, self._queue, batch=1)

@@ -14,6 +14,7 @@ from typing import Final, Literal
 from bus.identity import Permissions
 from bus.policy import PublishRules
 from bus.reference import ALL_OBJECTS, OBJECTS
+from bus.signing import Consumption
 from bus.subjects import ALL_EVENTS, STREAM, Subject, is_token
 from policies.bundle import ANY, Bundle, Capability, Price, Spend, read_bundle
 from policies.errors import PolicyNotUsable
@@ -44,7 +45,6 @@ _PROVISION: Final = (
 
 _ROLE_NAME = re.compile(r"[a-z]{1,64}\Z")
 
-Consumption = Literal["work", "read"]
 Callee = Literal["model", "tool"]
 MemoryAccess = Literal["read", "write"]
 

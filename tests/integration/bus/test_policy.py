@@ -7,13 +7,14 @@ import pytest
 
 from actors.authority import acting_authority, adopt, announcement
 from actors.member import Domain
-from bus.errors import MalformedEvent, NotPermitted
+from bus.errors import ConsumptionDenied, MalformedEvent, NotPermitted
 from bus.event import Draft, StoredEvent, derive_id
 from bus.log import EventLog
 from bus.payloads import AgentStarted, PolicyAdopted
 from bus.received import Received, RefusedEvent
 from bus.subjects import ALL_EVENTS, SYSTEM_RUN, TRUST_RUN, run_filter
-from policies.capabilities import Capabilities, shipped_source
+from bus.work import Delivery, Verdict, WorkQueue
+from policies.capabilities import Capabilities, queue_name, shipped_source
 from tests.broker import Broker
 from tests.sending import submitted
 
@@ -169,3 +170,19 @@ async def test_an_adoption_whose_document_is_another_is_refused(fresh: Broker) -
         started = AgentStarted(role="auditor", name="auditor-1", pid=1, node="n")
         await reader.append(Draft(run=SYSTEM_RUN, payload=started, id=derive_id("still in force")))
         assert "not_permitted" not in await verdicts(reader, SYSTEM_RUN)
+
+
+async def test_a_role_that_may_not_read_or_work_is_told_before_the_broker_is_asked(
+    fresh: Broker,
+) -> None:
+    async with fresh.joined("coder") as coder, fresh.joined("gateway") as gateway:
+        for reading in (coder.read(ALL_EVENTS), coder.follow(ALL_EVENTS)):
+            with pytest.raises(ConsumptionDenied, match="may not read"):
+                await anext(reading)
+        queue = WorkQueue(gateway, queue_name("coder"), lease_s=1.0)
+        with pytest.raises(ConsumptionDenied, match="may not work"):
+            await queue.run(never)
+
+
+async def never(_: Delivery) -> Verdict:
+    raise AssertionError
