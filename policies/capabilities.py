@@ -147,7 +147,7 @@ class Capabilities:
         if capability is None:
             return f"role {role!r} has no capabilities"
         names = capability.call.models if what == "model" else capability.call.tools
-        if ANY in names or name in names:
+        if call_rule(names, name) is not None:
             return None
         return f"role {role!r} has no capability to call {what} {name[:200]!r}"
 
@@ -223,6 +223,11 @@ def inbox_prefix(public_key: str) -> str:
 def shipped_source() -> bytes:
     """The text of the bundle that comes with the package."""
     return resources.files("policies").joinpath("capabilities.yaml").read_bytes()
+
+
+def call_rule(rules: Iterable[str], name: str) -> str | None:
+    """The first rule by which the name may be called, None where there is none."""
+    return next((rule for rule in rules if rule in (ANY, name)), None)
 
 
 def namespace_rule(rules: Iterable[str], role: str, namespace: str, run: str) -> str | None:

@@ -2,6 +2,7 @@
 
 PolicyError             (SwarmError, bus/errors.py)
   PolicyNotUsable       a policy document that cannot be put in force
+  InvalidAction         words that name nothing that a role could do
   CallDenied            a model or tool that the role may not call
   BudgetExhausted       no tokens left to ask a model with
   RateExceeded          more requests than the role may make
@@ -26,6 +27,13 @@ class PolicyNotUsable(PolicyError):
 
     code = "policy_not_usable"
     hint = "Correct the policy document; nothing is permitted until it can be read."
+
+
+class InvalidAction(PolicyError):
+    """The words name nothing that a role could do."""
+
+    code = "invalid_action"
+    hint = "Actions read like: publish step.completed.coder, call model:NAME, memory write NAME."
 
 
 class CallDenied(PolicyError):

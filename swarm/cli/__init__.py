@@ -3,7 +3,7 @@
 `swarm up`, `down`, `status`, `doctor`, `recover`, `creds`, `demo`; `run`, `runs`, `events`;
 `audit checkpoint`, `audit prove`, `audit export`, `audit verify`, `verify`;
 `cancel`, `pause`, `resume`, `retry`, `approvals`, `approve`, `deny`, `dead-letters`; `replay`,
-`fork`; `keys`; `witness`.
+`fork`; `keys`; `witness`; `policy check`, `policy test`, `policy diff`, `policy show`.
 
 Exit codes: 0 done, 1 the run or the swarm failed, 2 usage, 3 no swarm to reach.
 This is the one place of the public face that may import cluster/.
@@ -30,6 +30,7 @@ from swarm.cli import (
     forking,
     keys,
     lifecycle,
+    policy,
     recover,
     replay,
     runs,
@@ -60,6 +61,7 @@ replay.add_to(app)
 forking.add_to(app)
 audit.add_to(app)
 verify.add_to(app)
+policy.add_to(app)
 credentials.add_to(app)
 keys.add_to(app)
 demonstration.add_to(app)
