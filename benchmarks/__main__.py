@@ -6,7 +6,7 @@ import platform
 
 import uvloop
 
-from benchmarks import audit_log, audited, recovery, round_trip, workflows
+from benchmarks import audit_log, audited, policy, recovery, round_trip, workflows
 from benchmarks.world import quiet
 
 SYNCS = {"always": "fsync on every write", "2m": "JetStream's default"}
@@ -16,6 +16,9 @@ async def main() -> None:
     quiet()
     print(f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.machine()}")
     print("load average before:", ", ".join(f"{load:.1f}" for load in os.getloadavg()))
+    print(f"\nOne question to the policy, aim {policy.AIM_US:g} us")
+    for name, microseconds in policy.measure().items():
+        print(f"  {name:<22} {microseconds:6.2f} us")
     print("\nRequest to reply between two members in two processes, 1 KiB, through the stream")
     for sync, meaning in SYNCS.items():
         for name, (median, p99) in (await round_trip.measure(sync)).items():

@@ -8,6 +8,7 @@ whose digest is in every event.
 import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from importlib import resources
 from typing import Final, Literal
 
@@ -21,6 +22,7 @@ from policies.errors import PolicyNotUsable
 
 _API: Final = "$JS.API"
 _REST: Final = "**"
+_RUN: Final = "{run}"
 # A consumer is made by the subject that names it, never by the one that leaves the name to
 # the body: the broker could not tell there whose consumer it is.
 _READ_LOG: Final = (
@@ -232,23 +234,29 @@ def call_rule(rules: Iterable[str], name: str) -> str | None:
 
 def namespace_rule(rules: Iterable[str], role: str, namespace: str, run: str) -> str | None:
     """The first rule that a namespace is of, None where it is of none."""
-    parts = namespace.split("/")
+    parts = tuple(namespace.split("/"))
     if not all(map(is_token, parts)):
         return None
-    return next((rule for rule in rules if _covers(rule.split("/"), parts, role, run)), None)
+    return next((rule for rule in rules if _covers(_words(rule, role), parts, run)), None)
 
 
-def _covers(rule: list[str], parts: list[str], role: str, run: str) -> bool:
+@lru_cache(maxsize=1_024)
+def _words(rule: str, role: str) -> tuple[str, ...]:
+    return tuple(rule.replace("{role}", role).split("/"))
+
+
+def _covers(rule: tuple[str, ...], parts: tuple[str, ...], run: str) -> bool:
     if rule[-1] == _REST:
         rule = rule[:-1]
         if len(parts) <= len(rule):
             return False
         parts = parts[: len(rule)]
-    own = {"{role}": role, "{run}": run}
-    return len(rule) == len(parts) and all(
-        expected == ANY or own.get(expected, expected) == part
-        for expected, part in zip(rule, parts, strict=True)
-    )
+    if len(rule) != len(parts):
+        return False
+    for expected, part in zip(rule, parts, strict=True):
+        if expected not in (ANY, part) and (expected != _RUN or part != run):
+            return False
+    return True
 
 
 def _canonical(bundle: Bundle) -> str:

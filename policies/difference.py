@@ -63,19 +63,15 @@ def _changes(old: Capabilities, new: Capabilities, role: str) -> Iterator[Change
         "memory write": (was.memory.write, now.memory.write),
     }
     for name, (before, after) in lists.items():
-        yield from (
-            Change(role=role, kind="lost", what=f"{name} {each}")
-            for each in before
-            if each not in after
-        )
-        yield from (
-            Change(role=role, kind="gained", what=f"{name} {each}")
-            for each in after
-            if each not in before
-        )
-    for name in ("work", "read", "provision", "personal_inbox"):
+        for each in sorted(set(before) - set(after)):
+            yield Change(role=role, kind="lost", what=f"{name} {each}")
+        for each in sorted(set(after) - set(before)):
+            yield Change(role=role, kind="gained", what=f"{name} {each}")
+    for name in ("work", "read", "provision"):
         if getattr(was, name) != getattr(now, name):
             yield Change(role=role, kind="gained" if getattr(now, name) else "lost", what=name)
+    if was.personal_inbox != now.personal_inbox:
+        yield Change(role=role, kind="changed", what="the inbox it listens on")
     for name in Spend.model_fields:
         limits = getattr(was.spend, name), getattr(now.spend, name)
         if limits[0] != limits[1]:

@@ -46,7 +46,7 @@ def _calls(capability: Capability) -> Iterator[str]:
         if ANY in names:
             yield f"may call any {what}."
         elif names:
-            yield f"may call the {what}s {_listed(names)}."
+            yield f"may call the {what}{'s' * (len(names) > 1)} {_listed(names)}."
 
 
 def _limits(spend: Spend) -> Iterator[str]:
