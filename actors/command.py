@@ -7,6 +7,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from actors.record import RunState
+from bus.budget import SpentBudget
 from bus.event import Draft, derive_id
 from bus.payloads import (
     ApprovalRequested,
@@ -16,7 +17,6 @@ from bus.payloads import (
     RunCancelled,
     RunCompleted,
     RunFailed,
-    SpentBudget,
     StepAssigned,
     Usage,
 )

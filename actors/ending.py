@@ -9,7 +9,7 @@ from actors.entry import Key, Submission
 from actors.progress import Misfit, Progress
 from actors.record import RunState
 from actors.workflow import LoopSpec, Node, StepSpec, steps_of
-from bus.payloads import SpentBudget
+from bus.budget import SpentBudget
 from policies.budgets import WithinBudget, judge
 from policies.errors import BudgetExhausted
 

@@ -7,7 +7,14 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from bus.payloads import Priority, RunBudget, RunCancelled, RunCompleted, RunFailed, Usage
+from bus.budget import RunBudget
+from bus.payloads import (
+    Priority,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    Usage,
+)
 
 Key = tuple[str, int, int]
 """A step, its iteration, and its item: 0, or the part of a fan-out from 1. There is one

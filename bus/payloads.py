@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
+from bus.budget import RunBudget, SpentBudget
 from bus.errors import MalformedEvent
 from bus.payload import Count, EventId, Name, Ordinal, Payload, Person, Reason
 from bus.trust_payloads import AuthorityRotated, IdentityRevoked, RootRotated, RotationRequested
@@ -27,39 +28,6 @@ class Usage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     prompt_tokens: Count
     completion_tokens: Count
-
-
-class ModelPrice(BaseModel):
-    """What a model costs, in millionths of a currency for 1,000 tokens."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    prompt: Count
-    completion: Count
-
-
-class RoleBudget(BaseModel):
-    """What agents of one role may spend on a run; None is no limit."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    tokens: Count | None = None
-    cost: Count | None = Field(None, description="In millionths of the currency of the prices.")
-
-
-class RunBudget(RoleBudget):
-    """What a run may spend, all agents together, and those of each role."""
-
-    roles: dict[Name, RoleBudget] = Field(default_factory=dict)
-    prices: dict[str, ModelPrice] = Field(default_factory=dict, description="By model.")
-
-
-class SpentBudget(BaseModel):
-    """A budget that is used up."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    budget: str = Field(description="The limit of the policy, by its name there.", max_length=64)
-    role: Name | None = Field(None, description="Whose it is; None for that of the whole run.")
-    spent: Count = Field(description="Tokens, or millionths of the currency of the prices.")
-    limit: Count
 
 
 class AdoptedResult(BaseModel):

@@ -10,7 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from bus.payloads import ModelPrice, RoleBudget, RunBudget, Usage
+from bus.budget import ModelPrice, RoleBudget, RunBudget
+from bus.payloads import (
+    Usage,
+)
 from policies.bundle import UNLIMITED, Spend
 from policies.capabilities import Capabilities
 

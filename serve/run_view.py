@@ -8,7 +8,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from actors.entry import Ended
 from actors.record import RunState, StepStatus
 from actors.waiting import waits_for
-from bus.payloads import Priority, RunCancelled, RunCompleted, RunFailed, RunSubmitted, SpentBudget
+from bus.budget import SpentBudget
+from bus.payloads import (
+    Priority,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    RunSubmitted,
+)
 from serve.approvals import ApprovalView, view_approvals
 from serve.known_run import KnownRun
 

@@ -11,10 +11,16 @@ from starlette.responses import StreamingResponse
 
 from actors.definition import definition_of
 from actors.workflow import WorkflowSpec
+from bus.budget import RunBudget
 from bus.errors import PublishConflict
 from bus.event import Draft, StoredEvent, derive_id
 from bus.log import Expected
-from bus.payloads import Name, Payload, Priority, RunBudget, RunSubmitted
+from bus.payloads import (
+    Name,
+    Payload,
+    Priority,
+    RunSubmitted,
+)
 from bus.subjects import run_filter, subject_for
 from policies.budgets import needs_price, run_budget, tokens_limit
 from policies.tokens import Claims

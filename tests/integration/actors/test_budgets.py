@@ -5,8 +5,14 @@ from dataclasses import replace
 from actors.policed_model import Asker, PolicedModel
 from actors.replay import replay
 from actors.team import AGENTS
+from bus.budget import RunBudget
 from bus.event import Draft
-from bus.payloads import RunBudget, RunFailed, RunSubmitted, StepCompleted, StepFailed
+from bus.payloads import (
+    RunFailed,
+    RunSubmitted,
+    StepCompleted,
+    StepFailed,
+)
 from bus.subjects import run_filter
 from bus.work import WorkQueue
 from policies.capabilities import Capabilities, queue_name

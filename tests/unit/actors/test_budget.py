@@ -7,14 +7,12 @@ from actors.fact import Fact
 from actors.record import RunState
 from actors.run_state import fold
 from actors.workflow import StepSpec, WorkflowSpec
+from bus.budget import RoleBudget, RunBudget, SpentBudget
 from bus.payloads import (
     PauseRequested,
     RetryRequested,
-    RoleBudget,
-    RunBudget,
     RunCompleted,
     RunFailed,
-    SpentBudget,
     StepAssigned,
     Usage,
 )

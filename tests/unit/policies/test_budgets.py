@@ -4,7 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.payloads import ModelPrice, RoleBudget, RunBudget, Usage
+from bus.budget import ModelPrice, RoleBudget, RunBudget
+from bus.payloads import (
+    Usage,
+)
 from policies.budgets import (
     Exhausted,
     Spent,
