@@ -7,7 +7,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bus.payloads import RunCompleted
+from bus.budget import SpentBudget
+from bus.event import Draft, derive_id
+from bus.payloads import RunCompleted, RunSubmitted
+from bus.payloads import RunFailed as EndedBadly
 from serve.app import create_app
 from serve.errors import ModelUnavailable
 from storage.audit_reader import AuditSummary as StoredSummary
@@ -341,3 +344,23 @@ def test_events_with_fields_of_a_later_version_are_understood() -> None:
         }
     )
     assert not event.ends_run
+
+
+async def test_a_run_is_given_a_budget_and_says_when_it_is_used_up() -> None:
+    fakes = Fakes()
+    async with await connected(fakes) as swarm:
+        run = await swarm.submit("Write a parser.", budget_tokens=500)
+        (submitted,) = fakes.log.of_kind("run.submitted")
+        payload = submitted.payload()
+        assert isinstance(payload, RunSubmitted)
+        assert payload.budget_tokens == 500
+        spent = SpentBudget(budget="tokens_per_run", spent=510, limit=500)
+        failed = EndedBadly(code="budget_exhausted", message="spent", budget=spent)
+        draft = Draft(run=run.id, payload=failed, id=derive_id("run.ended", run.id))
+        await fakes.log.append_as("coordinator", "coordinator", draft)
+        failure = (await run.status()).failure
+        assert failure is not None
+        assert failure.budget is not None
+        assert (failure.budget.spent, failure.budget.limit, failure.budget.role) == (510, 500, None)
+        with pytest.raises(Refused, match="budget_tokens"):
+            await swarm.submit("Write a parser.", budget_tokens=10**12)
