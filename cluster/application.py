@@ -1,11 +1,24 @@
 """The user's own workflows, agents and policy that the settings ask for."""
 
+from typing import Final
+
 from actors.application import ApplicationSource
+from bus.identity import AUTHORITY_ROLE, LAUNCHER_ROLE
 from cluster.errors import ConfigurationError
 from cluster.settings import AGENT_ROLES, Settings
+from policies.action import decide
 from policies.capabilities import Capabilities
 from policies.errors import PolicyNotUsable
 from policies.source import MAX_SOURCE_BYTES
+
+_TO_START: Final = {
+    LAUNCHER_ROLE: ("provision",),
+    AUTHORITY_ROLE: ("publish identity.issued.KEY", "publish policy.adopted"),
+    "coordinator": ("read",),
+    "auditor": ("read",),
+    "gateway": ("read",),
+}
+"""What has to be allowed, or nothing comes up and nobody is told why."""
 
 
 def application_of(settings: Settings) -> ApplicationSource | None:
@@ -51,10 +64,22 @@ def bundle_of(settings: Settings) -> str:
         raise PolicyNotUsable(f"{settings.policy} cannot be read: {error}") from error
     try:
         workers = workers_of(settings)
-        able = Capabilities.of(text, workers).worker_roles
+        _check_start(Capabilities.of(text, workers), workers)
     except PolicyNotUsable as error:
         raise PolicyNotUsable(f"{settings.policy}: {error}") from error
-    unable = [role for role in (*AGENT_ROLES, *workers) if role not in able]
-    if unable:
-        raise PolicyNotUsable(f"{settings.policy}: role {unable[0]} has agents, but may not work")
     return text
+
+
+def _check_start(policy: Capabilities, workers: tuple[str, ...]) -> None:
+    """See that a swarm can start under the policy: who founds it is not shut out by it.
+
+    Raises:
+        PolicyNotUsable: it cannot.
+    """
+    for role, actions in _TO_START.items():
+        for action in actions:
+            if not decide(policy, role, action).allowed:
+                raise PolicyNotUsable(f"no swarm can start where role {role} may not {action}")
+    unable = [role for role in (*AGENT_ROLES, *workers) if role not in policy.worker_roles]
+    if unable:
+        raise PolicyNotUsable(f"role {unable[0]} has agents, but may not work")

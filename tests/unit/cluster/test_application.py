@@ -77,7 +77,15 @@ def test_a_bundle_travels_as_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     ("text", "told"),
     [
         ("version: 1\nroles:\n  coder:\n    publsh: []\n", "policy.yaml: (.|\n)*line 4"),
-        ("version: 1\nroles: {}\n", "role specifier has agents, but may not work"),
+        ("version: 1\nroles: {}\n", "no swarm can start where role launcher may not provision"),
+        (
+            shipped_source().decode().replace("      - policy.adopted\n", ""),
+            "role authority may not publish policy.adopted",
+        ),
+        (
+            shipped_source().decode().replace("  coder: *agent\n", ""),
+            "role coder has agents, but may not work",
+        ),
     ],
 )
 def test_a_bundle_that_cannot_be_put_in_force_is_refused(
