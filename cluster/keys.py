@@ -250,6 +250,7 @@ def _domain(home: Home, state: State) -> Domain:
         operator_public_key=authority.operator_public_key,
         account_jwt=authority.account_jwt,
         workers=state.workers,
+        bundle=state.bundle,
     )
 
 
