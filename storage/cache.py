@@ -94,7 +94,7 @@ class Cache:
     """A connection to Valkey or Redis; what it holds may vanish at any time."""
 
     def __init__(self, client: "redis.asyncio.Redis", *, deadline_s: float) -> None:
-        self._client = client
+        self.client = client
         self._deadline_s = deadline_s
         self._take = client.register_script(_TAKE)
         self._give_back = client.register_script(_GIVE_BACK)
@@ -129,6 +129,13 @@ class Cache:
         finally:
             await client.aclose()
 
+    @asynccontextmanager
+    async def command(self, action: str) -> AsyncIterator[None]:
+        """One use of `client`, within the deadline, its errors translated."""
+        with translated(action):
+            async with asyncio.timeout(self._deadline_s):
+                yield
+
     async def ping(self) -> None:
         """Returns if the server answers.
 
@@ -137,7 +144,7 @@ class Cache:
         """
         with translated("ping"):
             async with asyncio.timeout(self._deadline_s):
-                await self._client.ping()
+                await self.client.ping()
 
     async def take(self, key: str, *, limit: int, window_s: float) -> Allow | Deny:
         """Takes one of `limit` places under a key; all come back when the window ends.
@@ -163,14 +170,14 @@ class Cache:
         """How many places under a key are taken."""
         with translated("read a counter"):
             async with asyncio.timeout(self._deadline_s):
-                value = await self._client.get(key)
+                value = await self.client.get(key)
         return 0 if value is None else int(value)
 
     async def forget(self, key: str) -> None:
         """Removes a key."""
         with translated("remove a key"):
             async with asyncio.timeout(self._deadline_s):
-                await self._client.delete(key)
+                await self.client.delete(key)
 
 
 class LoginThrottle:

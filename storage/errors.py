@@ -6,6 +6,8 @@ StorageError              (SwarmError, bus/errors.py)
   MigrationError          the schema is not the one this program was written for
   UserExists
   UserNotFound
+  LastAdmin               the change would leave nobody who may manage users
+  TooManyKeys             the user has as many API keys as anyone may have
   VectorMismatch          a collection holds vectors of another size
   VectorPathLocked        another process has the local vector index open
   AuditError
@@ -59,6 +61,20 @@ class UserNotFound(StorageError):
     """No user has that id."""
 
     code = "user_not_found"
+
+
+class LastAdmin(StorageError):
+    """Nobody would be left who may manage users."""
+
+    code = "last_admin"
+    hint = "Make somebody else an admin first."
+
+
+class TooManyKeys(StorageError):
+    """The user has as many API keys as anyone may have."""
+
+    code = "too_many_keys"
+    hint = "Revoke a key that is not needed any more."
 
 
 class VectorMismatch(StorageError):

@@ -4,19 +4,24 @@ import asyncio
 import unicodedata
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 from uuid import UUID
 
 import asyncpg
 
-from storage.errors import StorageRefused, UserExists, UserNotFound
+from storage.errors import LastAdmin, StorageRefused, UserExists, UserNotFound
 from storage.postgres import Pool, translated
 
 UserRole = Literal["admin", "user", "viewer"]
 _INSERT = """
-insert into users (username, username_key, password_hash, role) values ($1, $2, $3, $4)
-returning *
+insert into users (username, username_key, password_hash, role, tenant)
+values ($1, $2, $3, $4, $5) returning *
 """
+_CHANGE = """
+update users set role = coalesce($2, role), disabled = coalesce($3, disabled)
+where id = $1 returning *
+"""
+DEFAULT_TENANT: Final = "default"
 
 
 def username_key(username: str) -> str:
@@ -34,6 +39,7 @@ class User:
         password_hash: encoded argon2id hash.
         role: admin, user or viewer.
         disabled: may not log in.
+        tenant: whom they belong with.
     """
 
     id: UUID
@@ -42,6 +48,7 @@ class User:
     role: UserRole
     created_at: datetime
     disabled: bool
+    tenant: str = DEFAULT_TENANT
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> "User":
@@ -53,6 +60,7 @@ class User:
             role=row["role"],
             created_at=row["created_at"],
             disabled=row["disabled"],
+            tenant=row["tenant"],
         )
 
 
@@ -68,12 +76,14 @@ class UserStore:
         self._pool = pool
         self._deadline_s = deadline_s
 
-    async def create(self, *, username: str, password_hash: str, role: UserRole) -> User:
+    async def create(
+        self, *, username: str, password_hash: str, role: UserRole, tenant: str = DEFAULT_TENANT
+    ) -> User:
         """Adds a user.
 
         Raises:
             UserExists: the name is taken, in this or another case.
-            StorageRefused: the name is empty or the role unknown.
+            StorageRefused: the name is empty, or the role unknown, or that is no tenant's name.
         """
         key = username_key(username)
         try:
@@ -84,6 +94,7 @@ class UserStore:
                 key,
                 password_hash,
                 role,
+                tenant,
             )
         except StorageRefused as error:
             if isinstance(error.__cause__, asyncpg.UniqueViolationError):
@@ -114,6 +125,13 @@ class UserStore:
         )
         return None if row is None else User.from_row(row)
 
+    async def all(self) -> tuple[User, ...]:
+        """Every user, disabled ones included, in the order in which they were made."""
+        with translated("list the users"):
+            async with asyncio.timeout(self._deadline_s):
+                rows = await self._pool.fetch("select * from users order by created_at, id")
+        return tuple(User.from_row(row) for row in rows)
+
     async def count(self) -> int:
         """How many users there are, disabled ones included."""
         row = await self._row("count the users", "select count(*) as users from users")
@@ -140,6 +158,31 @@ class UserStore:
         await self._change(
             "update users set disabled = $2 where id = $1 returning id", user_id, disabled
         )
+
+    async def change(
+        self, user_id: UUID, *, role: UserRole | None = None, disabled: bool | None = None
+    ) -> User:
+        """Gives the user another role, or bars them, or lets them in again.
+
+        Raises:
+            UserNotFound: no user has that id.
+            LastAdmin: no admin who may log in would be left; nothing was changed.
+        """
+        with translated("change a user"):
+            async with (
+                asyncio.timeout(self._deadline_s),
+                self._pool.acquire() as connection,
+                connection.transaction(),
+            ):
+                # Locked in one order: of two admins who demote each other, one stays.
+                admins = "select id from users where role = 'admin' and not disabled"
+                had = await connection.fetch(f"{admins} order by id for update")
+                row = await connection.fetchrow(_CHANGE, user_id, role, disabled)
+                if row is None:
+                    raise UserNotFound(f"No user has the id {user_id}.")
+                if had and not await connection.fetch(admins):
+                    raise LastAdmin
+        return User.from_row(row)
 
     async def _change(self, query: str, user_id: UUID, value: object) -> None:
         if await self._row("change a user", query, user_id, value) is None:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from storage.errors import StorageRefused, UserExists, UserNotFound
+from storage.errors import LastAdmin, StorageRefused, UserExists, UserNotFound
 from storage.postgres import Pool
 from storage.users import UserStore
 
@@ -73,3 +73,44 @@ async def test_a_user_that_is_not_there_cannot_be_changed(pool: Pool) -> None:
 async def test_what_the_table_cannot_hold_is_refused(pool: Pool, username: str, role: str) -> None:
     with pytest.raises(StorageRefused):
         await UserStore(pool).create(username=username, password_hash="h", role=role)  # type: ignore[arg-type]
+
+
+async def test_users_are_listed_in_the_order_in_which_they_were_made(pool: Pool) -> None:
+    store = UserStore(pool)
+    made = [
+        await store.create(username=name, password_hash="h", role="user", tenant="blue")
+        for name in ("eve", "ada")
+    ]
+    assert await store.all() == tuple(made)
+    assert {user.tenant for user in made} == {"blue"}
+
+
+async def test_role_and_standing_are_changed_apart_or_together(pool: Pool) -> None:
+    store = UserStore(pool)
+    user = await store.create(username="ada", password_hash="h", role="viewer")
+    assert (await store.change(user.id, role="user")).role == "user"
+    changed = await store.change(user.id, disabled=True)
+    assert (changed.role, changed.disabled) == ("user", True)
+    with pytest.raises(UserNotFound):
+        await store.change(UUID(int=1), role="user")
+
+
+async def test_the_last_admin_stays(pool: Pool) -> None:
+    store = UserStore(pool)
+    ada = await store.create(username="ada", password_hash="h", role="admin")
+    for change in ({"role": "user"}, {"disabled": True}):
+        with pytest.raises(LastAdmin):
+            await store.change(ada.id, **change)  # type: ignore[arg-type]
+    assert await store.by_id(ada.id) == ada
+
+
+async def test_of_admins_who_demote_each_other_one_stays(pool: Pool) -> None:
+    store = UserStore(pool)
+    admins = [
+        await store.create(username=f"admin{i}", password_hash="h", role="admin") for i in range(4)
+    ]
+    outcomes = await asyncio.gather(
+        *(store.change(admin.id, role="user") for admin in admins), return_exceptions=True
+    )
+    assert sum(isinstance(outcome, LastAdmin) for outcome in outcomes) == 1
+    assert [user.role for user in await store.all()].count("admin") == 1

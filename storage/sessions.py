@@ -1,0 +1,257 @@
+"""Sessions of people: a login, and the refresh tokens that followed from it.
+
+A refresh token works once. Whoever brings one a second time ends the session, because
+either they or the one before them stole it (RFC 9700, section 4.14.2). The two are told
+apart by a row lock: of any number of refreshes with one token, exactly one is the first.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+import asyncpg
+
+from storage.postgres import Connection, Pool, translated
+from storage.users import UserRole
+
+Because = Literal["logout", "revoked", "reuse", "password", "disabled"]
+"""Why a session ended before its time."""
+
+_OPEN = """
+insert into sessions (user_id, client, created_at, refreshed_at, expires_at)
+values ($1, $2, $3, $3, $4) returning *
+"""
+_ADD_NEXT = "insert into refresh_tokens (digest, session_id, expires_at) values ($1, $2, $3)"
+# The session is locked before its token, always: two refreshes queue here.
+_LOCK = """
+select s.*, u.username, u.role, u.tenant, u.disabled
+from sessions s join users u on u.id = s.user_id
+where s.id = (select session_id from refresh_tokens where digest = $1 and expires_at > $2)
+for update of s
+"""
+_USE_UP = """
+update refresh_tokens set used_at = $2 where digest = $1 and used_at is null returning digest
+"""
+_REVOKE = """
+update sessions set revoked_at = $2, revoked_because = $3
+where id = $1 and revoked_at is null returning user_id
+"""
+_REVOKE_OTHERS = """
+update sessions set revoked_at = $2, revoked_because = $3
+where user_id = $1 and revoked_at is null and expires_at > $2 and id is distinct from $4
+returning id
+"""
+_STANDING = """
+select u.id as user_id, u.username, u.role, u.tenant
+from sessions s join users u on u.id = s.user_id
+where s.id = $1 and s.revoked_at is null and s.expires_at > $2 and not u.disabled
+"""
+_LIST = """
+select * from sessions
+where user_id = $1 and revoked_at is null and expires_at > $2 order by created_at
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A login that is good until it expires or is revoked.
+
+    Attributes:
+        client: what the client called itself when it logged in.
+        refreshed_at: the last time that a token was refreshed, or the login.
+        expires_at: when its newest refresh token ends.
+    """
+
+    id: UUID
+    user_id: UUID
+    client: str
+    created_at: datetime
+    refreshed_at: datetime
+    expires_at: datetime
+
+    @classmethod
+    def from_row(cls, row: asyncpg.Record) -> "Session":
+        """From a row of the sessions table."""
+        return cls(
+            id=row["id"],
+            user_id=row["user_id"],
+            client=row["client"],
+            created_at=row["created_at"],
+            refreshed_at=row["refreshed_at"],
+            expires_at=row["expires_at"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What a user is at this moment, whatever their token says."""
+
+    user_id: UUID
+    username: str
+    role: UserRole
+    tenant: str
+
+    @classmethod
+    def from_row(cls, row: asyncpg.Record) -> "Standing":
+        """From a row with a user's columns."""
+        return cls(
+            user_id=row["user_id"],
+            username=row["username"],
+            role=row["role"],
+            tenant=row["tenant"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refreshed:
+    """The token was good, and is used up now."""
+
+    session: Session
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reused:
+    """The token had been used before; its session is revoked.
+
+    Attributes:
+        newly: whether it was this call that revoked it.
+    """
+
+    session_id: UUID
+    user_id: UUID
+    newly: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The token is unknown or expired, or its session or user has ended."""
+
+
+class SessionStore:
+    """Reads and writes sessions; every method may raise StorageUnavailable.
+
+    Args:
+        pool: the database, migrated.
+        deadline_s: for each call, the wait for a connection included.
+    """
+
+    def __init__(self, pool: Pool, *, deadline_s: float = 10.0) -> None:
+        self._pool = pool
+        self._deadline_s = deadline_s
+
+    async def open(
+        self, user_id: UUID, digest: bytes, *, client: str, now: datetime, expires_at: datetime
+    ) -> Session:
+        """Begin a session with its first refresh token; what has expired of the user goes.
+
+        Args:
+            user_id: who logged in.
+            digest: SHA-256 of the token.
+            client: what the client calls itself.
+            now: the time.
+            expires_at: until when the token works.
+        """
+        with translated("open a session"):
+            async with (
+                asyncio.timeout(self._deadline_s),
+                self._pool.acquire() as connection,
+                connection.transaction(),
+            ):
+                await connection.execute(
+                    "delete from sessions where user_id = $1 and expires_at <= $2", user_id, now
+                )
+                row = await connection.fetchrow(_OPEN, user_id, client, now, expires_at)
+                session = Session.from_row(row)  # type: ignore[arg-type]  # returning gives one
+                await connection.execute(_ADD_NEXT, digest, session.id, expires_at)
+        return session
+
+    async def refresh(
+        self, digest: bytes, successor: bytes, *, now: datetime, expires_at: datetime
+    ) -> Refreshed | Reused | Refused:
+        """Use a token up and put its successor in its place, or revoke its session.
+
+        Args:
+            digest: SHA-256 of the token that was brought.
+            successor: SHA-256 of the next one.
+            now: the time.
+            expires_at: until when the next one works; the session with it.
+        """
+        with translated("refresh a session"):
+            async with (
+                asyncio.timeout(self._deadline_s),
+                self._pool.acquire() as connection,
+                connection.transaction(),
+            ):
+                found = await connection.fetchrow(_LOCK, digest, now)
+                if found is None:
+                    return Refused()
+                if await connection.fetchrow(_USE_UP, digest, now) is None:
+                    revoked = await connection.fetchrow(_REVOKE, found["id"], now, "reuse")
+                    return Reused(
+                        session_id=found["id"],
+                        user_id=found["user_id"],
+                        newly=revoked is not None,
+                    )
+                if found["revoked_at"] is not None or found["disabled"]:
+                    return Refused()
+                return await _succeed(connection, found, successor, now, expires_at)
+
+    async def standing(self, session_id: UUID, *, now: datetime) -> Standing | None:
+        """What the session's user may do now; None if either of them has ended."""
+        with translated("read a session"):
+            async with asyncio.timeout(self._deadline_s):
+                row = await self._pool.fetchrow(_STANDING, session_id, now)
+        return None if row is None else Standing.from_row(row)
+
+    async def of_user(self, user_id: UUID, *, now: datetime) -> tuple[Session, ...]:
+        """The user's sessions that have not ended, oldest first."""
+        with translated("list sessions"):
+            async with asyncio.timeout(self._deadline_s):
+                rows = await self._pool.fetch(_LIST, user_id, now)
+        return tuple(Session.from_row(row) for row in rows)
+
+    async def revoke(
+        self, session_id: UUID, *, user_id: UUID, because: Because, now: datetime
+    ) -> bool:
+        """End a session of that user; False where they have no such session going."""
+        query = f"{_REVOKE.partition('returning')[0]} and user_id = $4 returning user_id"
+        with translated("end a session"):
+            async with asyncio.timeout(self._deadline_s):
+                row = await self._pool.fetchrow(query, session_id, now, because, user_id)
+        return row is not None
+
+    async def revoke_all(
+        self, user_id: UUID, *, because: Because, now: datetime, but: UUID | None = None
+    ) -> tuple[UUID, ...]:
+        """End every session of the user, but for one; the ids of those that were going."""
+        with translated("end sessions"):
+            async with asyncio.timeout(self._deadline_s):
+                rows = await self._pool.fetch(_REVOKE_OTHERS, user_id, now, because, but)
+        return tuple(row["id"] for row in rows)
+
+
+async def _succeed(
+    connection: Connection,
+    found: asyncpg.Record,
+    successor: bytes,
+    now: datetime,
+    expires_at: datetime,
+) -> Refreshed:
+    """The next token of a locked session; used ones that have expired need not be known."""
+    await connection.execute(
+        "delete from refresh_tokens where session_id = $1 and expires_at <= $2", found["id"], now
+    )
+    await connection.execute(_ADD_NEXT, successor, found["id"], expires_at)
+    row = await connection.fetchrow(
+        "update sessions set refreshed_at = $2, expires_at = $3 where id = $1 returning *",
+        found["id"],
+        now,
+        expires_at,
+    )
+    return Refreshed(
+        session=Session.from_row(row),  # type: ignore[arg-type]  # it is locked, so it is there
+        standing=Standing.from_row(found),
+    )
