@@ -8,6 +8,7 @@ PolicyError             (SwarmError, bus/errors.py)
   RateExceeded          more requests than the role may make
   CredentialError       a password or token that proves nothing
     PasswordRejected    a new password that must not be stored
+    NameRejected        a new user name that might pass for another
     InvalidToken        not a token of ours, or not one for us
       ExpiredToken      it was one, until a moment ago
   KeyFileError          a private key file that cannot be used
@@ -68,6 +69,13 @@ class PasswordRejected(CredentialError):
 
     code = "password_rejected"
     hint = "Choose a password of at least 12 characters and at most 1,024 bytes."
+
+
+class NameRejected(CredentialError):
+    """The name cannot be given to a user."""
+
+    code = "name_rejected"
+    hint = "Use letters of one script, digits and . _ - @ +, 64 characters at most."
 
 
 class InvalidToken(CredentialError):

@@ -18,6 +18,11 @@ class Permission(StrEnum):
     """One thing that a person may be allowed to do."""
 
     RUN_READ = "run.read"
+    """Look at runs: one's own, and those that one of the next two adds."""
+    RUN_READ_TENANT = "run.read_tenant"
+    """Look at the runs of everybody in one's tenant."""
+    RUN_ANY = "run.any"
+    """Treat anybody's run as one's own."""
     RUN_SUBMIT = "run.submit"
     RUN_CANCEL = "run.cancel"
     RUN_CONTROL = "run.control"
@@ -31,12 +36,22 @@ class Permission(StrEnum):
     AUDIT_READ = "audit.read"
     USER_MANAGE = "user.manage"
     API_KEY_MANAGE = "api_key.manage"
+    """Make, list and revoke one's own API keys."""
+    ACCOUNT_MANAGE = "account.manage"
+    """List and end one's own sessions, change one's password."""
 
 
-_VIEWER = frozenset(
-    {Permission.RUN_READ, Permission.MODEL_READ, Permission.MEMORY_READ, Permission.AUDIT_READ}
+_EVERYBODY = frozenset(
+    {
+        Permission.RUN_READ,
+        Permission.MODEL_READ,
+        Permission.MEMORY_READ,
+        Permission.AUDIT_READ,
+        Permission.ACCOUNT_MANAGE,
+    }
 )
-_USER = _VIEWER | {
+_VIEWER = _EVERYBODY | {Permission.RUN_READ_TENANT}
+_USER = _EVERYBODY | {
     Permission.RUN_SUBMIT,
     Permission.RUN_CANCEL,
     Permission.RUN_CONTROL,
@@ -45,13 +60,20 @@ _USER = _VIEWER | {
     Permission.MEMORY_WRITE,
     Permission.API_KEY_MANAGE,
 }
-_ADMIN = _USER | {Permission.USER_MANAGE}
+_ADMIN = _USER | {Permission.RUN_READ_TENANT, Permission.RUN_ANY, Permission.USER_MANAGE}
 
 PERMISSIONS: Mapping[Role, frozenset[Permission]] = MappingProxyType(
     {Role.VIEWER: _VIEWER, Role.USER: _USER, Role.ADMIN: _ADMIN}
 )
 """Everything that is allowed. Each role is listed in full; a new permission
 belongs to nobody until it is added here."""
+
+SCOPES: frozenset[Permission] = frozenset(Permission) - {
+    Permission.ACCOUNT_MANAGE,
+    Permission.API_KEY_MANAGE,
+}
+"""What an API key may be given. A key that leaked can neither make another one nor
+change the password or end the sessions of its owner."""
 
 
 @dataclass(frozen=True, slots=True)

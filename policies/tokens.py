@@ -49,6 +49,7 @@ class Claims(BaseModel):
         role: the user's role when it was issued.
         iat: issued at; nbf and exp: valid from and until.
         jti: the token's own id.
+        sid: the session that it was issued for; the token is void when that ends.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -62,6 +63,7 @@ class Claims(BaseModel):
     nbf: int = Field(ge=0, le=_LATEST)
     exp: int = Field(ge=0, le=_LATEST)
     jti: str = Field(min_length=1)
+    sid: str = Field(min_length=1)
 
     @property
     def expires_at(self) -> datetime:
@@ -112,6 +114,7 @@ class TokenIssuer:
         role: Role,
         ttl_s: int = DEFAULT_TTL_S,
         *,
+        session: str,
         now: datetime,
     ) -> str:
         """A signed token, valid from now for ttl_s seconds.
@@ -121,6 +124,7 @@ class TokenIssuer:
             username: the user's name.
             role: the user's role.
             ttl_s: seconds.
+            session: the id of the session.
             now: the time, with a zone.
         """
         issued = int(_aware(now).timestamp())
@@ -134,6 +138,7 @@ class TokenIssuer:
             nbf=issued,
             exp=issued + ttl_s,
             jti=self._new_id(),
+            sid=session,
         )
         return jwt.encode(
             claims.model_dump(mode="json"),
@@ -203,7 +208,7 @@ class TokenVerifier:
                 issuer=self._issuer,
                 audience=self._audience,
                 options={
-                    "require": ["iss", "aud", "sub", "exp", "iat", "nbf", "jti"],
+                    "require": ["iss", "aud", "sub", "exp", "iat", "nbf", "jti", "sid"],
                     "strict_aud": True,
                     "verify_exp": False,  # with the caller's clock, in verify()
                     "verify_iat": False,

@@ -5,7 +5,7 @@ import threading
 from typing import Literal
 
 import pytest
-from argon2 import PasswordHasher
+from argon2 import PasswordHasher, Type, extract_parameters
 from argon2.exceptions import VerifyMismatchError
 
 from policies.errors import PasswordRejected
@@ -115,3 +115,12 @@ async def test_hashes_of_other_parameters_are_to_be_renewed() -> None:
     assert not passwords.needs_rehash(stored)
     assert Passwords().needs_rehash(stored)
     assert passwords.needs_rehash("not a hash")
+
+
+def test_new_hashes_are_made_with_what_owasp_asks_for_or_more() -> None:
+    """Least pairs of memory and passes, of the Password Storage Cheat Sheet."""
+    parameters = extract_parameters(Passwords()._dummy)
+    least = {1: 47_104, 2: 19_456, 3: 12_288, 4: 9_216, 5: 7_168}
+    assert parameters.type is Type.ID
+    assert parameters.memory_cost >= least[parameters.time_cost]
+    assert parameters.salt_len >= 16

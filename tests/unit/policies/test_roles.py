@@ -2,7 +2,7 @@
 
 import pytest
 
-from policies.roles import PERMISSIONS, Allow, Deny, Permission, Role, permit
+from policies.roles import PERMISSIONS, SCOPES, Allow, Deny, Permission, Role, permit
 
 WRITES = [
     Permission.RUN_SUBMIT,
@@ -13,6 +13,7 @@ WRITES = [
     Permission.MEMORY_WRITE,
     Permission.API_KEY_MANAGE,
 ]
+OWN = [Permission.ACCOUNT_MANAGE]
 READS = [
     Permission.RUN_READ,
     Permission.MODEL_READ,
@@ -26,9 +27,15 @@ def test_an_admin_may_do_everything(permission: Permission) -> None:
     assert permit(Role.ADMIN, permission) == Allow()
 
 
-@pytest.mark.parametrize("permission", [*READS, *WRITES])
+@pytest.mark.parametrize("permission", [*READS, *WRITES, *OWN])
 def test_a_user_may_read_and_work(permission: Permission) -> None:
     assert permit("user", permission) == Allow()
+
+
+@pytest.mark.parametrize("permission", list(Permission))
+def test_a_user_may_do_nothing_else(permission: Permission) -> None:
+    allowed = isinstance(permit("user", permission), Allow)
+    assert allowed == (permission in (*READS, *WRITES, *OWN))
 
 
 def test_a_user_may_not_manage_users() -> None:
@@ -36,8 +43,13 @@ def test_a_user_may_not_manage_users() -> None:
 
 
 @pytest.mark.parametrize("permission", list(Permission))
-def test_a_viewer_may_only_read(permission: Permission) -> None:
-    assert isinstance(permit("viewer", permission), Allow) == (permission in READS)
+def test_a_viewer_may_only_read_and_see_to_their_own_account(permission: Permission) -> None:
+    allowed = isinstance(permit("viewer", permission), Allow)
+    assert allowed == (permission in (*READS, *OWN, Permission.RUN_READ_TENANT))
+
+
+def test_an_api_key_can_neither_beget_another_nor_take_the_account_over() -> None:
+    assert set(Permission) - SCOPES == {Permission.ACCOUNT_MANAGE, Permission.API_KEY_MANAGE}
 
 
 @pytest.mark.parametrize("role", ["", "root", "Admin", "admin ", "viewer,admin"])

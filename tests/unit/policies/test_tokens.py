@@ -33,7 +33,7 @@ NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 ISSUER = TokenIssuer(KEY, issuer="swarm", audience="gateway", new_id=lambda: "id-1")
 VERIFIER = TokenVerifier(ISSUER.public_keys, issuer="swarm", audience="gateway", leeway_s=30)
-TOKEN = ISSUER.issue("u-1", "ada", Role.USER, now=NOW)
+TOKEN = ISSUER.issue("u-1", "ada", Role.USER, session="s-1", now=NOW)
 CLAIMS: dict[str, object] = jwt.decode(TOKEN, options={"verify_signature": False})
 HEADER: dict[str, object] = jwt.get_unverified_header(TOKEN)
 
@@ -59,7 +59,7 @@ def test_a_token_says_who_and_for_how_long() -> None:
 
 def test_each_token_has_an_id_of_its_own() -> None:
     issuer = TokenIssuer(KEY, issuer="swarm", audience="gateway")
-    tokens = [issuer.issue("u-1", "ada", Role.USER, now=NOW) for _ in range(2)]
+    tokens = [issuer.issue("u-1", "ada", Role.USER, session="s-1", now=NOW) for _ in range(2)]
     assert len({VERIFIER.verify(token, now=NOW).jti for token in tokens}) == 2
 
 
@@ -88,12 +88,12 @@ def test_issued_at_counts_although_not_before_has_passed() -> None:
 def test_the_time_needs_a_zone() -> None:
     naive = NOW.replace(tzinfo=None)
     with pytest.raises(ValueError, match="zone"):
-        ISSUER.issue("u-1", "ada", Role.USER, now=naive)
+        ISSUER.issue("u-1", "ada", Role.USER, session="s-1", now=naive)
     with pytest.raises(ValueError, match="zone"):
         VERIFIER.verify(TOKEN, now=naive)
 
 
-@pytest.mark.parametrize("claim", ["iss", "aud", "sub", "exp", "iat", "nbf", "jti", "role"])
+@pytest.mark.parametrize("claim", ["iss", "aud", "sub", "exp", "iat", "nbf", "jti", "sid", "role"])
 def test_a_token_without_one_of_the_claims_is_refused(claim: str) -> None:
     token = signed({name: value for name, value in CLAIMS.items() if name != claim})
     with pytest.raises(InvalidToken):
@@ -158,7 +158,7 @@ def _other_key_under_our_id() -> str:
 
 def _other_key() -> str:
     issuer = TokenIssuer(Ed25519PrivateKey.generate(), issuer="swarm", audience="gateway")
-    return issuer.issue("u-1", "ada", Role.ADMIN, now=NOW)
+    return issuer.issue("u-1", "ada", Role.ADMIN, session="s-1", now=NOW)
 
 
 def _changed_payload() -> str:
@@ -211,7 +211,7 @@ def test_keys_can_be_replaced_while_old_tokens_run_out() -> None:
     both = {**ISSUER.public_keys, **new.public_keys}
     verifier = TokenVerifier(both, issuer="swarm", audience="gateway")
     for issuer in (ISSUER, new):
-        token = issuer.issue("u-1", "ada", Role.USER, now=NOW)
+        token = issuer.issue("u-1", "ada", Role.USER, session="s-1", now=NOW)
         assert verifier.verify(token, now=NOW).sub == "u-1"
 
 
