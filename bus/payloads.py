@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 from bus.budget import RunBudget, SpentBudget
 from bus.errors import MalformedEvent
 from bus.payload import Count, EventId, Name, Ordinal, Payload, Person, Reason
+from bus.people import PEOPLE
 from bus.trust_payloads import AuthorityRotated, IdentityRevoked, RootRotated, RotationRequested
 
 __all__ = ["Name", "Ordinal", "Payload", "Person", "Reason"]  # and all that follows
@@ -74,6 +75,7 @@ class RunSubmitted(Payload):
     budget: RunBudget | None = Field(
         None, description="What it may spend, by the policy in force and its user."
     )
+    tenant: Name = Field("default", description="Of whoever asks.")
 
 
 class Request(Payload):
@@ -374,7 +376,7 @@ PAYLOADS: Final[Mapping[str, type[Payload]]] = {
         AgentStarted,
         AgentStopped,
     )
-}
+} | {model.TYPE: model for model in PEOPLE}
 
 
 def payload_model(event_type: str) -> type[Payload]:

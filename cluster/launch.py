@@ -33,6 +33,7 @@ from cluster.home import Home
 from cluster.log_key import log_key_jwt, log_origin
 from cluster.members import Members, Roster
 from cluster.people import (
+    attempt_secret_file,
     audit_key_file,
     enrolment_secret_file,
     prepare_people,
@@ -46,6 +47,7 @@ from cluster.state import Progress, ProgressWriter
 from policies.capabilities import queue_name
 from serve.gateway_parts import GatewayConfig
 from serve.inference import ModelClient
+from serve.people import PeopleRules
 from serve.ports import Web
 from serve.profile import ModelProfile, load_profile
 from serve.weights import ensure_weights
@@ -113,7 +115,7 @@ async def start(
     workflows = application.load().with_shipped() if application else WORKFLOWS
     web = Web(tls=addresses.gateway_tls, origins=settings.gateway_origins)
     log_key = log_key_jwt(home, root)
-    gateway = _gateway(home, addresses, domain, secret, profile, workflows, web, log_key)
+    gateway = _gateway(settings, home, addresses, domain, secret, profile, workflows, web, log_key)
     async with asyncio.TaskGroup() as group:
         group.create_task(_step(progress, "agents", members.ready(), f"{members.count} actors"))
         await serving.deploy(profile, weights.result(), gateway)
@@ -208,6 +210,7 @@ def _refuse_barred(root: Authority) -> None:
 
 
 def _gateway(
+    settings: Settings,
     home: Home,
     addresses: Addresses,
     domain: Domain,
@@ -224,10 +227,12 @@ def _gateway(
         database_url=addresses.database,
         redis_url=addresses.redis,
         token_key=token_key_file(home),
+        attempt_key=attempt_secret_file(home).read_bytes().strip(),
         model_name=profile.served_name,
         workflows=workflows,
         web=web,
         log_key_jwt=log_key,
+        people=PeopleRules(registration=settings.registration, proxies=settings.trusted_networks()),
     )
 
 

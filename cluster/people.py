@@ -39,6 +39,11 @@ def enrolment_secret_file(home: Home) -> Path:
     return home.keys / "enrolment.secret"
 
 
+def attempt_secret_file(home: Home) -> Path:
+    """The secret of the hashes that stand for names and addresses in the log."""
+    return home.keys / "attempts.secret"
+
+
 async def prepare_people(home: Home, database_url: str) -> None:
     """Bring the schema up to date and make sure that somebody can log in.
 
@@ -48,6 +53,7 @@ async def prepare_people(home: Home, database_url: str) -> None:
     """
     secret(enrolment_secret_file(home))
     secret(audit_key_file(home))
+    secret(attempt_secret_file(home))
     if not token_key_file(home).exists():
         save_private_key(token_key_file(home), Ed25519PrivateKey.generate())
     async with open_pool(database_url, max_size=2) as pool:

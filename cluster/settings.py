@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -103,6 +104,11 @@ class Settings(BaseSettings):
     gateway_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins whose pages may call the gateway from a browser, as
     "https://app.example,https://admin.example"; none, so that no page may."""
+    registration: Literal["closed", "open"] = "closed"
+    """Whether strangers may make themselves a user; closed: an admin makes them."""
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    """Networks of proxies in front of the gateway, as "10.0.0.0/8,::1": their X-Forwarded-For
+    is believed, anybody else's is not. It decides whose attempts to log in are counted."""
     dashboard_port: Port | None = None
     """Ray's dashboard; None prefers 8265."""
     nats_port: Port = 0
@@ -184,6 +190,21 @@ class Settings(BaseSettings):
             return tuple(str(WitnessAddress.parse(text)) for text in texts if text.strip())
         except BadCheckpoint as error:
             raise ValueError(str(error).rstrip(".")) from None
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _parse_proxies(cls, value: object) -> object:
+        return value.replace(",", " ").split() if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            try:
+                ip_network(network)
+            except ValueError:
+                raise ValueError(f"{network[:64]!r} is not a network such as 10.0.0.0/8") from None
+        return value
 
     @field_validator("gateway_origins", mode="before")
     @classmethod
@@ -269,6 +290,10 @@ class Settings(BaseSettings):
         """What `to_wire` wrote, whatever this process's own environment says."""
         return cls(_env_file=None, **json.loads(line))
 
+    def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks whose X-Forwarded-For is believed."""
+        return tuple(ip_network(network) for network in self.trusted_proxies)
+
     def agents_of(self, role: str) -> int:
         """How many agents the role has."""
         return self.agents.get(role, 1)
@@ -306,6 +331,8 @@ def child_environment(settings: Settings) -> dict[str, str]:
     }
     environment[MARKER] = home.instance
     environment["RAY_USAGE_STATS_ENABLED"] = "0"
+    # Serve's HTTP server would believe the X-Forwarded-For of whoever is on this machine.
+    environment["FORWARDED_ALLOW_IPS"] = ""
     if settings.ray_address is None:
         environment.pop("RAY_AUTH_TOKEN", None)
         environment["RAY_AUTH_MODE"] = "token"

@@ -1,5 +1,6 @@
 """Who is calling, and what their role lets them do. What is not listed as open is closed."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Final, cast
 
@@ -8,15 +9,22 @@ from fastapi import Depends, Request
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from policies.caller import Caller
 from policies.errors import InvalidToken
-from policies.roles import Deny, Permission, permit
-from policies.tokens import Claims
+from policies.rate_limits import counted_as
+from policies.roles import Deny, Permission
+from serve.client_address import client_address
 from serve.ports import GatewayParts
 from serve.problems import NotAllowed, NotAuthenticated
 
 LOGIN: Final = "/auth/login"
 LIVE: Final = "/health/live"
-OPEN: Final = frozenset({("POST", LOGIN), ("GET", LIVE)})
+REFRESH: Final = "/auth/refresh"
+REGISTER: Final = "/auth/register"
+JWKS: Final = "/.well-known/jwks.json"
+OPEN: Final = frozenset(
+    {("POST", LOGIN), ("POST", REFRESH), ("POST", REGISTER), ("GET", JWKS), ("GET", LIVE)}
+)
 """What works without a token; a new route is closed until it is named here."""
 
 
@@ -39,19 +47,22 @@ class Authenticate:
         if scope["type"] != "http" or (scope["method"], scope["path"]) in OPEN:
             await self._app(scope, receive, send)
             return
-        claims = self._claims(Headers(scope=scope).getlist("authorization"))
-        scope["state"]["claims"] = claims
-        with structlog.contextvars.bound_contextvars(user=claims.sub):
+        caller = await self._identified(Headers(scope=scope).getlist("authorization"))
+        scope["state"]["caller"] = caller
+        with structlog.contextvars.bound_contextvars(user=caller.user):
             await self._app(scope, receive, send)
 
-    def _claims(self, authorization: list[str]) -> Claims:
+    async def _identified(self, authorization: list[str]) -> Caller:
         if len(authorization) != 1:
             raise NotAuthenticated(headers=_challenge())
         scheme, _, token = authorization[0].partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise NotAuthenticated(headers=_challenge())
         try:
-            return self._parts.token_verifier.verify(token.strip(), now=self._parts.clock())
+            async with asyncio.timeout(self._parts.limits.call_timeout_s):
+                return await self._parts.people.callers.identify(
+                    token.strip(), now=self._parts.clock()
+                )
         except InvalidToken as error:
             raise NotAuthenticated(str(error), headers=_challenge(error.code)) from error
 
@@ -61,18 +72,18 @@ def parts_of(request: Request) -> GatewayParts:
     return cast("GatewayParts", request.app.state.parts)
 
 
-def requires(permission: Permission) -> Callable[[Request], Awaitable[Claims]]:
-    """A dependency: the caller's claims, if their role has the permission.
+def requires(permission: Permission) -> Callable[[Request], Awaitable[Caller]]:
+    """A dependency: the caller, if their role, and their API key's scopes, have the permission.
 
-    The dependency raises NotAllowed where it has not.
+    The dependency raises NotAllowed where they have not.
     """
 
-    async def check(request: Request) -> Claims:
-        claims = cast("Claims", request.state.claims)
-        verdict = permit(claims.role, permission)
+    async def check(request: Request) -> Caller:
+        caller = cast("Caller", request.state.caller)
+        verdict = caller.may(permission)
         if isinstance(verdict, Deny):
             raise NotAllowed(verdict.reason)
-        return claims
+        return caller
 
     return check
 
@@ -81,20 +92,30 @@ async def _parts(request: Request) -> GatewayParts:
     return parts_of(request)
 
 
-async def _caller(request: Request) -> Claims:
-    return cast("Claims", request.state.claims)
+async def _caller(request: Request) -> Caller:
+    return cast("Caller", request.state.caller)
+
+
+def address_of(request: Request, parts: GatewayParts) -> str:
+    """What the client's address counts as where attempts are counted by address."""
+    peer = None if request.client is None else request.client.host
+    forwarded = request.headers.getlist("x-forwarded-for")
+    return counted_as(client_address(peer, forwarded, parts.people.rules.proxies))
 
 
 Parts = Annotated[GatewayParts, Depends(_parts)]
-Caller = Annotated[Claims, Depends(_caller)]
-Reader = Annotated[Claims, Depends(requires(Permission.RUN_READ))]
-Submitter = Annotated[Claims, Depends(requires(Permission.RUN_SUBMIT))]
-Canceller = Annotated[Claims, Depends(requires(Permission.RUN_CANCEL))]
-Controller = Annotated[Claims, Depends(requires(Permission.RUN_CONTROL))]
-Approver = Annotated[Claims, Depends(requires(Permission.RUN_APPROVE))]
-AuditReader = Annotated[Claims, Depends(requires(Permission.AUDIT_READ))]
-Chatter = Annotated[Claims, Depends(requires(Permission.CHAT_COMPLETE))]
-ModelReader = Annotated[Claims, Depends(requires(Permission.MODEL_READ))]
+Identified = Annotated[Caller, Depends(_caller)]
+Reader = Annotated[Caller, Depends(requires(Permission.RUN_READ))]
+Submitter = Annotated[Caller, Depends(requires(Permission.RUN_SUBMIT))]
+Canceller = Annotated[Caller, Depends(requires(Permission.RUN_CANCEL))]
+Controller = Annotated[Caller, Depends(requires(Permission.RUN_CONTROL))]
+Approver = Annotated[Caller, Depends(requires(Permission.RUN_APPROVE))]
+AuditReader = Annotated[Caller, Depends(requires(Permission.AUDIT_READ))]
+Chatter = Annotated[Caller, Depends(requires(Permission.CHAT_COMPLETE))]
+ModelReader = Annotated[Caller, Depends(requires(Permission.MODEL_READ))]
+AccountHolder = Annotated[Caller, Depends(requires(Permission.ACCOUNT_MANAGE))]
+KeyHolder = Annotated[Caller, Depends(requires(Permission.API_KEY_MANAGE))]
+UserManager = Annotated[Caller, Depends(requires(Permission.USER_MANAGE))]
 
 
 def _challenge(code: str | None = None) -> dict[str, str]:

@@ -27,6 +27,7 @@ from serve.ports import GatewayParts, Web
 from serve.problems import Problem
 from serve.request import RequestContext, answer_problem
 from serve.routers import (
+    api_keys,
     approvals,
     audit,
     auth,
@@ -36,7 +37,10 @@ from serve.routers import (
     evidence,
     forks,
     health,
+    jwks,
     runs,
+    sessions,
+    users,
 )
 from serve.routers import (
     log as raw_log,
@@ -50,7 +54,9 @@ RETRY_S: Final = 0.2
 TITLE = "vllm-swarm gateway"
 VERSION = "1"
 """Of the HTTP interface; the paths carry it too."""
-_bearer = HTTPBearer(auto_error=False, description="An access token from /auth/login.")
+_bearer = HTTPBearer(
+    auto_error=False, description="An access token from /auth/login, or an API key."
+)
 
 
 def create_app(parts: GatewayParts, *, echo_request_id: bool = True) -> FastAPI:
@@ -83,10 +89,13 @@ def create_app(parts: GatewayParts, *, echo_request_id: bool = True) -> FastAPI:
     app.state.parts = parts
     app.add_exception_handler(HTTPException, answer_problem)
     app.add_exception_handler(RequestValidationError, answer_problem)
-    app.include_router(auth.open_router)
-    app.include_router(health.open_router)
+    for open_module in (auth, users, jwks, health):
+        app.include_router(open_module.open_router)
     for module in (
         auth,
+        sessions,
+        api_keys,
+        users,
         runs,
         control,
         approvals,

@@ -11,7 +11,8 @@ from actors.entry import Approval, Key
 from bus.event import StoredEvent
 from bus.payloads import ApprovalDenied, ApprovalGiven, ApprovalRequested
 from bus.subjects import kind_filter, kind_of
-from serve.known_run import KnownRun, know_run
+from policies.caller import Caller
+from serve.known_run import KnownRun, know_run, visible_runs
 from serve.ports import Log
 from serve.problems import NotFound
 
@@ -45,12 +46,17 @@ def view_approvals(known: KnownRun) -> tuple[ApprovalView, ...]:
     )
 
 
-async def list_approvals(log: Log, status: Status | None, limit: int) -> list[ApprovalView]:
-    """The newest approvals in the order of the log, of that status or of any.
+async def list_approvals(
+    log: Log, caller: Caller, status: Status | None, limit: int
+) -> list[ApprovalView]:
+    """The newest approvals of runs that the caller may see, of that status or of any.
+
+    They come in the order of the log.
 
     Reads what was asked and answered of all runs, then the runs that are listed.
     """
-    asked = await _asked(log)
+    visible = frozenset(await visible_runs(log, caller))
+    asked = {each: run for each, run in (await _asked(log)).items() if run in visible}
     if status in ("pending", "lapsed"):
         answered = await _answered(log)
         asked = {each: run for each, run in asked.items() if each not in answered}
@@ -58,7 +64,7 @@ async def list_approvals(log: Log, status: Status | None, limit: int) -> list[Ap
     found: list[ApprovalView] = []
     for each, run in reversed(list(asked.items())):
         if run not in runs:
-            runs[run] = await _approvals_of(log, run)
+            runs[run] = await _approvals_of(log, run, caller)
         view = runs[run].get(each)
         if view is not None and status in (None, view.status):
             found.append(view)
@@ -79,10 +85,10 @@ async def run_of_approval(log: Log, approval: str) -> str:
     return run
 
 
-async def _approvals_of(log: Log, run: str) -> dict[str, ApprovalView]:
+async def _approvals_of(log: Log, run: str, caller: Caller) -> dict[str, ApprovalView]:
     """By id; none where the log has lost who asked for the run."""
     try:
-        return {view.id: view for view in view_approvals(await know_run(log, run))}
+        return {view.id: view for view in view_approvals(await know_run(log, run, caller))}
     except NotFound:
         return {}
 

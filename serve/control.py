@@ -47,8 +47,15 @@ _TURNS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asker:
-    """Who asks, and why."""
+    """Who asks, and why.
 
+    Attributes:
+        user: their id, on whose behalf the event is.
+        name: for people to read.
+        reason: may be empty.
+    """
+
+    user: str
     name: str
     reason: str
 
@@ -64,7 +71,7 @@ def cancel(known: KnownRun, by: Asker) -> Draft | None:
         return None
     if state.ended is not None:
         raise Conflict(f"The run cannot be cancelled: it has {state.status}.")
-    return _draft(known, CancelRequested(requested_by=by.name, reason=by.reason))
+    return _draft(known, by, CancelRequested)
 
 
 def pause(known: KnownRun, by: Asker) -> Draft | None:
@@ -76,7 +83,7 @@ def pause(known: KnownRun, by: Asker) -> Draft | None:
     _require_going(known, "paused")
     if known.state.paused:
         return None
-    return _draft(known, PauseRequested(requested_by=by.name, reason=by.reason))
+    return _draft(known, by, PauseRequested)
 
 
 def resume(known: KnownRun, by: Asker) -> Draft:
@@ -88,7 +95,7 @@ def resume(known: KnownRun, by: Asker) -> Draft:
     _require_going(known, "resumed")
     if not known.state.paused:
         raise Conflict("The run cannot be resumed: it is not paused.")
-    return _draft(known, ResumeRequested(requested_by=by.name, reason=by.reason))
+    return _draft(known, by, ResumeRequested)
 
 
 def retry(known: KnownRun, by: Asker) -> Draft:
@@ -103,7 +110,7 @@ def retry(known: KnownRun, by: Asker) -> Draft:
         raise Conflict(f"The run cannot be retried: {is_so}; only a failed one can.")
     if state.flaw is not None:
         raise Conflict(f"A retry would fail again: {state.flaw.message}.")
-    return _draft(known, RetryRequested(requested_by=by.name, reason=by.reason))
+    return _draft(known, by, RetryRequested)
 
 
 def answer(known: KnownRun, approval: ApprovalView, by: Asker, *, give: bool) -> Draft | None:
@@ -126,7 +133,7 @@ def answer(known: KnownRun, approval: ApprovalView, by: Asker, *, give: bool) ->
         payload=kind(requested_by=by.name, reason=by.reason, approval=approval.id),
         id=derive_id("approval.answered", approval.id),
         cause=approval.id,
-        on_behalf_of=by.name,
+        on_behalf_of=by.user,
         traceparent=known.submitted.event.traceparent,
     )
 
@@ -155,14 +162,15 @@ def _past(known: KnownRun) -> str:
     return "been cancelled" if status == "cancelled" else status
 
 
-def _draft(known: KnownRun, payload: Request) -> Draft:
+def _draft(known: KnownRun, by: Asker, kind: type[Request]) -> Draft:
+    payload = kind(requested_by=by.name, reason=by.reason)
     turn = [stored for stored in known.events if stored.event.type in _TURNS][-1].event.id
     return Draft(
         run=known.id,
         payload=payload,
         id=derive_id(kind_of(payload.TYPE), known.id, turn),
         cause=turn,
-        on_behalf_of=payload.requested_by,
+        on_behalf_of=by.user,
         traceparent=known.submitted.event.traceparent,
     )
 

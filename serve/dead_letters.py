@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from bus.event import StoredEvent
 from bus.payloads import AssignmentDead, RetryRequested
 from bus.subjects import kind_filter, kind_of
+from policies.caller import Caller
+from serve.known_run import visible_runs
 from serve.ports import Log
 from serve.problems import NotFound
 
@@ -33,23 +35,31 @@ class DeadLetterView(BaseModel):
     redriven: bool = Field(description="Whether its run was retried since.")
 
 
-async def list_dead_letters(log: Log, limit: int) -> list[DeadLetterView]:
-    """The newest dead letters of all runs, in the order of the log."""
+async def list_dead_letters(log: Log, caller: Caller, limit: int) -> list[DeadLetterView]:
+    """The newest dead letters of runs that the caller may see, in the order of the log."""
+    visible = frozenset(await visible_runs(log, caller))
     retried = await _retried(log)
     async with aclosing(log.read(kind_filter(kind_of(AssignmentDead.TYPE)))) as events:
-        letters = [stored async for stored in events if isinstance(stored, StoredEvent)]
+        letters = [
+            stored
+            async for stored in events
+            if isinstance(stored, StoredEvent) and stored.event.run in visible
+        ]
     return [_view(stored, retried) for stored in letters[-limit:]]
 
 
-async def find_dead_letter(log: Log, letter: str) -> DeadLetterView:
-    """The dead letter of that id.
+async def find_dead_letter(log: Log, caller: Caller, letter: str) -> DeadLetterView:
+    """The dead letter of that id, of a run that the caller may see.
 
     Raises:
         NotFound: there is none.
     """
+    visible = frozenset(await visible_runs(log, caller))
     async with aclosing(log.read(kind_filter(kind_of(AssignmentDead.TYPE)))) as events:
         async for stored in events:
-            if isinstance(stored, StoredEvent) and stored.event.id == letter:
+            if not isinstance(stored, StoredEvent) or stored.event.id != letter:
+                continue
+            if stored.event.run in visible:
                 return _view(stored, await _retried(log))
     raise NotFound(UNKNOWN_LETTER)
 

@@ -1,5 +1,6 @@
 """Opening what the gateway works with, at the addresses it was given, and closing it again."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,13 +15,21 @@ from actors.workflow import WorkflowSpec
 from bus.log import EventLog
 from policies.pace import Pace
 from policies.passwords import Passwords
-from policies.tokens import DEFAULT_TTL_S, TokenIssuer, TokenVerifier, load_private_key
+from policies.token_keys import KeyFolder, TokenKeys
+from policies.tokens import DEFAULT_TTL_S
+from serve.attempts import Attempts
+from serve.callers import Callers
 from serve.evidence import Anchors
 from serve.inference import APP, ModelClient
+from serve.people import People, PeopleRules
 from serve.ports import ChatModel, GatewayParts, Limits, Probe, Web
+from storage.api_keys import ApiKeyStore
 from storage.cache import Cache, LoginThrottle
 from storage.evidence import EvidenceReader
 from storage.postgres import Pool, open_pool, ping
+from storage.rate_limits import RateLimits
+from storage.run_owners import RunOwnerReader
+from storage.sessions import SessionStore
 from storage.users import UserStore
 
 TOKEN_ISSUER: Final = "vllm-swarm"  # noqa: S105 - a name
@@ -37,13 +46,16 @@ class GatewayConfig:
         issue: asks the authority for that credential; must pickle.
         database_url: ``postgresql://...``, migrated.
         redis_url: ``redis://...``
-        token_key: file with the Ed25519 key that signs access tokens (PEM, 0600).
+        token_key: file with the Ed25519 key that signs access tokens (PEM, 0600); may be
+            replaced while the gateway runs.
+        attempt_key: of the hashes that stand for names and addresses in the log.
         model_name: what the agents' model is called, in requests and in /v1/models.
         log_key_jwt: the root's word over the key that signs checkpoints; goes into evidence.
         workflows: what may be run, by name.
         model_app: the Serve application that holds it.
         login_attempts: may fail per user name within `login_window_s`.
         token_ttl_s: life of an access token.
+        people: what is set about people.
         max_ongoing_requests: event streams count as long as they are open.
     """
 
@@ -53,6 +65,7 @@ class GatewayConfig:
     database_url: str = field(repr=False)
     redis_url: str = field(repr=False)
     token_key: Path
+    attempt_key: bytes = field(repr=False)
     model_name: str
     log_key_jwt: str
     workflows: Mapping[str, WorkflowSpec] = field(default_factory=lambda: WORKFLOWS)
@@ -63,6 +76,7 @@ class GatewayConfig:
     max_ongoing_requests: int = 1_000
     limits: Limits = field(default_factory=Limits)
     web: Web = field(default_factory=Web)
+    people: PeopleRules = field(default_factory=PeopleRules)
 
 
 @asynccontextmanager
@@ -80,10 +94,7 @@ async def connect_parts(
         IdentityError: the authority did not vouch for this gateway.
         BusUnreachable, StorageUnavailable: no connection in time; start again.
     """
-    issuer = TokenIssuer(
-        load_private_key(config.token_key), issuer=TOKEN_ISSUER, audience=TOKEN_AUDIENCE
-    )
-    verifier = TokenVerifier(issuer.public_keys, issuer=TOKEN_ISSUER, audience=TOKEN_AUDIENCE)
+    keys = KeyFolder(config.token_key)
     chat_model = model or ModelClient(app=config.model_app)
     policy = config.domain.policy()
     async with (
@@ -91,25 +102,49 @@ async def connect_parts(
         Cache.open(config.redis_url) as cache,
         joined(config.domain, config.enrolment, config.issue) as log,
     ):
-        yield GatewayParts(
-            log=log,
-            users=UserStore(pool),
-            passwords=Passwords(),
-            token_issuer=issuer,
-            token_verifier=verifier,
-            throttle=LoginThrottle(cache, config.login_attempts, config.login_window_s),
-            audit=EvidenceReader(pool),
-            anchors=_anchors(config),
-            model=chat_model,
-            workflows=config.workflows,
-            model_name=config.model_name,
-            probes=_probes(log, pool, cache, chat_model),
-            limits=config.limits,
-            web=config.web,
-            token_ttl_s=config.token_ttl_s,
-            policy=policy,
-            chat_pace=Pace(policy.spend(GATEWAY).requests_per_minute),
-        )
+        people = _people(config, keys, log, pool, cache)
+        flushing = asyncio.create_task(people.attempts.keep_flushing())
+        try:
+            yield GatewayParts(
+                log=log,
+                people=people,
+                audit=EvidenceReader(pool),
+                anchors=_anchors(config),
+                model=chat_model,
+                workflows=config.workflows,
+                model_name=config.model_name,
+                probes=_probes(log, pool, cache, chat_model),
+                limits=config.limits,
+                web=config.web,
+                policy=policy,
+                chat_pace=Pace(policy.spend(GATEWAY).requests_per_minute),
+            )
+        finally:
+            flushing.cancel()
+            await people.attempts.flush()
+
+
+def _people(
+    config: GatewayConfig, keys: KeyFolder, log: EventLog, pool: Pool, cache: Cache
+) -> People:
+    tokens = TokenKeys(
+        keys.read, issuer=TOKEN_ISSUER, audience=TOKEN_AUDIENCE, life_s=config.token_ttl_s
+    )
+    attempts = Attempts(log, config.attempt_key)
+    sessions, api_keys = SessionStore(pool), ApiKeyStore(pool)
+    return People(
+        users=UserStore(pool),
+        passwords=Passwords(),
+        sessions=sessions,
+        api_keys=api_keys,
+        tokens=tokens,
+        throttle=LoginThrottle(cache, config.login_attempts, config.login_window_s),
+        rates=RateLimits(cache),
+        callers=Callers(tokens=tokens, sessions=sessions, api_keys=api_keys, attempts=attempts),
+        attempts=attempts,
+        owners=RunOwnerReader(pool),
+        rules=config.people,
+    )
 
 
 def _anchors(config: GatewayConfig) -> Anchors:

@@ -11,7 +11,8 @@ from actors.run_state import fold
 from bus.event import StoredEvent
 from bus.payloads import RunSubmitted
 from bus.received import Received
-from bus.subjects import RESERVED_RUNS, is_token, run_filter
+from bus.subjects import RESERVED_RUNS, is_token, kind_filter, kind_of, run_filter
+from policies.caller import Caller, Owner, may_see, may_touch
 from serve.ports import Log
 from serve.problems import NotFound
 
@@ -36,6 +37,11 @@ class KnownRun:
         return tuple(received for received in self.seen if isinstance(received, StoredEvent))
 
     @property
+    def owner(self) -> Owner:
+        """Whose it is."""
+        return owner_of(self.submitted, self.submission)
+
+    @property
     def stream_sequence(self) -> int:
         """The last event that this knows of."""
         return self.seen[-1].stream_sequence
@@ -51,27 +57,61 @@ def check_run_id(run: str) -> None:
         raise NotFound(UNKNOWN_RUN)
 
 
-async def read_run(log: Log, run: str) -> list[Received]:
-    """Everything that the log holds of a run, refused events among it.
+async def read_run(log: Log, run: str, caller: Caller) -> list[Received]:
+    """Everything that the log holds of a run that is the caller's to see.
+
+    Refused events are among it.
 
     Raises:
-        NotFound: nobody has submitted such a run.
+        NotFound: nobody has submitted such a run, or it is not theirs: which of the two is
+            not said.
     """
     async with aclosing(log.read(run_filter(run))) as events:
         seen = [received async for received in events]
-    if _submission(seen) is None:
+    submitted = _submission(seen)
+    if submitted is None or not may_see(caller, owner_of(*submitted)):
         raise NotFound(UNKNOWN_RUN)
     return seen
 
 
-async def know_run(log: Log, run: str) -> KnownRun:
+async def know_run(log: Log, run: str, caller: Caller, *, to_touch: bool = False) -> KnownRun:
     """Read a run and fold it.
 
+    Args:
+        log: where it is.
+        run: its id.
+        caller: who wants to know.
+        to_touch: because they want to act on it, which takes more than seeing it.
+
     Raises:
-        NotFound: there is no such run, or that is no id of one.
+        NotFound: there is no such run, or it is not theirs, or that is no id of one.
     """
     check_run_id(run)
-    return known_run(run, await read_run(log, run))
+    known = known_run(run, await read_run(log, run, caller))
+    if to_touch and not may_touch(caller, known.owner):
+        raise NotFound(UNKNOWN_RUN)
+    return known
+
+
+async def visible_runs(log: Log, caller: Caller) -> list[str]:
+    """The runs that are the caller's to see, in the order in which they were submitted."""
+    async with aclosing(log.read(kind_filter(kind_of(RunSubmitted.TYPE)))) as events:
+        return list(
+            dict.fromkeys(
+                [
+                    stored.event.run
+                    async for stored in events
+                    if isinstance(stored, StoredEvent)
+                    and isinstance(asked := stored.payload(), RunSubmitted)
+                    and may_see(caller, owner_of(stored, asked))
+                ]
+            )
+        )
+
+
+def owner_of(submitted: StoredEvent, submission: RunSubmitted) -> Owner:
+    """Whose a run is; the gateway, which nobody else can speak for, says so in its submission."""
+    return Owner(user=submitted.event.on_behalf_of or "", tenant=submission.tenant)
 
 
 def known_run(run: str, seen: Sequence[Received]) -> KnownRun:

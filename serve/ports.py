@@ -1,8 +1,8 @@
 """What the gateway needs of the rest of the system, and nothing more.
 
-Each port is what one adapter offers: `bus.log.EventLog`, `storage.users.UserStore`,
-`storage.cache.LoginThrottle`, `storage.audit_reader.AuditReader`, and serve/inference.py
-for the model. Whatever they raise descends from SwarmError; serve/problems.py says what
+Each port is what one adapter offers: `bus.log.EventLog`, `storage.audit_reader.AuditReader`,
+and serve/inference.py for the model; those that people are known by stand in serve/people.py.
+Whatever they raise descends from SwarmError; serve/problems.py says what
 of it a caller gets to see.
 """
 
@@ -20,13 +20,10 @@ from bus.received import Received
 from policies.bundle import UNLIMITED
 from policies.capabilities import Capabilities
 from policies.pace import Pace
-from policies.passwords import Passwords
-from policies.tokens import DEFAULT_TTL_S, TokenIssuer, TokenVerifier
 from serve.evidence import Anchors
+from serve.people import People
 from storage.audit_reader import AuditSummary, StoredCheckpoint
-from storage.cache import Allow, Deny
 from storage.evidence import Evidence, TailTooLong
-from storage.users import User
 
 
 class Log(Protocol):
@@ -46,30 +43,6 @@ class Log(Protocol):
 
     async def last_sequence(self) -> int:
         """The stream sequence of the last event of the whole log."""
-        ...
-
-
-class Users(Protocol):
-    """Who may log in."""
-
-    async def by_name(self, username: str) -> User | None:
-        """The user of that name in whatever case, disabled ones included."""
-        ...
-
-
-class Throttle(Protocol):
-    """Counts failed attempts to log in; denies when it cannot count."""
-
-    async def check(self, key: str) -> Allow | Deny:
-        """Ask before the password is looked at; the attempt counts as failed from then on."""
-        ...
-
-    async def not_made(self, key: str) -> None:
-        """Take back an attempt whose password nobody could look at."""
-        ...
-
-    async def succeeded(self, key: str) -> None:
-        """Forget the failures."""
         ...
 
 
@@ -162,11 +135,7 @@ class GatewayParts:
     """Everything the gateway works with; it opens and closes none of it."""
 
     log: Log
-    users: Users
-    passwords: Passwords
-    token_issuer: TokenIssuer
-    token_verifier: TokenVerifier
-    throttle: Throttle
+    people: People
     audit: Audit
     anchors: Anchors
     """What evidence is checked against; it comes along with it."""
@@ -179,7 +148,6 @@ class GatewayParts:
     """Health, by name of the part."""
     limits: Limits = field(default_factory=Limits)
     web: Web = field(default_factory=Web)
-    token_ttl_s: int = DEFAULT_TTL_S
     policy: Capabilities = field(default_factory=Capabilities.shipped)
     """What the gateway and the agents may do; runs are budgeted by it."""
     chat_pace: Pace = field(default_factory=lambda: Pace(UNLIMITED))

@@ -1,14 +1,11 @@
 """The newest runs, a line each."""
 
-from contextlib import aclosing
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bus.event import StoredEvent
-from bus.payloads import RunSubmitted
-from bus.subjects import kind_filter, kind_of
-from serve.known_run import KnownRun, know_run
+from policies.caller import Caller
+from serve.known_run import KnownRun, know_run, visible_runs
 from serve.ports import Log
 from serve.run_view import RunStatus
 
@@ -27,13 +24,10 @@ class RunLine(BaseModel):
     submitted_at: datetime
 
 
-async def list_runs(log: Log, limit: int) -> list[RunLine]:
-    """The newest runs in the order of the log; each is read and folded."""
-    async with aclosing(log.read(kind_filter(kind_of(RunSubmitted.TYPE)))) as events:
-        submitted = dict.fromkeys(
-            [stored.event.run async for stored in events if isinstance(stored, StoredEvent)]
-        )
-    return [_line(await know_run(log, run)) for run in list(submitted)[-limit:]]
+async def list_runs(log: Log, caller: Caller, limit: int) -> list[RunLine]:
+    """The newest runs that are the caller's to see, in the order of the log; each is folded."""
+    visible = await visible_runs(log, caller)
+    return [_line(await know_run(log, run, caller)) for run in visible[-limit:]]
 
 
 def _line(known: KnownRun) -> RunLine:

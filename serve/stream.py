@@ -6,7 +6,7 @@ Source: WHATWG HTML, section 9.2, server-sent events.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from datetime import datetime
 from typing import Final
@@ -163,6 +163,24 @@ async def run_events(
                 yield piece
     except SwarmError as error:
         log.warning("stream.broken", run=run, code=error.code, reason=str(error))
+
+
+async def while_welcome(
+    pieces: AsyncGenerator[bytes, None], welcome: Callable[[], Awaitable[bool]]
+) -> AsyncGenerator[bytes, None]:
+    """The pieces, as long as whoever asked for them may have them.
+
+    Asked before each piece, which is as often as every heartbeat: who is barred meanwhile
+    gets nothing more. It goes on where nobody can say.
+    """
+    async with aclosing(pieces):
+        async for piece in pieces:
+            try:
+                if not await welcome():
+                    return
+            except SwarmError as error:
+                log.warning("stream.unchecked", code=error.code)
+            yield piece
 
 
 async def _next(frames: AsyncIterator[bytes]) -> bytes | None:

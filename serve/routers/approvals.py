@@ -7,8 +7,10 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
 from bus.errors import PublishConflict
+from policies.caller import Caller
 from serve.access import Approver, Parts, Reader
 from serve.approvals import (
+    UNKNOWN_APPROVAL,
     ApprovalView,
     Status,
     list_approvals,
@@ -18,7 +20,7 @@ from serve.approvals import (
 from serve.control import Asker, answer, last_asked_or_answered
 from serve.known_run import KnownRun, know_run
 from serve.ports import GatewayParts
-from serve.problems import Conflict, Unavailable
+from serve.problems import Conflict, NotFound, Unavailable
 from serve.reason import Because, BecauseOf
 from serve.routers.control import ANSWERS, asker
 
@@ -38,13 +40,13 @@ class Approvals(BaseModel):
 @router.get("")
 async def approvals(
     parts: Parts,
-    _: Reader,
+    caller: Reader,
     status: Annotated[Status | Literal["all"], Query()] = "pending",
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
 ) -> Approvals:
     """The newest approvals of that status: those that wait for an answer if none is named."""
     async with asyncio.timeout(parts.limits.call_timeout_s):
-        found = await list_approvals(parts.log, None if status == "all" else status, limit)
+        found = await list_approvals(parts.log, caller, None if status == "all" else status, limit)
     return Approvals(approvals=tuple(found))
 
 
@@ -53,22 +55,23 @@ async def approve(
     approval: str, parts: Parts, caller: Approver, because: Because | None = None
 ) -> ApprovalView:
     """Let a step begin."""
-    return await _answer(parts, approval, asker(caller, because), give=True)
+    return await _answer(parts, approval, caller, asker(caller, because), give=True)
 
 
 @router.post("/{approval}/deny", status_code=202, responses=ANSWERS)
 async def deny(approval: str, parts: Parts, caller: Approver, because: BecauseOf) -> ApprovalView:
     """Do not let a step begin; its run fails, with this reason."""
-    by = Asker(name=caller.username[:128], reason=because.reason)
-    return await _answer(parts, approval, by, give=False)
+    return await _answer(parts, approval, caller, asker(caller, because), give=False)
 
 
-async def _answer(parts: GatewayParts, approval: str, by: Asker, *, give: bool) -> ApprovalView:
+async def _answer(
+    parts: GatewayParts, approval: str, caller: Caller, by: Asker, *, give: bool
+) -> ApprovalView:
     """Store an answer if there is none yet; of two people who answer at once, one does."""
     async with asyncio.timeout(parts.limits.call_timeout_s):
         run = await run_of_approval(parts.log, approval)
         for _ in range(MAX_TRIES):
-            known = await know_run(parts.log, run)
+            known = await _known(parts, run, caller)
             view = _found(known, approval)
             draft = answer(known, view, by, give=give)
             if draft is None:
@@ -78,6 +81,14 @@ async def _answer(parts: GatewayParts, approval: str, by: Asker, *, give: bool) 
             except PublishConflict:
                 continue  # somebody answered meanwhile: see what
     raise Unavailable("The answer could not be stored; try again.")
+
+
+async def _known(parts: GatewayParts, run: str, caller: Caller) -> KnownRun:
+    """The run of an approval; where it is not theirs, the approval is as unknown as the run."""
+    try:
+        return await know_run(parts.log, run, caller, to_touch=True)
+    except NotFound:
+        raise NotFound(UNKNOWN_APPROVAL) from None
 
 
 def _found(known: KnownRun, approval: str) -> ApprovalView:

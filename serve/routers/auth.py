@@ -1,41 +1,74 @@
-"""Logging in, and asking who one is."""
+"""Logging in, staying logged in, logging out, and asking who one is."""
 
 import asyncio
 from datetime import datetime
-from math import ceil
+from typing import Annotated
+from uuid import UUID
 
-import structlog
-from fastapi import APIRouter
+from fastapi import APIRouter, Header, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from policies.roles import Allow, Role
-from serve.access import LOGIN, Caller, Parts
+from bus.people import SessionEnded
+from policies.rate_limits import VALIDATION
+from policies.roles import Role
+from serve import login
+from serve.access import LOGIN, REFRESH, AccountHolder, Identified, Parts, address_of
 from serve.ports import GatewayParts
-from serve.problems import NotAuthenticated, TooManyRequests
-from storage.cache import Deny
-from storage.errors import StorageUnavailable
-from storage.users import User, username_key
+from serve.problems import Conflict, Problem
 
-log = structlog.get_logger()
 open_router = APIRouter(tags=["auth"])
 router = APIRouter(tags=["auth"])
+
+LIMITED: dict[int | str, dict[str, object]] = {
+    401: {"model": Problem, "description": "That proves nothing."},
+    429: {"model": Problem, "description": "Too many attempts; Retry-After says when to return."},
+}
+UserAgent = Annotated[str, Header(max_length=8_192, include_in_schema=False)]
 
 
 class LoginRequest(BaseModel):
     """A user name and a password."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        json_schema_extra={
+            "examples": [{"username": "ada", "password": "correct horse battery staple"}]
+        },
+    )
     username: str = Field(min_length=1, max_length=128)
     password: str = Field(min_length=1, max_length=1_024)
 
 
+class RefreshRequest(BaseModel):
+    """The refresh token that the last login or refresh gave."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        json_schema_extra={
+            "examples": [{"refresh_token": "swr_5S3nJv0yWJ8m9tJ4m0o2H3kq7b1Zx6c8L9pQeRtYuIo"}]
+        },
+    )
+    refresh_token: str = Field(min_length=1, max_length=128)
+
+
 class LoginAnswer(BaseModel):
-    """An access token and how long it lasts."""
+    """An access token for the next hour, and a refresh token to get another one with.
+
+    A refresh token works once; the answer holds the next. One that comes a second time was
+    stolen from somebody, so its session ends, whoever brought it.
+    """
 
     model_config = ConfigDict(frozen=True)
-    access_token: str
+    access_token: str = Field(description="A JWT (EdDSA); see /.well-known/jwks.json.")
     token_type: str = "bearer"  # noqa: S105 - the name of a scheme
     expires_in: int = Field(description="Seconds.")
+    refresh_token: str = Field(description="For /auth/refresh, once.")
+    refresh_expires_at: datetime = Field(description="When the session ends if it is not used.")
+    session_id: str
 
 
 class Identity(BaseModel):
@@ -46,53 +79,88 @@ class Identity(BaseModel):
     username: str
     role: Role
     expires_at: datetime
+    tenant: str
+    session_id: str | None = Field(None, description="None for an API key.")
+    scopes: tuple[str, ...] | None = Field(None, description="Of an API key.")
 
 
-@open_router.post(LOGIN, responses={401: {}, 429: {}})
-async def log_in(credentials: LoginRequest, parts: Parts) -> LoginAnswer:
-    """Exchange a user name and password for an access token.
+@open_router.post(LOGIN, responses=LIMITED)
+async def log_in(
+    credentials: LoginRequest, parts: Parts, request: Request, user_agent: UserAgent = ""
+) -> LoginAnswer:
+    """Exchange a user name and password for the tokens of a new session.
 
     An unknown user, a disabled one and a wrong password get the same answer after the
-    same work. Failed attempts are counted per user name; over the limit, 429.
+    same work. Failed attempts are counted per user name and per address, and over the
+    limit of an address the wait grows each time: 429.
     """
     async with asyncio.timeout(parts.limits.call_timeout_s):
-        user = await _checked(credentials, parts)
-    token = parts.token_issuer.issue(
-        str(user.id), user.username, Role(user.role), parts.token_ttl_s, now=parts.clock()
-    )
-    log.info("login.succeeded", user=str(user.id))
-    return LoginAnswer(access_token=token, expires_in=parts.token_ttl_s)
+        tokens = await login.log_in(
+            parts,
+            username=credentials.username,
+            password=credentials.password,
+            address=address_of(request, parts),
+            client=shown(user_agent),
+        )
+    return _answer(parts, tokens)
 
 
-@router.get("/auth/validate")
-async def validate(caller: Caller) -> Identity:
-    """Say whom the token speaks for, and until when."""
+@open_router.post(REFRESH, responses=LIMITED)
+async def refresh(wanted: RefreshRequest, parts: Parts, request: Request) -> LoginAnswer:
+    """Exchange a refresh token for new tokens of the same session.
+
+    Send one refresh at a time: two with the same token end the session.
+    """
+    async with asyncio.timeout(parts.limits.call_timeout_s):
+        tokens = await login.refresh(
+            parts, token=wanted.refresh_token, address=address_of(request, parts)
+        )
+    return _answer(parts, tokens)
+
+
+@router.post("/auth/logout", status_code=204)
+async def log_out(caller: AccountHolder, parts: Parts) -> None:
+    """End the session of this token: it and the session's refresh token are void."""
+    if caller.session is None:
+        raise Conflict("An API key has no session; revoke it instead.")
+    async with asyncio.timeout(parts.limits.call_timeout_s):
+        await parts.people.sessions.revoke(
+            UUID(caller.session), user_id=UUID(caller.user), because="logout", now=parts.clock()
+        )
+        parts.people.callers.forget()
+        ended = SessionEnded(user=caller.user, session=caller.session, because="logout")
+        await parts.people.attempts.record(ended, user=caller.user, once=caller.session)
+
+
+@router.get("/auth/validate", responses=LIMITED)
+async def validate(caller: Identified, parts: Parts) -> Identity:
+    """Say whom the token speaks for, with which role just now, and until when.
+
+    A user may ask a hundred times a minute.
+    """
+    async with asyncio.timeout(parts.limits.call_timeout_s):
+        await login.spend(parts, VALIDATION, caller.user)
     return Identity(
-        user_id=caller.sub,
+        user_id=caller.user,
         username=caller.username,
         role=caller.role,
         expires_at=caller.expires_at,
+        tenant=caller.tenant,
+        session_id=caller.session,
+        scopes=None if caller.scopes is None else tuple(sorted(caller.scopes)),
     )
 
 
-async def _checked(credentials: LoginRequest, parts: GatewayParts) -> User:
-    key = username_key(credentials.username)
-    attempt = await parts.throttle.check(key)
-    if isinstance(attempt, Deny):
-        wait_s = max(1, ceil(attempt.retry_after_s))
-        raise TooManyRequests(attempt.reason, headers={"Retry-After": str(wait_s)})
-    try:
-        user = await parts.users.by_name(credentials.username)
-    except StorageUnavailable:
-        await parts.throttle.not_made(key)
-        raise
-    stored = None if user is None or user.disabled else user.password_hash
-    verdict = await parts.passwords.verify(credentials.password, stored)
-    if user is None or not isinstance(verdict, Allow):
-        log.warning("login.refused")
-        raise NotAuthenticated(
-            "The user name or the password is wrong.",
-            headers={"WWW-Authenticate": 'Bearer realm="swarm"'},
-        )
-    await parts.throttle.succeeded(key)
-    return user
+def shown(text: str) -> str:
+    """What a client says of itself, as far as it can be shown."""
+    return "".join(char for char in text if char.isascii() and char.isprintable())
+
+
+def _answer(parts: GatewayParts, tokens: login.Tokens) -> LoginAnswer:
+    return LoginAnswer(
+        access_token=tokens.access,
+        expires_in=parts.people.tokens.life_s,
+        refresh_token=tokens.refresh,
+        refresh_expires_at=tokens.session.expires_at,
+        session_id=str(tokens.session.id),
+    )

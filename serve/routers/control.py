@@ -6,14 +6,14 @@ from collections.abc import Callable
 from fastapi import APIRouter
 
 from bus.event import Draft
-from policies.tokens import Claims
+from policies.caller import Caller
 from serve import control
 from serve.access import Canceller, Controller, Parts
 from serve.control import Asker
 from serve.known_run import KnownRun, know_run
 from serve.ports import GatewayParts
 from serve.problems import Problem
-from serve.reason import Because
+from serve.reason import Because, BecauseOf
 from serve.run_view import RunView, view_run
 
 ANSWERS: dict[int | str, dict[str, object]] = {
@@ -29,7 +29,9 @@ async def cancel(
     run: str, parts: Parts, caller: Canceller, because: Because | None = None
 ) -> RunView:
     """End a run. What its agents work on is let go of; no result comes of it."""
-    return await ask(parts, run, lambda known: control.cancel(known, asker(caller, because)))
+    return await ask(
+        parts, run, caller, lambda known: control.cancel(known, asker(caller, because))
+    )
 
 
 @router.post("/pause", status_code=202)
@@ -37,7 +39,8 @@ async def pause(
     run: str, parts: Parts, caller: Controller, because: Because | None = None
 ) -> RunView:
     """Begin no further step of a run. What has begun goes on."""
-    return await ask(parts, run, lambda known: control.pause(known, asker(caller, because)))
+    by = asker(caller, because)
+    return await ask(parts, run, caller, lambda known: control.pause(known, by))
 
 
 @router.post("/resume", status_code=202)
@@ -45,7 +48,9 @@ async def resume(
     run: str, parts: Parts, caller: Controller, because: Because | None = None
 ) -> RunView:
     """Let a paused run go on."""
-    return await ask(parts, run, lambda known: control.resume(known, asker(caller, because)))
+    return await ask(
+        parts, run, caller, lambda known: control.resume(known, asker(caller, because))
+    )
 
 
 @router.post("/retry", status_code=202)
@@ -53,27 +58,31 @@ async def retry(
     run: str, parts: Parts, caller: Controller, because: Because | None = None
 ) -> RunView:
     """Take a failed run up again from the steps that failed; answers it has are kept."""
-    return await ask(parts, run, lambda known: control.retry(known, asker(caller, because)))
+    by = asker(caller, because)
+    return await ask(parts, run, caller, lambda known: control.retry(known, by))
 
 
-async def ask(parts: GatewayParts, run: str, judge: Callable[[KnownRun], Draft | None]) -> RunView:
+async def ask(
+    parts: GatewayParts, run: str, caller: Caller, judge: Callable[[KnownRun], Draft | None]
+) -> RunView:
     """Store what a request comes to, judged by the run as it is; then the run as it is after.
 
     A run that ends in between has ended: the fold passes over what comes too late.
 
     Raises:
-        NotFound: there is no such run.
+        NotFound: there is no such run, or it is not the caller's.
         Conflict: the request makes no sense; nothing was stored.
     """
     async with asyncio.timeout(parts.limits.call_timeout_s):
-        known = await know_run(parts.log, run)
+        known = await know_run(parts.log, run, caller, to_touch=True)
         draft = judge(known)
         if draft is not None:
             await parts.log.append(draft)
-            known = await know_run(parts.log, run)
+            known = await know_run(parts.log, run, caller)
     return view_run(known, parts.clock())
 
 
-def asker(caller: Claims, because: Because | None) -> Asker:
+def asker(caller: Caller, because: Because | BecauseOf | None) -> Asker:
     """Who asks, and why if they say."""
-    return Asker(name=caller.username[:128], reason="" if because is None else because.reason)
+    reason = "" if because is None else because.reason
+    return Asker(user=caller.user, name=caller.username[:128], reason=reason)

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict
 from bus.event import Draft
 from serve import control
 from serve.access import Controller, Parts, Reader
-from serve.dead_letters import DeadLetterView, find_dead_letter, list_dead_letters
+from serve.dead_letters import UNKNOWN_LETTER, DeadLetterView, find_dead_letter, list_dead_letters
 from serve.known_run import KnownRun
+from serve.problems import NotFound
 from serve.reason import Because
 from serve.routers.control import ANSWERS, ask, asker
 from serve.run_view import RunView
@@ -27,11 +28,11 @@ class DeadLetters(BaseModel):
 
 @router.get("")
 async def dead_letters(
-    parts: Parts, _: Reader, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
+    parts: Parts, caller: Reader, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
 ) -> DeadLetters:
     """The newest assignments that were given up."""
     async with asyncio.timeout(parts.limits.call_timeout_s):
-        return DeadLetters(dead_letters=tuple(await list_dead_letters(parts.log, limit)))
+        return DeadLetters(dead_letters=tuple(await list_dead_letters(parts.log, caller, limit)))
 
 
 @router.post("/{letter}/redrive", status_code=202, responses=ANSWERS)
@@ -40,11 +41,14 @@ async def redrive(
 ) -> RunView:
     """Retry the run of a dead letter; once that is done, a repeat changes nothing."""
     async with asyncio.timeout(parts.limits.call_timeout_s):
-        dead = await find_dead_letter(parts.log, letter)
+        dead = await find_dead_letter(parts.log, caller, letter)
 
     def judge(known: KnownRun) -> Draft | None:
         if dead.redriven and known.state.status != "failed":
             return None
         return control.retry(known, asker(caller, because))
 
-    return await ask(parts, dead.run, judge)
+    try:
+        return await ask(parts, dead.run, caller, judge)
+    except NotFound:  # theirs to see, and not to touch
+        raise NotFound(UNKNOWN_LETTER) from None

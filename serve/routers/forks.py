@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 from actors.errors import CannotFork, UnknownForkEvent
 from actors.fork import Changes, fork_run
 from bus.payloads import Name, RunSubmitted
+from policies.caller import Caller
 from serve.access import Parts, Submitter
 from serve.known_run import KnownRun, know_run
 from serve.ports import GatewayParts
@@ -105,10 +106,10 @@ async def fork(
     An answer that is shared may be changed, as long as it still fits its schema. With an
     Idempotency-Key, a repeat by the same user is the same run.
     """
-    new = run_id(caller.sub, idempotency_key)
+    new = run_id(caller.user, idempotency_key)
     async with asyncio.timeout(parts.limits.call_timeout_s):
-        parent = await know_run(parts.log, run)
-        payload = _payload(parent, wanted, parts, caller.username[:128])
+        parent = await know_run(parts.log, run, caller)
+        payload = _payload(parent, wanted, parts, caller)
         stored = await store_submission(parts, new, payload, caller)
     if not asks_the_same(stored.payload(), payload):
         raise _invalid("Idempotency-Key", "was used for another request")
@@ -117,7 +118,7 @@ async def fork(
 
 
 def _payload(
-    parent: KnownRun, wanted: ForkRequest, parts: GatewayParts, requested_by: str
+    parent: KnownRun, wanted: ForkRequest, parts: GatewayParts, caller: Caller
 ) -> RunSubmitted:
     """The submission of the fork.
 
@@ -126,7 +127,7 @@ def _payload(
     """
     changes = Changes(values=wanted.values, instructions=wanted.instructions)
     try:
-        payload = fork_run(parent.events, wanted.at, changes, requested_by=requested_by)
+        payload = fork_run(parent.events, wanted.at, changes, requested_by=caller.username[:128])
     except UnknownForkEvent:
         raise _invalid("at", f"run {parent.id} has no such event") from None
     except CannotFork as error:
@@ -135,7 +136,9 @@ def _payload(
     workflow = parent.state.workflow
     roles = () if workflow is None else tuple(step.role for step in workflow.steps())
     budget = budget_of(parts, roles, payload.budget_tokens)
-    return payload.model_copy(update={"model": parts.model_name, "budget": budget})
+    return payload.model_copy(
+        update={"model": parts.model_name, "budget": budget, "tenant": caller.tenant}
+    )
 
 
 def _check_limits(

@@ -38,7 +38,7 @@ class RawEvent(BaseModel):
     response_class=Response,
     responses={200: {"content": {MEDIA_TYPE: {"schema": RawEvent.model_json_schema()}}}},
 )
-async def raw_log(run: str, parts: Parts, _: Reader) -> Response:
+async def raw_log(run: str, parts: Parts, caller: Reader) -> Response:
     """Every message of a run, one JSON object a line: headers, data, place and time.
 
     First come the announcements of the credentials of all who speak in it, and every change
@@ -48,7 +48,7 @@ async def raw_log(run: str, parts: Parts, _: Reader) -> Response:
     """
     check_run_id(run)
     async with asyncio.timeout(parts.limits.call_timeout_s):
-        events = await read_run(parts.log, run)
+        events = await read_run(parts.log, run, caller)
         first = await _trust_before(parts.log, events)
     lines = (_raw(each).model_dump_json(exclude_none=True) for each in (*first, *events))
     return Response("\n".join(lines) + "\n", media_type=MEDIA_TYPE)

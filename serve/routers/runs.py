@@ -23,14 +23,21 @@ from bus.payloads import (
 )
 from bus.subjects import run_filter, subject_for
 from policies.budgets import needs_price, run_budget, tokens_limit
-from policies.tokens import Claims
+from policies.caller import Caller
 from serve.access import Parts, Reader, Submitter
 from serve.known_run import check_run_id, know_run, read_run
 from serve.ports import GatewayParts
 from serve.problems import FieldReason, InvalidFields, Unavailable
 from serve.run_list import RunLine, list_runs
 from serve.run_view import RunView, view_run
-from serve.stream import MEDIA_TYPE, EventView, ends_run, last_retry, run_events
+from serve.stream import (
+    MEDIA_TYPE,
+    EventView,
+    ends_run,
+    last_retry,
+    run_events,
+    while_welcome,
+)
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
@@ -112,7 +119,7 @@ async def submit(
     request whose answer was lost can be sent again.
     """
     payload = _payload(job, parts, caller)
-    run = run_id(caller.sub, idempotency_key)
+    run = run_id(caller.user, idempotency_key)
     async with asyncio.timeout(parts.limits.call_timeout_s):
         stored = await store_submission(parts, run, payload, caller)
     if not asks_the_same(stored.payload(), payload):
@@ -124,17 +131,22 @@ async def submit(
 
 
 @router.get("")
-async def runs(parts: Parts, _: Reader, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> RunList:
-    """The newest runs, in the order in which they were handed in."""
+async def runs(
+    parts: Parts, caller: Reader, limit: Annotated[int, Query(ge=1, le=100)] = 20
+) -> RunList:
+    """The newest runs, in the order in which they were handed in.
+
+    A user gets their own, a viewer those of their tenant, an admin everybody's.
+    """
     async with asyncio.timeout(parts.limits.call_timeout_s):
-        return RunList(runs=tuple(await list_runs(parts.log, limit)))
+        return RunList(runs=tuple(await list_runs(parts.log, caller, limit)))
 
 
 @router.get("/{run}")
-async def status(run: str, parts: Parts, _: Reader) -> RunView:
+async def status(run: str, parts: Parts, caller: Reader) -> RunView:
     """Where a run stands, folded from the log at this moment."""
     async with asyncio.timeout(parts.limits.call_timeout_s):
-        return view_run(await know_run(parts.log, run), parts.clock())
+        return view_run(await know_run(parts.log, run, caller), parts.clock())
 
 
 @router.get(
@@ -148,7 +160,7 @@ async def status(run: str, parts: Parts, _: Reader) -> RunView:
 async def events(
     run: str,
     parts: Parts,
-    _: Reader,
+    caller: Reader,
     after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
     last_event_id: Annotated[str | None, Header(max_length=32)] = None,
 ) -> Response:
@@ -160,7 +172,7 @@ async def events(
     check_run_id(run)
     position = _position(last_event_id, after)
     async with asyncio.timeout(parts.limits.call_timeout_s):
-        seen = await read_run(parts.log, run)
+        seen = await read_run(parts.log, run, caller)
         last = seen[-1].stream_sequence
         if position > last:
             last = await parts.log.last_sequence()
@@ -169,8 +181,9 @@ async def events(
     retried = last_retry(seen)
     if any(ends_run(event) and retried < event.stream_sequence <= position for event in seen):
         return Response(status_code=204)
+    pieces = run_events(parts.log, run, after=position, limits=parts.limits, retried=retried)
     return StreamingResponse(
-        run_events(parts.log, run, after=position, limits=parts.limits, retried=retried),
+        while_welcome(pieces, lambda: parts.people.callers.still(caller, now=parts.clock())),
         media_type=MEDIA_TYPE,
         headers={"X-Accel-Buffering": "no"},
     )
@@ -183,7 +196,7 @@ def run_id(user: str, idempotency_key: str | None) -> str:
     return "r" + derive_id("idempotency-key", user, idempotency_key)[:20]
 
 
-def _payload(job: RunRequest, parts: GatewayParts, caller: Claims) -> RunSubmitted:
+def _payload(job: RunRequest, parts: GatewayParts, caller: Caller) -> RunSubmitted:
     limit = parts.limits.objective_chars
     if len(job.objective) > limit:
         raise _invalid("objective", f"has {len(job.objective)} characters, the limit is {limit}")
@@ -204,6 +217,7 @@ def _payload(job: RunRequest, parts: GatewayParts, caller: Claims) -> RunSubmitt
         instructions=job.instructions,
         budget_tokens=job.budget_tokens,
         budget=budget_of(parts, (step.role for step in workflow.steps()), job.budget_tokens),
+        tenant=caller.tenant,
     )
 
 
@@ -247,14 +261,14 @@ def asks_the_same(stored: Payload, payload: RunSubmitted) -> bool:
 
 
 async def store_submission(
-    parts: GatewayParts, run: str, payload: RunSubmitted, caller: Claims
+    parts: GatewayParts, run: str, payload: RunSubmitted, caller: Caller
 ) -> StoredEvent:
     """Append the event unless the run has one already; either way, what the log holds."""
     draft = Draft(
         run=run,
         payload=payload,
         id=derive_id("run.submitted", run),
-        on_behalf_of=caller.username,
+        on_behalf_of=caller.user,
     )
     first = Expected(subject_filter=subject_for(run, RunSubmitted.TYPE), stream_sequence=0)
     try:

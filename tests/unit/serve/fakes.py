@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import httpx
 from argon2 import PasswordHasher
@@ -37,24 +36,37 @@ from bus.payloads import (
 from bus.received import Received, RefusedEvent
 from bus.signing import Sender
 from bus.subjects import kind_of, subject_for
+from policies.api_keys import make_key
 from policies.capabilities import Capabilities
 from policies.pace import Pace
 from policies.passwords import Passwords
 from policies.roles import Role
-from policies.tokens import TokenIssuer, TokenVerifier
+from policies.token_keys import KeyRing, TokenKeys
+from policies.tokens import DEFAULT_TTL_S
 from serve.app import create_app
+from serve.attempts import Attempts
+from serve.callers import Callers
+from serve.people import People, PeopleRules
 from serve.ports import GatewayParts, Limits, Probe
 from storage.audit_reader import AuditSummary, StoredCheckpoint
-from storage.cache import Allow, Deny
-from storage.errors import StorageUnavailable
 from storage.evidence import Evidence, TailTooLong
-from storage.users import User, UserRole, username_key
+from storage.users import username_key
 from tests.evidence import Ledger
+from tests.unit.serve.fake_people import (
+    NOW,
+    MemoryApiKeys,
+    MemoryOwners,
+    MemoryRates,
+    MemorySessions,
+    MemoryThrottle,
+    MemoryUsers,
+)
 
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 PASSWORD = "correct horse battery staple"
 MODEL = "smollm2-135m"
 BASE_URL = "http://gateway.test"
+UMA = "00000000-0000-0000-0000-000000000002"
+"""The id of the user uma."""
 RESEARCH: dict[str, JsonValue] = {"findings": ["Parsers read text."], "risks": ["None."]}
 
 
@@ -188,45 +200,6 @@ def _subject_of(received: Received) -> str:
     return received.event.subject if isinstance(received, StoredEvent) else received.subject
 
 
-class MemoryUsers:
-    def __init__(self) -> None:
-        self.users: dict[str, User] = {}
-        self.down = False
-
-    def add(self, name: str, role: UserRole, password_hash: str, *, disabled: bool = False) -> None:
-        self.users[username_key(name)] = User(
-            id=UUID(int=len(self.users) + 1),
-            username=name,
-            password_hash=password_hash,
-            role=role,
-            created_at=NOW,
-            disabled=disabled,
-        )
-
-    async def by_name(self, username: str) -> User | None:
-        if self.down:
-            raise StorageUnavailable("Postgres at 10.0.0.7: connection refused")
-        return self.users.get(username_key(username))
-
-
-@dataclass
-class MemoryThrottle:
-    limit: int = 3
-    attempts: dict[str, int] = field(default_factory=dict)
-
-    async def check(self, key: str) -> Allow | Deny:
-        if self.attempts.get(key, 0) >= self.limit:
-            return Deny(reason="Too many failed attempts.", retry_after_s=41.2)
-        self.attempts[key] = self.attempts.get(key, 0) + 1
-        return Allow(remaining=self.limit - self.attempts[key])
-
-    async def not_made(self, key: str) -> None:
-        self.attempts[key] -= 1
-
-    async def succeeded(self, key: str) -> None:
-        self.attempts.pop(key, None)
-
-
 class MemoryAudit:
     def __init__(self) -> None:
         self.summaries: dict[str, AuditSummary] = {}
@@ -319,8 +292,13 @@ class Fakes:
     """The parts, each within reach of a test."""
 
     log: MemoryLog = field(default_factory=MemoryLog)
+    record: MemoryLog = field(default_factory=MemoryLog)
+    """Attempts of people; apart from the log, so that tests of runs may count events."""
     users: MemoryUsers = field(default_factory=MemoryUsers)
     throttle: MemoryThrottle = field(default_factory=MemoryThrottle)
+    rates: MemoryRates = field(default_factory=MemoryRates)
+    owners: MemoryOwners = field(default_factory=MemoryOwners)
+    rules: PeopleRules = field(default_factory=PeopleRules)
     audit: MemoryAudit = field(default_factory=MemoryAudit)
     model: EchoModel = field(default_factory=EchoModel)
     probes: dict[str, Probe] = field(default_factory=dict)
@@ -337,18 +315,19 @@ class Fakes:
         self.users.add("off", "user", stored, disabled=True)
         self.policy = Capabilities.shipped()
         self.chat_pace = Pace("unlimited")
-        self.issuer = TokenIssuer(Ed25519PrivateKey.generate(), issuer="swarm", audience="gateway")
+        self.sessions = MemorySessions(self.users)
+        self.api_keys = MemoryApiKeys(self.users)
+        self.ring = KeyRing(signing=Ed25519PrivateKey.generate())
+        self.tokens = TokenKeys(
+            lambda: self.ring, issuer="swarm", audience="gateway", life_s=DEFAULT_TTL_S
+        )
+        self.seconds = 0.0
+        self.attempts = Attempts(self.record, b"a key", monotonic=lambda: self.seconds)
 
     def parts(self, limits: Limits | None = None) -> GatewayParts:
         return GatewayParts(
             log=self.log,
-            users=self.users,
-            passwords=self.passwords,
-            token_issuer=self.issuer,
-            token_verifier=TokenVerifier(
-                self.issuer.public_keys, issuer="swarm", audience="gateway"
-            ),
-            throttle=self.throttle,
+            people=self.people(),
             audit=self.audit,
             anchors=self.audit.ledger.anchors(),
             model=self.model,
@@ -361,9 +340,49 @@ class Fakes:
             clock=lambda: self.now,
         )
 
+    def people(self) -> People:
+        return People(
+            users=self.users,
+            passwords=self.passwords,
+            sessions=self.sessions,
+            api_keys=self.api_keys,
+            tokens=self.tokens,
+            throttle=self.throttle,
+            rates=self.rates,
+            callers=Callers(
+                tokens=self.tokens,
+                sessions=self.sessions,
+                api_keys=self.api_keys,
+                attempts=self.attempts,
+                monotonic=lambda: self.seconds,
+            ),
+            attempts=self.attempts,
+            owners=self.owners,
+            rules=self.rules,
+        )
+
     def token(self, name: str = "uma") -> str:
-        user = self.users.users[name]
-        return self.issuer.issue(str(user.id), user.username, Role(user.role), now=self.now)
+        """An access token of a session of that user's own."""
+        user = self.users.users[username_key(name)]
+        session = self.sessions.begin(user.id, now=self.now)
+        return self.tokens.issue(
+            str(user.id), user.username, Role(user.role), session=str(session.id), now=self.now
+        )
+
+    def id_of(self, name: str) -> str:
+        return str(self.users.users[username_key(name)].id)
+
+    def api_key(self, name: str, *scopes: str) -> str:
+        """A key of that user with those scopes."""
+        key = make_key()
+        self.api_keys.add(
+            self.users.users[username_key(name)].id,
+            prefix=key.prefix,
+            digest=key.digest,
+            scopes=frozenset(scopes),
+            now=self.now,
+        )
+        return key.text
 
     @asynccontextmanager
     async def client(
@@ -379,14 +398,14 @@ class Fakes:
 
 
 async def submit(
-    log: MemoryLog, run: str = "r1", workflow: str = "sparc", **more: Any
+    log: MemoryLog, run: str = "r1", workflow: str = "sparc", by: str = UMA, **more: Any
 ) -> StoredEvent:
     """A run is handed in."""
     payload = RunSubmitted(
         objective="Write a parser.", workflow=workflow, model=MODEL, requested_by="uma", **more
     )
     return await log.append(
-        Draft(run=run, payload=payload, id=derive_id("run.submitted", run), on_behalf_of="uma")
+        Draft(run=run, payload=payload, id=derive_id("run.submitted", run), on_behalf_of=by)
     )
 
 

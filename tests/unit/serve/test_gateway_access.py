@@ -10,7 +10,18 @@ from fastapi.routing import APIRoute
 from serve.app import create_app
 from tests.unit.serve.fakes import BASE_URL, NOW, PASSWORD, Fakes, submit
 
+S1 = "00000000-0000-0000-0000-0000000000aa"
 EVERY_CLOSED_ROUTE = [
+    ("POST", "/auth/logout"),
+    ("POST", "/auth/password"),
+    ("GET", "/auth/sessions"),
+    ("DELETE", f"/auth/sessions/{S1}"),
+    ("GET", "/auth/api-keys"),
+    ("POST", "/auth/api-keys"),
+    ("DELETE", f"/auth/api-keys/{S1}"),
+    ("GET", "/v1/users"),
+    ("POST", "/v1/users"),
+    ("PATCH", f"/v1/users/{S1}"),
     ("GET", "/auth/validate"),
     ("GET", "/health/ready"),
     ("GET", "/openapi.json"),
@@ -51,11 +62,15 @@ async def test_the_right_password_gives_a_token_that_opens_the_rest() -> None:
         assert (body["token_type"], body["expires_in"]) == ("bearer", 3600)
         headers = {"Authorization": f"Bearer {body['access_token']}"}
         who = await client.get("/auth/validate", headers=headers)
-    assert who.json() == {
+    told = who.json()
+    assert told.pop("session_id") == body["session_id"]
+    assert told == {
         "user_id": "00000000-0000-0000-0000-000000000001",
         "username": "Ada",
         "role": "admin",
         "expires_at": "2026-01-02T04:04:05Z",
+        "tenant": "default",
+        "scopes": None,
     }
 
 
@@ -129,12 +144,21 @@ async def test_no_route_answers_a_stranger(method: str, path: str) -> None:
 
 def test_the_list_of_closed_routes_is_complete() -> None:
     routes = {
-        (method, route.path.format(run="r1", approval="a1", letter="d1"))
+        (
+            method,
+            route.path.format(run="r1", approval="a1", letter="d1", session=S1, key=S1, user=S1),
+        )
         for route in create_app(Fakes().parts()).routes
         if isinstance(route, APIRoute)
         for method in route.methods
     }
-    open_routes = {("POST", "/auth/login"), ("GET", "/health/live")}
+    open_routes = {
+        ("POST", "/auth/login"),
+        ("POST", "/auth/refresh"),
+        ("POST", "/auth/register"),
+        ("GET", "/.well-known/jwks.json"),
+        ("GET", "/health/live"),
+    }
     assert routes == open_routes | set(EVERY_CLOSED_ROUTE)
 
 

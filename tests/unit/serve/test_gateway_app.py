@@ -33,6 +33,7 @@ CONFIG = GatewayConfig(
     database_url="postgresql://u:sesame@127.0.0.1/db",
     redis_url="redis://:sesame@127.0.0.1/0",
     token_key=Path("/nowhere/token.pem"),
+    attempt_key=b"sesame of names",
     model_name="m",
     log_key_jwt="",
 )

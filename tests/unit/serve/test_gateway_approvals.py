@@ -11,7 +11,7 @@ from bus.errors import PublishConflict
 from bus.event import Draft, StoredEvent
 from bus.log import Expected
 from bus.payloads import ApprovalDenied, ApprovalGiven, ApprovalRequested
-from tests.unit.serve.fakes import Fakes, MemoryLog, ask_approval, cancelled, fail, submit
+from tests.unit.serve.fakes import UMA, Fakes, MemoryLog, ask_approval, cancelled, fail, submit
 from tests.unit.serve.test_gateway_control import AS_JSON, BAD_REASONS
 
 
@@ -73,7 +73,7 @@ async def test_an_answer_is_in_the_log_before_it_is_confirmed(
     assert view["reason"] == "I have read it"
     (stored,) = answers(fakes.log)
     assert stored.payload() == kind(requested_by="uma", reason="I have read it", approval=approval)
-    assert (stored.event.cause, stored.event.on_behalf_of) == (approval, "uma")
+    assert (stored.event.cause, stored.event.on_behalf_of) == (approval, UMA)
     assert await listed(fakes) == []
     assert await listed(fakes, f"?status={status}") == [view]
     assert await listed(fakes, "?status=all") == [view]

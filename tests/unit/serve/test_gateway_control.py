@@ -11,6 +11,7 @@ from bus.event import StoredEvent
 from bus.payloads import CancelRequested, PauseRequested, Request
 from tests.unit.serve.fakes import (
     RESEARCH,
+    UMA,
     Fakes,
     MemoryLog,
     cancelled,
@@ -70,7 +71,7 @@ async def test_a_cancel_is_in_the_log_before_the_answer() -> None:
     assert view["cancellation"] == {"requested_by": "uma", "reason": "no need any more"}
     (stored,) = fakes.log.of_kind("cancel.requested", "r1")
     assert stored.payload() == CancelRequested(requested_by="uma", reason="no need any more")
-    assert stored.event.on_behalf_of == "uma"
+    assert stored.event.on_behalf_of == UMA
     assert stored.event.cause == fakes.log.stored[0].event.id  # type: ignore[union-attr]
     assert view["stream_sequence"] == stored.stream_sequence
 

@@ -20,9 +20,11 @@ from policies.capabilities import Capabilities
 from serve.ports import Limits
 from serve.routers.runs import run_id
 from storage.audit_reader import AuditSummary
+from storage.run_owners import RunOwner
 from tests.unit.serve.fakes import (
     MODEL,
     RESEARCH,
+    UMA,
     Fakes,
     MemoryLog,
     ask_approval,
@@ -53,7 +55,7 @@ async def test_a_run_that_is_handed_in_is_in_the_log_before_the_answer() -> None
     (stored,) = fakes.log.stored
     assert isinstance(stored, StoredEvent)
     assert stored.event.run == run
-    assert stored.event.on_behalf_of == "uma"
+    assert stored.event.on_behalf_of == UMA
     assert stored.payload() == RunSubmitted(
         objective="Write a parser.",
         workflow="sparc",
@@ -500,6 +502,7 @@ async def test_the_audit_summary_is_that_of_the_audit_log() -> None:
         checkpoint="note\n",
         cosigned="cosigned note\n",
     )
+    fakes.owners.owners["r2"] = RunOwner(user=UMA, tenant="default")
     async with fakes.client("vic") as client:
         known = await client.get("/v1/runs/r2/audit")
         lagging = await client.get("/v1/runs/r1/audit")

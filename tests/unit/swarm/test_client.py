@@ -14,6 +14,7 @@ from bus.payloads import RunFailed as EndedBadly
 from serve.app import create_app
 from serve.errors import ModelUnavailable
 from storage.audit_reader import AuditSummary as StoredSummary
+from storage.run_owners import RunOwner
 from swarm import AsyncSwarm, RunEvent
 from swarm.errors import (
     GatewayFailed,
@@ -34,6 +35,7 @@ from tests.unit.serve.fakes import (
     MODEL,
     PASSWORD,
     RESEARCH,
+    UMA,
     Fakes,
     complete,
     do_step,
@@ -248,6 +250,7 @@ async def test_the_audit_summary_is_typed() -> None:
     fakes.audit.summaries["r1"] = StoredSummary(
         run="r1", events=5, accepted=4, refused=1, tree_size=9, root="cd" * 32, checkpoint="note\n"
     )
+    fakes.owners.owners["r1"] = RunOwner(user=UMA, tenant="default")
     async with await connected(fakes) as swarm:
         summary = await swarm.audit("r1")
         assert await swarm.run("r1").audit() == summary

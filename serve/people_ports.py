@@ -1,0 +1,87 @@
+"""What the gateway needs of the stores of sessions, of API keys and of whose a run is."""
+
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from storage.api_keys import ApiKey, OwnedKey
+from storage.run_owners import RunOwner
+from storage.sessions import Because, Refreshed, Refused, Reused, Session, Standing
+
+
+class Sessions(Protocol):
+    """Logins and what followed from them; see storage/sessions.py for what is atomic."""
+
+    async def open(
+        self, user_id: UUID, digest: bytes, *, client: str, now: datetime, expires_at: datetime
+    ) -> Session:
+        """Begin a session with its first refresh token."""
+        ...
+
+    async def refresh(
+        self, digest: bytes, successor: bytes, *, now: datetime, expires_at: datetime
+    ) -> Refreshed | Reused | Refused:
+        """Use a token up and put its successor in its place, or revoke its session."""
+        ...
+
+    async def standing(self, session_id: UUID, *, now: datetime) -> Standing | None:
+        """What the session's user may do now; None if either has ended."""
+        ...
+
+    async def of_user(self, user_id: UUID, *, now: datetime) -> tuple[Session, ...]:
+        """The user's sessions that have not ended, oldest first."""
+        ...
+
+    async def revoke(
+        self, session_id: UUID, *, user_id: UUID, because: Because, now: datetime
+    ) -> bool:
+        """End a session of that user; False where they have no such session going."""
+        ...
+
+    async def revoke_all(
+        self, user_id: UUID, *, because: Because, now: datetime, but: UUID | None = None
+    ) -> tuple[UUID, ...]:
+        """End every session of the user, but for one; the ids of those that were going."""
+        ...
+
+
+class ApiKeys(Protocol):
+    """Keys of programs."""
+
+    async def create(
+        self,
+        user_id: UUID,
+        *,
+        name: str,
+        prefix: str,
+        digest: bytes,
+        scopes: frozenset[str],
+        now: datetime,
+        expires_at: datetime,
+    ) -> ApiKey:
+        """Add a key; TooManyKeys where the user has a hundred."""
+        ...
+
+    async def by_prefix(self, prefix: str, *, now: datetime) -> OwnedKey | None:
+        """The key that begins so, if it and its owner are in force."""
+        ...
+
+    async def touch(self, key_id: UUID, *, now: datetime) -> None:
+        """Note that the key was used."""
+        ...
+
+    async def of_user(self, user_id: UUID, *, now: datetime) -> tuple[ApiKey, ...]:
+        """The user's keys that work, oldest first."""
+        ...
+
+    async def revoke(self, key_id: UUID, *, user_id: UUID, now: datetime) -> bool:
+        """Put a key of that user out of force; False where they have no such key in force."""
+        ...
+
+
+class RunOwners(Protocol):
+    """Whose the runs are that the audit log knows."""
+
+    async def of(self, run: str) -> RunOwner | None:
+        """The owner by the accepted submission; None where there is none."""
+        ...
