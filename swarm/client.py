@@ -61,6 +61,7 @@ class AsyncSwarm:
         username: str | None = None,
         password: str | None = None,
         token: str | None = None,
+        api_key: str | None = None,
         home: Path | str | None = None,
         certificate: Path | str | None = None,
         timeout_s: float = TIMEOUT_S,
@@ -76,6 +77,7 @@ class AsyncSwarm:
             username: with `password`; the token is then renewed by itself.
             password: of that user.
             token: an access token instead; it lasts an hour.
+            api_key: a key instead, as made by ``swarm api-keys create``; it needs no renewal.
             home: the directory of the swarm; SWARM_HOME or ~/.swarm if left out.
             certificate: PEM file with the one certificate that the gateway must have; without
                 it, a gateway at a given URL needs one that the system trusts.
@@ -90,13 +92,15 @@ class AsyncSwarm:
             place = find_home(home)
             url = gateway_url(place)
             certificate = certificate or gateway_certificate(place)
-            if username in (None, ADMIN) and password is None and token is None:
+            if username in (None, ADMIN) and not (password or token or api_key):
                 username, password = ADMIN, admin_password(place)
         credentials = Credentials(
-            username=username or "", password=password or "", token=token or ""
+            username=username or "", password=password or "", token=token or api_key or ""
         )
         if not (credentials.renewable or credentials.token):
-            raise NotAuthenticated("A user name with its password is needed, or a token.")
+            raise NotAuthenticated(
+                "A user name with its password is needed, or a token or API key."
+            )
         gateway = Gateway(
             url, credentials, timeout_s=timeout_s, transport=transport, tls=_pinned(certificate)
         )

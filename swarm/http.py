@@ -5,7 +5,7 @@ import math
 import ssl
 import time
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Final
@@ -26,22 +26,28 @@ from swarm.errors import (
 
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 5.0
+FAREWELL_S: Final = 2.0
+"""For ending the session on close; one that is not ended ends by itself."""
 SILENCE_S: Final = 35.0
 """An open stream says something every ten seconds; after three of those it is dead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """A user name and password, or a token, or both; none of it shows in the repr."""
+    """A user name and password, or a token or API key, or both; none of it shows in the repr.
+
+    A refresh token comes with the answer to a login, and is of a session of our own.
+    """
 
     username: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
     token: str = field(default="", repr=False)
+    refresh_token: str = field(default="", repr=False)
 
     @property
     def renewable(self) -> bool:
         """Whether a new token can be got."""
-        return bool(self.username and self.password)
+        return bool(self.refresh_token or (self.username and self.password))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +63,7 @@ class Call:
 class _Login(BaseModel):
     model_config = ConfigDict(extra="ignore")
     access_token: str
+    refresh_token: str = ""
 
 
 class Gateway:
@@ -92,7 +99,11 @@ class Gateway:
         )
 
     async def aclose(self) -> None:
-        """Close all connections; open streams end."""
+        """End the session, if one was begun here, and close all connections; open streams end."""
+        if self._credentials.refresh_token and not self._client.is_closed:
+            with suppress(ClientError, httpx.HTTPError, TimeoutError):
+                async with asyncio.timeout(min(FAREWELL_S, self.timeout_s)):
+                    await self._attempt(Call(method="POST", path="/auth/logout"))
         await self._client.aclose()
 
     async def authenticate(self) -> None:
@@ -195,18 +206,41 @@ class Gateway:
             raise Refused("Something of the request is not text that can be sent.") from error
 
     async def _renew(self, refused_token: str) -> None:
-        """Log in, unless another call has done so since that token was sent."""
+        """Get a new token, unless another call has done so since that one was sent.
+
+        By the refresh token where there is one; by the password where there is none, or its
+        session has ended: its answer may have been lost on the way, and it works once.
+        """
         async with self._login:
             if self._credentials.token != refused_token:
                 return
+            if self._credentials.refresh_token and await self._refreshed():
+                return
+            if not (self._credentials.username and self._credentials.password):
+                raise NotAuthenticated("The session has ended: log in again.")
             body = {
                 "username": self._credentials.username,
                 "password": self._credentials.password,
             }
             response = await self._client.post("/auth/login", json=body)
             await check(response)
-            token = parse(_Login, response.content).access_token
-            self._credentials = replace(self._credentials, token=token)
+            self._adopt(response)
+
+    async def _refreshed(self) -> bool:
+        body = {"refresh_token": self._credentials.refresh_token}
+        response = await self._client.post("/auth/refresh", json=body)
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            self._credentials = replace(self._credentials, refresh_token="")
+            return False
+        await check(response)
+        self._adopt(response)
+        return True
+
+    def _adopt(self, response: httpx.Response) -> None:
+        given = parse(_Login, response.content)
+        self._credentials = replace(
+            self._credentials, token=given.access_token, refresh_token=given.refresh_token
+        )
 
 
 class Pause:
