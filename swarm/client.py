@@ -17,6 +17,7 @@ from swarm.chat import reply_of, texts_of
 from swarm.errors import NotAuthenticated, NotReachable
 from swarm.home import ADMIN, admin_password, find_home, gateway_certificate, gateway_url
 from swarm.http import Call, Credentials, Gateway
+from swarm.people import AsyncPeople
 from swarm.run import AsyncRun
 from swarm.view import (
     Approval,
@@ -173,6 +174,11 @@ class AsyncSwarm:
             headers={"Idempotency-Key": idempotency_key or uuid4().hex},
         )
         return self.run(parse(Submitted, await self._gateway.call(call)).id)
+
+    @property
+    def people(self) -> AsyncPeople:
+        """Users, and API keys of one's own."""
+        return AsyncPeople(self._gateway)
 
     def run(self, run_id: str) -> AsyncRun:
         """A handle on a run, known or not; nothing is asked yet."""

@@ -16,7 +16,6 @@ from policies.roles import SCOPES, Deny, Permission
 from serve import login
 from serve.access import KeyHolder, Parts
 from serve.problems import Conflict, FieldReason, InvalidFields, NotFound
-from serve.routers.auth import LIMITED
 from storage.api_keys import ApiKey
 from storage.errors import TooManyKeys
 
@@ -36,12 +35,7 @@ def _can_be_shown(name: str) -> str:
 class ApiKeyRequest(BaseModel):
     """What the key is for, what it may do, and for how long."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        json_schema_extra={"examples": [{"name": "nightly", "scopes": ["run.submit", "run.read"]}]},
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
     name: Annotated[str, AfterValidator(_can_be_shown)] = Field(
         min_length=1, max_length=64, description="For you to tell it by."
     )
@@ -77,7 +71,7 @@ class ApiKeyList(BaseModel):
     api_keys: tuple[ApiKeyView, ...]
 
 
-@router.post("", status_code=201, responses=LIMITED)
+@router.post("", status_code=201, responses={409: {}})
 async def create_api_key(wanted: ApiKeyRequest, caller: KeyHolder, parts: Parts) -> NewApiKey:
     """Make a key. It is shown in this answer and never again.
 

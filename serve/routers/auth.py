@@ -14,29 +14,20 @@ from policies.roles import Role
 from serve import login
 from serve.access import LOGIN, REFRESH, AccountHolder, Identified, Parts, address_of
 from serve.ports import GatewayParts
-from serve.problems import Conflict, Problem
+from serve.problems import Conflict
 
 open_router = APIRouter(tags=["auth"])
 router = APIRouter(tags=["auth"])
 
-LIMITED: dict[int | str, dict[str, object]] = {
-    401: {"model": Problem, "description": "That proves nothing."},
-    429: {"model": Problem, "description": "Too many attempts; Retry-After says when to return."},
-}
+LIMITED: dict[int | str, dict[str, object]] = {401: {}, 429: {}}
+"""How else a login and what is like it may be answered."""
 UserAgent = Annotated[str, Header(max_length=8_192, include_in_schema=False)]
 
 
 class LoginRequest(BaseModel):
     """A user name and a password."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        json_schema_extra={
-            "examples": [{"username": "ada", "password": "correct horse battery staple"}]
-        },
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
     username: str = Field(min_length=1, max_length=128)
     password: str = Field(min_length=1, max_length=1_024)
 
@@ -44,14 +35,7 @@ class LoginRequest(BaseModel):
 class RefreshRequest(BaseModel):
     """The refresh token that the last login or refresh gave."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        json_schema_extra={
-            "examples": [{"refresh_token": "swr_5S3nJv0yWJ8m9tJ4m0o2H3kq7b1Zx6c8L9pQeRtYuIo"}]
-        },
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
     refresh_token: str = Field(min_length=1, max_length=128)
 
 
@@ -118,7 +102,7 @@ async def refresh(wanted: RefreshRequest, parts: Parts, request: Request) -> Log
     return _answer(parts, tokens)
 
 
-@router.post("/auth/logout", status_code=204)
+@router.post("/auth/logout", status_code=204, responses={409: {}})
 async def log_out(caller: AccountHolder, parts: Parts) -> None:
     """End the session of this token: it and the session's refresh token are void."""
     if caller.session is None:
@@ -132,7 +116,7 @@ async def log_out(caller: AccountHolder, parts: Parts) -> None:
         await parts.people.attempts.record(ended, user=caller.user, once=caller.session)
 
 
-@router.get("/auth/validate", responses=LIMITED)
+@router.get("/auth/validate")
 async def validate(caller: Identified, parts: Parts) -> Identity:
     """Say whom the token speaks for, with which role just now, and until when.
 

@@ -16,12 +16,12 @@ class Jwk(BaseModel):
     """An Ed25519 public key (RFC 8037)."""
 
     model_config = ConfigDict(frozen=True)
-    kty: str = Field(examples=["OKP"])
-    crv: str = Field(examples=["Ed25519"])
+    kty: str
+    crv: str
     x: str = Field(description="The key, base64url.")
     kid: str = Field(description="Its RFC 7638 thumbprint.")
-    alg: str = Field(examples=["EdDSA"])
-    use: str = Field(examples=["sig"])
+    alg: str
+    use: str
 
 
 class JwkSet(BaseModel):

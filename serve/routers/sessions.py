@@ -4,15 +4,13 @@ import asyncio
 from datetime import datetime
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import Request
 
 from bus.people import SessionEnded, UserChanged
 from serve import login
 from serve.access import AccountHolder, Parts, address_of
 from serve.problems import NotFound
-from serve.routers.auth import LIMITED
 from storage.sessions import Session
 
 router = APIRouter(prefix="/auth", tags=["auth"])
@@ -42,19 +40,7 @@ class SessionList(BaseModel):
 class PasswordChange(BaseModel):
     """The password as it is, and as it shall be."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        json_schema_extra={
-            "examples": [
-                {
-                    "current_password": "correct horse battery staple",
-                    "new_password": "a longer one with no words",
-                }
-            ]
-        },
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
     current_password: str = Field(min_length=1, max_length=1_024)
     new_password: str = Field(min_length=1, max_length=1_024)
 
@@ -81,7 +67,7 @@ async def end_session(session: UUID, caller: AccountHolder, parts: Parts) -> Non
         await parts.people.attempts.record(event, user=caller.user, once=event.session)
 
 
-@router.post("/password", status_code=204, responses=LIMITED)
+@router.post("/password", status_code=204)
 async def change_password(
     wanted: PasswordChange, caller: AccountHolder, parts: Parts, request: Request
 ) -> None:

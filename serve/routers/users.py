@@ -17,7 +17,6 @@ from serve import login
 from serve.access import REGISTER, Parts, UserManager, address_of
 from serve.ports import GatewayParts
 from serve.problems import Conflict, FieldReason, InvalidFields, NotAllowed, NotFound
-from serve.routers.auth import LIMITED
 from storage.errors import LastAdmin, UserExists, UserNotFound
 from storage.users import DEFAULT_TENANT, User, UserRole
 
@@ -43,14 +42,7 @@ Password = Annotated[
 class Registration(BaseModel):
     """The name and password of a new user."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        json_schema_extra={
-            "examples": [{"username": "ada", "password": "correct horse battery staple"}]
-        },
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
     username: Username
     password: Password
 
@@ -69,12 +61,7 @@ class UserRequest(Registration):
 class UserChange(BaseModel):
     """What shall be different; what is left out stays."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        json_schema_extra={"examples": [{"role": "viewer"}, {"disabled": True}]},
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
     role: Role | None = None
     disabled: bool | None = None
     password: Password | None = None
@@ -99,7 +86,7 @@ class UserList(BaseModel):
     users: tuple[UserView, ...]
 
 
-@open_router.post(REGISTER, status_code=201, responses=LIMITED)
+@open_router.post(REGISTER, status_code=201, responses={403: {}, 409: {}, 429: {}})
 async def register(wanted: Registration, parts: Parts, request: Request) -> UserView:
     """Make oneself a user, where registration is open; then log in.
 
@@ -122,7 +109,7 @@ async def users(_: UserManager, parts: Parts) -> UserList:
     return UserList(users=tuple(map(_view, found)))
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses={409: {}})
 async def create_user(wanted: UserRequest, caller: UserManager, parts: Parts) -> UserView:
     """Make a user."""
     async with asyncio.timeout(parts.limits.call_timeout_s):
@@ -131,7 +118,7 @@ async def create_user(wanted: UserRequest, caller: UserManager, parts: Parts) ->
     return _view(made)
 
 
-@router.patch("/{user}")
+@router.patch("/{user}", responses={409: {}})
 async def change_user(
     user: UUID, wanted: UserChange, caller: UserManager, parts: Parts
 ) -> UserView:

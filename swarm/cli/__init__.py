@@ -1,6 +1,7 @@
 """The command line.
 
-`swarm up`, `down`, `status`, `doctor`, `recover`, `creds`, `demo`; `run`, `runs`, `events`;
+`swarm up`, `down`, `status`, `doctor`, `recover`, `creds`, `demo`; `users`, `api-keys`,
+`keys rotate tokens`; `run`, `runs`, `events`;
 `audit checkpoint`, `audit prove`, `audit export`, `audit verify`, `verify`;
 `cancel`, `pause`, `resume`, `retry`, `approvals`, `approve`, `deny`, `dead-letters`; `replay`,
 `fork`; `keys`; `witness`; `policy check`, `policy test`, `policy diff`, `policy show`.
@@ -30,10 +31,12 @@ from swarm.cli import (
     forking,
     keys,
     lifecycle,
+    people,
     policy,
     recover,
     replay,
     runs,
+    token_keys,
     verify,
 )
 from swarm.cli.show import complain
@@ -64,6 +67,8 @@ verify.add_to(app)
 policy.add_to(app)
 credentials.add_to(app)
 keys.add_to(app)
+people.add_to(app)
+token_keys.add_to(app)
 demonstration.add_to(app)
 witness.add_to(app)
 

@@ -97,7 +97,7 @@ def show_runs(runs: Sequence[RunLine]) -> None:
         )
         for run in runs
     ]
-    _show_rows(("run", "status", "submitted", "by", "objective"), rows, "No runs yet.")
+    show_table(("run", "status", "submitted", "by", "objective"), rows, "No runs yet.")
 
 
 def show_approvals(approvals: Sequence[Approval]) -> None:
@@ -106,7 +106,7 @@ def show_approvals(approvals: Sequence[Approval]) -> None:
         (each.id, each.run, f"{each.requested_at:%Y-%m-%d %H:%M:%S}", each.step)
         for each in approvals
     ]
-    _show_rows(("approval", "run", "since", "step"), rows, "Nothing waits for an approval.")
+    show_table(("approval", "run", "since", "step"), rows, "Nothing waits for an approval.")
 
 
 def show_dead_letters(letters: Sequence[DeadLetter]) -> None:
@@ -123,7 +123,7 @@ def show_dead_letters(letters: Sequence[DeadLetter]) -> None:
         for each in letters
     ]
     columns = ("dead letter", "run", "step", "attempt", "redriven", "reason")
-    _show_rows(columns, rows, "No dead letters.")
+    show_table(columns, rows, "No dead letters.")
 
 
 def show_result(status: RunStatus) -> None:
@@ -176,7 +176,7 @@ def harmless(text: str) -> str:
     return _TERMINAL_CODES.sub("", text)
 
 
-def _show_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], none: str) -> None:
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], none: str) -> None:
     """Print a line for each row, however narrow the terminal: an id must stay in one piece."""
     out = printer()
     if not rows:

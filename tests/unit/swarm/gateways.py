@@ -46,12 +46,16 @@ class BadLine(httpx.AsyncBaseTransport):
 
 
 async def connected(
-    fakes: Fakes, transport: httpx.AsyncBaseTransport | None = None, limits: Limits | None = None
+    fakes: Fakes,
+    transport: httpx.AsyncBaseTransport | None = None,
+    limits: Limits | None = None,
+    *,
+    name: str = "uma",
 ) -> AsyncSwarm:
-    """The SDK, logged in as uma."""
+    """The SDK, logged in as that user."""
     return await AsyncSwarm.connect(
         BASE_URL,
-        username="uma",
+        username=name,
         password=PASSWORD,
         transport=transport or httpx.ASGITransport(create_app(fakes.parts(limits))),
     )
