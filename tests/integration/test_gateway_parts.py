@@ -62,7 +62,8 @@ async def gateway(
 ) -> AsyncGenerator[httpx.ASGITransport, None]:
     """A gateway with all its parts but the model, as its Serve replica would open it."""
     key = directory / "token.pem"
-    save_private_key(key, Ed25519PrivateKey.generate())
+    if not key.exists():
+        save_private_key(key, Ed25519PrivateKey.generate())
     config = GatewayConfig(
         domain=domain_of(broker),
         enrolment=Enrolment.grant(SECRET, "gateway", "gateway-1"),
@@ -70,6 +71,7 @@ async def gateway(
         database_url=dsn,
         redis_url=valkey.connection_url,
         token_key=key,
+        attempt_key=b"a key of the hashes of names",
         model_name=MODEL,
         log_key_jwt="",
         workflows=workflows,
@@ -122,10 +124,15 @@ async def test_a_run_goes_through_a_whole_swarm(broker: Broker, line: httpx.ASGI
         {event.stream_sequence for event in events}
     )
     assert events[0].source == "swarm://gateway/gateway-1"
-    assert events[0].on_behalf_of == "admin"
+    assert events[0].on_behalf_of == await admin_id(line)
     assert events[-1].ends_run
     assert all(step.status == "completed" and step.agent for step in status.steps)
     assert status.usage.completion_tokens > 0
+
+
+async def admin_id(line: httpx.ASGITransport) -> str:
+    async with await connect(line) as swarm:
+        return next(user.id for user in await swarm.people.users() if user.username == "admin")
 
 
 async def _collected(run: AsyncRun) -> list[RunEvent]:

@@ -22,8 +22,10 @@ Printed = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def as_admin(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
-    async def connect(*_: Any, **__: Any) -> AsyncSwarm:
-        return await connected(fakes, name="ada")
+    really = AsyncSwarm.connect
+
+    async def connect(*args: Any, **options: Any) -> AsyncSwarm:
+        return await (really(*args, **options) if args else connected(fakes, name="ada"))
 
     monkeypatch.setattr(AsyncSwarm, "connect", connect)
     with capture_logs():
