@@ -6,7 +6,7 @@ import platform
 
 import uvloop
 
-from benchmarks import audit_log, audited, policy, recovery, round_trip, workflows
+from benchmarks import audit_log, audited, people, policy, recovery, round_trip, workflows
 from benchmarks.world import quiet
 
 SYNCS = {"always": "fsync on every write", "2m": "JetStream's default"}
@@ -38,6 +38,9 @@ async def main() -> None:
                 f"  {meaning:<22} {name:<28} median {figures.alone_ms:6.2f} ms   "
                 f"{figures.per_second:6.1f} workflows/s   {figures.events:4.1f} events"
             )
+    print("\nAuth endpoints of one gateway over HTTP")
+    for sync, meaning in SYNCS.items():
+        await people.show(sync, meaning)
 
 
 async def growth() -> None:

@@ -36,9 +36,9 @@ def free_port() -> int:
         return port
 
 
-async def listening(port: int) -> None:
+async def listening(port: int, *, deadline_s: float = 10.0) -> None:
     """Return once somebody answers on the port."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(deadline_s):
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)

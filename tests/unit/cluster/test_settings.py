@@ -20,6 +20,9 @@ def _somewhere_without_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("SWARM_LEASE_S", "0", "greater than 0"),
         ("SWARM_NATS_SYNC", "sometimes", "'always' or 'default'"),
         ("SWARM_AGENTS", "coder", "coder=2,tester=1"),
+        ("SWARM_REGISTRATION", "maybe", "'closed' or 'open'"),
+        ("SWARM_TRUSTED_PROXIES", "10.0.0.1/8", "not a network"),
+        ("SWARM_TRUSTED_PROXIES", "proxy.example", "not a network"),
         ("SWARM_AGENTS", "wizard=1", "no role is called wizard"),
         ("SWARM_AGENTS", "coder=0", "1 to 64"),
         ("SWARM_GATEWAY_ORIGINS", "app.example", "not an origin"),
@@ -200,3 +203,22 @@ def test_a_witness_without_a_true_key_is_refused(
     with pytest.raises(ConfigurationError, match="SWARM_WITNESSES cannot be used") as caught:
         Settings.load()
     assert reason in str(caught.value)
+
+
+def test_trusted_proxies_are_networks_and_none_by_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert Settings.load().trusted_networks() == ()
+    monkeypatch.setenv("SWARM_TRUSTED_PROXIES", "10.0.0.0/8, ::1")
+    settings = Settings.load()
+    assert [str(network) for network in settings.trusted_networks()] == ["10.0.0.0/8", "::1/128"]
+    assert Settings.from_wire(settings.to_wire()).trusted_networks() == settings.trusted_networks()
+    assert settings.registration == "closed"
+
+
+def test_no_server_of_the_swarm_believes_who_forwards_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """uvicorn, which Serve's proxy is, trusts everybody on the machine unless told otherwise."""
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
+    assert child_environment(Settings.load())["FORWARDED_ALLOW_IPS"] == ""
