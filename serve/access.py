@@ -47,24 +47,25 @@ class Authenticate:
         if scope["type"] != "http" or (scope["method"], scope["path"]) in OPEN:
             await self._app(scope, receive, send)
             return
-        caller = await self._identified(Headers(scope=scope).getlist("authorization"))
-        scope["state"]["caller"] = caller
+        bearer = _bearer(Headers(scope=scope).getlist("authorization"))
+        caller = await self._identified(bearer)
+        scope["state"].update(caller=caller, bearer=bearer)
         with structlog.contextvars.bound_contextvars(user=caller.user):
             await self._app(scope, receive, send)
 
-    async def _identified(self, authorization: list[str]) -> Caller:
-        if len(authorization) != 1:
-            raise NotAuthenticated(headers=_challenge())
-        scheme, _, token = authorization[0].partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
-            raise NotAuthenticated(headers=_challenge())
+    async def _identified(self, bearer: str) -> Caller:
         try:
             async with asyncio.timeout(self._parts.limits.call_timeout_s):
-                return await self._parts.people.callers.identify(
-                    token.strip(), now=self._parts.clock()
-                )
+                return await self._parts.people.callers.identify(bearer, now=self._parts.clock())
         except InvalidToken as error:
             raise NotAuthenticated(str(error), headers=_challenge(error.code)) from error
+
+
+def still_welcome(request: Request) -> Callable[[], Awaitable[bool]]:
+    """Asks, later on, whether the caller of this request would still be let in."""
+    parts, caller = parts_of(request), cast("Caller", request.state.caller)
+    bearer = str(request.state.bearer)
+    return lambda: parts.people.callers.still(caller, bearer, now=parts.clock())
 
 
 def parts_of(request: Request) -> GatewayParts:
@@ -116,6 +117,15 @@ ModelReader = Annotated[Caller, Depends(requires(Permission.MODEL_READ))]
 AccountHolder = Annotated[Caller, Depends(requires(Permission.ACCOUNT_MANAGE))]
 KeyHolder = Annotated[Caller, Depends(requires(Permission.API_KEY_MANAGE))]
 UserManager = Annotated[Caller, Depends(requires(Permission.USER_MANAGE))]
+
+
+def _bearer(authorization: list[str]) -> str:
+    if len(authorization) != 1:
+        raise NotAuthenticated(headers=_challenge())
+    scheme, _, token = authorization[0].partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise NotAuthenticated(headers=_challenge())
+    return token.strip()
 
 
 def _challenge(code: str | None = None) -> dict[str, str]:

@@ -77,18 +77,17 @@ class Callers:
         claims = self._tokens.verify(bearer, now=now)
         return await self._by_claims(claims, now)
 
-    async def still(self, caller: Caller, *, now: datetime) -> bool:
-        """Whether a caller who was identified would still be, as far as anybody can say.
+    async def still(self, caller: Caller, bearer: str, *, now: datetime) -> bool:
+        """Whether who was identified by that token or key would still be, with the same rights.
 
         Raises:
-            StorageUnavailable: nobody can.
+            StorageUnavailable: nobody can say just now.
         """
-        if caller.expires_at <= now:
+        try:
+            found = await self.identify(bearer, now=now)
+        except InvalidToken:
             return False
-        if caller.session is None:
-            return True  # a stream that a key opened lives as long as the stream may
-        standing = await self._standing(caller.session, now)
-        return standing is not None and standing.role == caller.role
+        return (found.role, found.tenant) == (caller.role, caller.tenant)
 
     def forget(self) -> None:
         """Somebody was changed here: ask the database anew."""

@@ -32,6 +32,8 @@ from storage.run_owners import RunOwnerReader
 from storage.sessions import SessionStore
 from storage.users import UserStore
 
+POOL_KEPT: Final = 4
+"""Connections to Postgres kept open: opening one takes longer than most requests."""
 TOKEN_ISSUER: Final = "vllm-swarm"  # noqa: S105 - a name
 TOKEN_AUDIENCE: Final = "vllm-swarm/gateway"  # noqa: S105 - a name
 
@@ -98,7 +100,7 @@ async def connect_parts(
     chat_model = model or ModelClient(app=config.model_app)
     policy = config.domain.policy()
     async with (
-        open_pool(config.database_url) as pool,
+        open_pool(config.database_url, min_size=POOL_KEPT) as pool,
         Cache.open(config.redis_url) as cache,
         joined(config.domain, config.enrolment, config.issue) as log,
     ):

@@ -13,6 +13,9 @@ V = TypeVar("V")
 class Recently(Generic[V]):
     """Keeps what was read for `fresh_s`; many who ask at once read once.
 
+    An answer past half of that is given and read anew meanwhile, so that whoever asks all
+    the time never waits.
+
     While the storage does not answer, the last answer stands for up to `stale_s`: what
     nobody can read, nobody can have changed through it either. An answer of None is not kept.
 
@@ -45,14 +48,12 @@ class Recently(Generic[V]):
             StorageUnavailable: it cannot be read, and none is known that is young enough.
         """
         at, value = self._known.get(key, (0.0, None))
-        if value is not None and self._monotonic() - at < self._fresh_s:
+        age_s = self._monotonic() - at
+        if value is not None and age_s < self._fresh_s:
+            if age_s > self._fresh_s / 2:
+                self._begin(key, read)
             return value
-        reading = self._reading.get(key)
-        if reading is None:
-            reading = asyncio.ensure_future(self._read(key, read))
-            self._reading[key] = reading
-            reading.add_done_callback(lambda done: self._end(key, done))
-        return await asyncio.shield(reading)
+        return await asyncio.shield(self._begin(key, read))
 
     def forget(self, key: str) -> None:
         """Read it anew next time."""
@@ -61,6 +62,16 @@ class Recently(Generic[V]):
     def forget_all(self) -> None:
         """Read everything anew next time."""
         self._known.clear()
+
+    def _begin(
+        self, key: str, read: Callable[[], Awaitable[V | None]]
+    ) -> "asyncio.Future[V | None]":
+        reading = self._reading.get(key)
+        if reading is None:
+            reading = asyncio.ensure_future(self._read(key, read))
+            self._reading[key] = reading
+            reading.add_done_callback(lambda done: self._end(key, done))
+        return reading
 
     async def _read(self, key: str, read: Callable[[], Awaitable[V | None]]) -> V | None:
         try:

@@ -118,10 +118,11 @@ class RateLimits:
             if left_ms > 0:
                 return Deny(reason=_TOO_MANY, retry_after_s=left_ms / 1000)
         item = _item(limit)
-        taken = await self._limiter.hit(item, slot)
+        # What FixedWindowRateLimiter.hit does; it keeps the count to itself.
+        taken = await self._storage.incr(item.key_for(slot), item.get_expiry())
+        if taken <= limit.amount:
+            return Allow(remaining=limit.amount - taken)
         window = await self._limiter.get_window_stats(item, slot)
-        if taken:
-            return Allow(remaining=max(0, window.remaining))
         wait_s = max(0.001, window.reset_time - time())
         if limit.back_off_s:
             waits_ms = [wait_s * 1000 for wait_s in limit.back_off_s]

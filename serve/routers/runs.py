@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from starlette.responses import StreamingResponse
 
@@ -24,7 +24,7 @@ from bus.payloads import (
 from bus.subjects import run_filter, subject_for
 from policies.budgets import needs_price, run_budget, tokens_limit
 from policies.caller import Caller
-from serve.access import Parts, Reader, Submitter
+from serve.access import Parts, Reader, Submitter, still_welcome
 from serve.known_run import check_run_id, know_run, read_run
 from serve.ports import GatewayParts
 from serve.problems import FieldReason, InvalidFields, Unavailable
@@ -161,6 +161,7 @@ async def events(
     run: str,
     parts: Parts,
     caller: Reader,
+    request: Request,
     after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
     last_event_id: Annotated[str | None, Header(max_length=32)] = None,
 ) -> Response:
@@ -183,7 +184,7 @@ async def events(
         return Response(status_code=204)
     pieces = run_events(parts.log, run, after=position, limits=parts.limits, retried=retried)
     return StreamingResponse(
-        while_welcome(pieces, lambda: parts.people.callers.still(caller, now=parts.clock())),
+        while_welcome(pieces, still_welcome(request)),
         media_type=MEDIA_TYPE,
         headers={"X-Accel-Buffering": "no"},
     )

@@ -216,7 +216,7 @@ async def test_a_stream_of_a_real_log_is_cut_anywhere_and_goes_on_without_gap_or
             gateway(fakes) as port,
             httpx.AsyncClient(
                 base_url=f"http://127.0.0.1:{port}",
-                headers={"Authorization": f"Bearer {fakes.token()}"},
+                headers={"Authorization": f"Bearer {fakes.token("ada")}"},
             ) as client,
         ):
             for cut in range(CUTS):

@@ -32,7 +32,7 @@ from serve.people import PeopleRules
 from serve.problems import RETRY_AFTER_S
 from serve.stream import HEARTBEAT, while_welcome
 from storage.errors import StorageUnavailable
-from tests.unit.serve.fakes import BASE_URL, NOW, PASSWORD, UMA, Fakes
+from tests.unit.serve.fakes import BASE_URL, NOW, PASSWORD, UMA, Fakes, quick, submit
 
 LOGIN_BODY = {"username": "uma", "password": PASSWORD}
 
@@ -214,24 +214,40 @@ async def test_many_requests_at_once_ask_the_database_once() -> None:
     assert fakes.sessions.asked == 1
 
 
-async def test_an_open_stream_ends_when_its_reader_is_barred() -> None:
+@pytest.mark.parametrize("by", ["token", "key"])
+async def test_an_open_stream_ends_when_its_reader_is_barred(by: str) -> None:
     """Heartbeats come for ever; the reader is asked about before each."""
     fakes = Fakes()
-    caller = await fakes.people().callers.identify(fakes.token("uma"), now=NOW)
+    bearer = fakes.token("uma") if by == "token" else fakes.api_key("uma", "run.read")
     callers = fakes.people().callers
+    caller = await callers.identify(bearer, now=NOW)
 
     async def heartbeats() -> AsyncGenerator[bytes, None]:
         while True:
             yield HEARTBEAT
 
     got = 0
-    async for _ in while_welcome(heartbeats(), lambda: callers.still(caller, now=fakes.now)):
+    async for _ in while_welcome(heartbeats(), lambda: callers.still(caller, bearer, now=NOW)):
         got += 1
         if got == 3:
             await fakes.users.change(fakes.users.users["uma"].id, disabled=True)
             fakes.seconds += STANDING_S
         assert got < 10
     assert got == 3
+
+
+async def test_the_stream_of_a_run_ends_when_its_reader_is_barred() -> None:
+    """The run goes on, so nothing else would end it."""
+    fakes = Fakes()
+    await submit(fakes.log)
+    async with fakes.client("uma", quick()) as client:
+        reading = asyncio.create_task(client.get("/v1/runs/r1/events"))
+        while not fakes.log.reads:  # noqa: ASYNC110 - until the stream has begun
+            await asyncio.sleep(0)
+        await fakes.users.change(fakes.users.users["uma"].id, disabled=True)
+        fakes.seconds += STANDING_S
+        answer = await asyncio.wait_for(reading, 10)
+    assert answer.status_code == 200
 
 
 async def test_an_open_stream_goes_on_while_nobody_can_say_who_is_barred() -> None:
