@@ -38,8 +38,8 @@ from tests.unit.serve.fakes import EchoModel
 CLIENTS = (1, 16, 64)
 REQUESTS = 2_560
 """Of each endpoint at each number of clients."""
-LOGINS = 32
-LOGIN_CLIENTS = (1, 16)
+LOGINS = 16
+LOGIN_CLIENTS = (1, 4)
 """Argon2 is meant to cost: two at a time on two cores, and 64 would wait for their turn."""
 AIM_MS = 100.0
 PASSWORD = "correct horse battery staple"  # noqa: S105 - made up

@@ -210,13 +210,14 @@ async def test_a_stream_of_a_real_log_is_cut_anywhere_and_goes_on_without_gap_or
     seen: list[int] = []
     async with broker.joined("gateway") as log, a_long_run(log, broker) as orders:
         fakes = Fakes(log=log)  # type: ignore[arg-type]
+        as_admin = {"Authorization": f"Bearer {fakes.token('ada')}"}
         for number in range(1, 21):
             orders.put_nowait(number)
         async with (
             gateway(fakes) as port,
             httpx.AsyncClient(
                 base_url=f"http://127.0.0.1:{port}",
-                headers={"Authorization": f"Bearer {fakes.token("ada")}"},
+                headers=as_admin,
             ) as client,
         ):
             for cut in range(CUTS):

@@ -26,6 +26,8 @@ EXAMPLES = 30
 """Of each route, beside those that its schema calls for by itself."""
 TURNED_AWAY = {400, 401, 408, 413, 415, 422}
 """What a request is answered that no route has looked at."""
+NEEDS_A_SECRET = {"/auth/refresh", "/auth/password"}
+"""Whose secret nobody makes up: there, 401 is a route's own answer."""
 CHECKS = (
     not_a_server_error,
     status_code_conformance,
@@ -55,10 +57,14 @@ def _operations() -> list[tuple[str, str]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Gateway:
-    """The document, and an admin's way past the door."""
+    """The document, and an admin's way past the door: a new one each time, as some routes
+    close the door behind them."""
 
     document: BaseSchema
-    headers: dict[str, str]
+    fakes: Fakes
+
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.fakes.token('ada')}"}
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +74,7 @@ def gateway() -> Gateway:
     app = create_app(fakes.parts(limits))
     headers = {"Authorization": f"Bearer {fakes.token('ada')}"}
     document = schemathesis.openapi.from_asgi("/openapi.json", app, headers=headers)
-    return Gateway(document=document, headers=headers)
+    return Gateway(document=document, fakes=fakes)
 
 
 @pytest.mark.parametrize(("path", "method"), _operations())
@@ -88,8 +94,8 @@ def test_no_request_gets_an_answer_that_the_document_does_not_promise(
     )
     @given(case=requests)
     def check(case: Case) -> None:
-        response = case.call_and_validate(headers=gateway.headers, checks=CHECKS)
+        response = case.call_and_validate(headers=gateway.headers(), checks=CHECKS)
         answered.add(response.status_code)
 
     check()
-    assert answered - TURNED_AWAY, answered
+    assert answered - TURNED_AWAY or (path in NEEDS_A_SECRET and 401 in answered), answered
