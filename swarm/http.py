@@ -26,6 +26,7 @@ from swarm.errors import (
 
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 5.0
+NO_TOKEN: Final = ""
 FAREWELL_S: Final = 2.0
 """For ending the session on close; one that is not ended ends by itself."""
 SILENCE_S: Final = 35.0
@@ -230,7 +231,7 @@ class Gateway:
         body = {"refresh_token": self._credentials.refresh_token}
         response = await self._client.post("/auth/refresh", json=body)
         if response.status_code == httpx.codes.UNAUTHORIZED:
-            self._credentials = replace(self._credentials, refresh_token="")
+            self._credentials = replace(self._credentials, refresh_token=NO_TOKEN)
             return False
         await check(response)
         self._adopt(response)
