@@ -5,10 +5,8 @@ import asyncio
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from policies.caller import Owner, may_see
 from serve.access import AuditReader, Parts
-from serve.known_run import UNKNOWN_RUN, check_run_id, read_run
-from serve.problems import NotFound
+from serve.audited_run import check_visible
 
 router = APIRouter(tags=["audit"])
 
@@ -34,13 +32,8 @@ class AuditView(BaseModel):
 @router.get("/v1/runs/{run}/audit")
 async def audit_summary(run: str, parts: Parts, caller: AuditReader) -> AuditView:
     """Count the recorded events of a run. The audit log follows the event log by moments."""
-    check_run_id(run)
     async with asyncio.timeout(parts.limits.call_timeout_s):
-        owner = await parts.people.owners.of(run)
-        if owner is None:  # a run that the audit log has not reached, or none at all
-            await read_run(parts.log, run, caller)
-        elif not may_see(caller, Owner(user=owner.user, tenant=owner.tenant)):
-            raise NotFound(UNKNOWN_RUN)
+        await check_visible(parts, run, caller)
         summary = await parts.audit.summary(run)
     return AuditView(
         run=run,

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve.access import AuditReader, Parts
+from serve.audited_run import check_visible
 from serve.evidence import FORMAT, bundle_of
-from serve.known_run import check_run_id, read_run
 from serve.ports import GatewayParts
 from serve.problems import Conflict, FieldReason, InvalidFields, NotFound, Problem
 from storage.audit_reader import StoredCheckpoint
@@ -134,7 +134,7 @@ async def consistency(
 async def evidence(
     run: str,
     parts: Parts,
-    _: AuditReader,
+    caller: AuditReader,
     size: Size = None,
     since: Annotated[
         int | None,
@@ -145,14 +145,13 @@ async def evidence(
 
     `swarm verify` reads it; docs/evidence.md describes it.
     """
-    check_run_id(run)
     async with asyncio.timeout(parts.limits.evidence_timeout_s):
+        await check_visible(parts, run, caller)
         signed = await _signed(parts, size)
         growth = None if since is None else await _growth(parts, since, signed)
         most = parts.limits.evidence_tail_leaves
         found = await parts.audit.evidence(run, signed, most_tail=most)
         if found is None:
-            await read_run(parts.log, run)  # there is no such run, or it is not audited yet
             raise Conflict(f"The tree of {signed.size} leaves has no event of the run; wait.")
     if isinstance(found, TailTooLong):
         raise Conflict(
