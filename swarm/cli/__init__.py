@@ -1,10 +1,8 @@
 """The command line.
 
-`swarm up`, `down`, `status`, `doctor`, `recover`, `creds`, `demo`; `users`, `api-keys`,
-`keys rotate tokens`; `run`, `runs`, `events`;
-`audit checkpoint`, `audit prove`, `audit export`, `audit verify`, `verify`;
-`cancel`, `pause`, `resume`, `retry`, `approvals`, `approve`, `deny`, `dead-letters`; `replay`,
-`fork`; `keys`; `witness`; `policy check`, `policy test`, `policy diff`, `policy show`.
+`swarm up`, `down`, `status`, `doctor`, `recover`, `creds`, `demo`; `users`, `api-keys`, `keys`;
+`run`, `runs`, `events`; `cancel`, `pause`, `resume`, `retry`, `approvals`, `approve`, `deny`,
+`dead-letters`; `replay`, `fork`; `audit`, `verify`, `witness`; `policy`.
 
 Exit codes: 0 done, 1 the run or the swarm failed, 2 usage, 3 no swarm to reach.
 This is the one place of the public face that may import cluster/.
@@ -36,7 +34,6 @@ from swarm.cli import (
     recover,
     replay,
     runs,
-    token_keys,
     verify,
 )
 from swarm.cli.show import complain
@@ -68,7 +65,6 @@ policy.add_to(app)
 credentials.add_to(app)
 keys.add_to(app)
 people.add_to(app)
-token_keys.add_to(app)
 demonstration.add_to(app)
 witness.add_to(app)
 

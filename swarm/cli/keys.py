@@ -10,6 +10,7 @@ import typer
 from cluster import keys as of_swarm
 from cluster.keys import KnownKey
 from cluster.settings import Settings
+from swarm.cli import token_keys
 from swarm.cli.lifecycle import Json, print_json
 from swarm.cli.show import harmless, printer
 
@@ -22,6 +23,7 @@ Reason = Annotated[str, typer.Option("--reason", help="Why; it stands in the log
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
+    token_keys.add_to(rotate)
     app.add_typer(keys, name="keys")
 
 

@@ -11,10 +11,6 @@ from policies.token_keys import rotate as rotate_ring
 from policies.tokens import key_thumbprint
 from swarm.cli.show import printer
 
-keys = typer.Typer(help="Keys of the swarm.", no_args_is_help=True)
-rotate = typer.Typer(help="Put a new key in the place of an old one.", no_args_is_help=True)
-keys.add_typer(rotate, name="rotate")
-
 DropOld = Annotated[
     bool,
     typer.Option(
@@ -25,12 +21,11 @@ DropOld = Annotated[
 ]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Register the commands."""
-    app.add_typer(keys, name="keys")
+def add_to(rotate: typer.Typer) -> None:
+    """Register the command."""
+    rotate.command()(tokens)
 
 
-@rotate.command()
 def tokens(*, drop_old: DropOld = False) -> None:
     """Sign access tokens with a new key; a running gateway notices within seconds.
 
