@@ -26,7 +26,7 @@ EXAMPLES = 30
 """Of each route, beside those that its schema calls for by itself."""
 TURNED_AWAY = {400, 401, 408, 413, 415, 422}
 """What a request is answered that no route has looked at."""
-NEEDS_A_SECRET = {"/auth/refresh", "/auth/password"}
+NEEDS_A_SECRET = {"/auth/login", "/auth/refresh", "/auth/password"}
 """Whose secret nobody makes up: there, 401 is a route's own answer."""
 CHECKS = (
     not_a_server_error,
@@ -46,7 +46,7 @@ async def _with_runs() -> Fakes:
     await give_up(fakes.log, "r1")
     await complete(fakes.log, "r2")
     await fail(fakes.log, "r3")
-    fakes.audit.ledger, fakes.audit.ledger_sizes = small(), [1, 4, 10]
+    fakes.have_audited(small(), [1, 4, 10])
     return fakes
 
 

@@ -50,6 +50,7 @@ from serve.people import People, PeopleRules
 from serve.ports import GatewayParts, Limits, Probe
 from storage.audit_reader import AuditSummary, StoredCheckpoint
 from storage.evidence import Evidence, TailTooLong
+from storage.run_owners import RunOwner
 from storage.users import username_key
 from tests.evidence import Ledger
 from tests.unit.serve.fake_people import (
@@ -360,6 +361,12 @@ class Fakes:
             owners=self.owners,
             rules=self.rules,
         )
+
+    def have_audited(self, ledger: Ledger, sizes: list[int], run: str = "r1") -> None:
+        """The audit log is that ledger, with checkpoints of these sizes; its run is uma's."""
+        self.audit.ledger, self.audit.ledger_sizes = ledger, sizes
+        uma = self.users.users[username_key("uma")]
+        self.owners.owners[run] = RunOwner(user=str(uma.id), tenant="default")
 
     def token(self, name: str = "uma") -> str:
         """An access token of a session of that user's own."""

@@ -5,6 +5,7 @@ import pytest
 from serve.evidence import own_note
 from serve.ports import Limits
 from storage.merkle import leaf_hash, verify_consistency, verify_inclusion
+from storage.run_owners import RunOwner
 from swarm.verify import verify
 from tests.evidence import small
 from tests.unit.serve.fakes import Fakes, submit
@@ -15,7 +16,7 @@ SIZES = [4, 8, 10]
 def fakes() -> Fakes:
     """A log of ten leaves with three checkpoints."""
     made = Fakes()
-    made.audit.ledger, made.audit.ledger_sizes = small(), list(SIZES)
+    made.have_audited(small(), list(SIZES))
     return made
 
 
@@ -139,6 +140,15 @@ async def test_evidence_that_cannot_be_given_is_refused_with_a_reason() -> None:
     assert [answer.status_code for answer in reserved] == [404, 404]
     assert (not_yet.status_code, not_yet.json()["code"]) == (409, "conflict")
     assert (backwards.status_code, backwards.json()["errors"][0]["field"]) == (422, "since")
+
+
+async def test_the_evidence_of_a_run_is_for_who_may_see_the_run() -> None:
+    made = fakes()
+    made.owners.owners["r1"] = RunOwner(user="somebody", tenant="elsewhere")
+    async with made.client("vic") as client:
+        assert (await client.get("/v1/runs/r1/evidence")).status_code == 404
+    async with made.client("ada") as client:
+        assert (await client.get("/v1/runs/r1/evidence")).status_code == 200
 
 
 async def test_a_log_that_went_on_for_too_long_asks_for_an_earlier_checkpoint() -> None:

@@ -11,7 +11,7 @@ from tests.unit.swarm.gateways import connected
 
 def fakes() -> Fakes:
     made = Fakes()
-    made.audit.ledger, made.audit.ledger_sizes = small(), [4, 10]
+    made.have_audited(small(), [4, 10])
     return made
 
 

@@ -18,7 +18,7 @@ Printed = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def audited(fakes: Fakes) -> Fakes:
-    fakes.audit.ledger, fakes.audit.ledger_sizes = small(), [4, 10]
+    fakes.have_audited(small(), [4, 10])
     return fakes
 
 
