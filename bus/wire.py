@@ -8,7 +8,7 @@ as a message like any other, and the reader refuses it.
 from collections.abc import Sequence
 from typing import Final
 
-from nats.aio.client import Client
+from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError
 from nats.protocol.command import hpub_cmd, pub_cmd
@@ -38,6 +38,10 @@ class WireClient(Client):
         """Close the socket of an attempt to reconnect that was refused: nats-py forgets it."""
         if self._transport is not None:
             self._transport.close()  # type: ignore[no-untyped-call]
+
+    async def _connect_to_server(self, server: Srv) -> None:
+        self.drop()  # the attempt before this one
+        await super()._connect_to_server(server)
 
     async def _process_headers(self, headers: bytes | None) -> dict[str, str] | None:
         if headers is None or _repeats_an_attribute(headers):

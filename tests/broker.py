@@ -20,6 +20,7 @@ from bus.nkey import AgentKey
 from bus.provision import provision
 from bus.signing import Sender
 from bus.trust import TrustStore
+from cluster.parts.nats import MAX_CONTROL_LINE_BYTES
 from policies.capabilities import Capabilities, inbox_prefix, queue_name
 
 SERVER = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or "nats-server"
@@ -72,6 +73,7 @@ class Broker:
             json.dumps(
                 {
                     "listen": f"127.0.0.1:{self.port}",
+                    "max_control_line": MAX_CONTROL_LINE_BYTES,
                     "jetstream": {
                         "store_dir": str(self.directory / "store"),
                         "sync_interval": self.sync,

@@ -15,6 +15,10 @@ _CHECK_TIMEOUT_S = 10.0
 MAX_PAYLOAD_BYTES = 1024 * 1024
 """Events over 256 KiB go to the object store; this leaves room for headers and for chunks."""
 
+MAX_CONTROL_LINE_BYTES = 64 * 1024
+"""A client's credential travels in one line, and names each subject that it may use: with the
+server's default of 4 KiB a few roles more would keep members out."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NatsTrust:
@@ -104,6 +108,7 @@ class Nats:
             "listen": f"{LOOPBACK}:{port}",
             "http": f"{LOOPBACK}:{self.monitor_port}",
             "max_payload": MAX_PAYLOAD_BYTES,
+            "max_control_line": MAX_CONTROL_LINE_BYTES,
             "jetstream": store,
             "operator": trust.operator_jwt,
             "system_account": trust.system_account_public_key,

@@ -181,12 +181,12 @@ async def test_a_whole_team_without_a_model_has_nothing_to_ask_of_a_run_that_is_
 
 
 async def connected(log: EventLog) -> AsyncSwarm:
-    """The SDK, on a gateway over a real log."""
+    """The SDK, on a gateway over a real log, as an admin: the runs are nobody's."""
     fakes = Fakes()
     parts = replace(fakes.parts(), log=log)
     return await AsyncSwarm.connect(
         BASE_URL,
-        username="uma",
+        username="ada",
         password=PASSWORD,
         transport=httpx.ASGITransport(create_app(parts)),
     )

@@ -33,7 +33,7 @@ from bus.identity import LAUNCHER_ROLE, Authority
 from bus.keyring import KeyDirectory
 from bus.log import EventLog
 from bus.nkey import AgentKey
-from bus.payloads import AgentStarted, AgentStopped
+from bus.payloads import AgentStarted, AgentStopped, PolicyAdopted
 from bus.received import Received, RefusedEvent
 from bus.refill import permissions
 from bus.subjects import ALL_EVENTS, SYSTEM_RUN, TRUST_RUN, run_filter
@@ -154,7 +154,7 @@ async def test_credentials_are_signed_by_a_new_key_and_old_events_stay_valid(
             assert refused(await whole_log(late)) == []
             async with aclosing(late.read(run_filter(TRUST_RUN))) as changes:
                 told = [each.payload() async for each in changes if isinstance(each, StoredEvent)]
-    assert [type(each) for each in told] == [AuthorityRotated]
+    assert [type(each) for each in told] == [PolicyAdopted, AuthorityRotated]
 
 
 async def test_members_go_on_when_the_older_key_counts_no_more_at_once(office: Office) -> None:
@@ -337,8 +337,8 @@ async def test_a_change_that_was_broken_off_is_brought_to_an_end_once(
     async with office.member("auditor", "auditor") as reader:
         received = await whole_log(reader)
     assert refused(received) == []
-    rotated = [r for r in received if isinstance(r, StoredEvent) and r.event.run == TRUST_RUN]
-    assert len(rotated) == 1
+    changes = [r for r in received if isinstance(r, StoredEvent) and r.event.run == TRUST_RUN]
+    assert [type(each.payload()) for each in changes] == [PolicyAdopted, AuthorityRotated]
 
 
 def revocation_of(log: EventLog) -> IdentityRevoked:

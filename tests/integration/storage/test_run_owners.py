@@ -18,10 +18,10 @@ async def recorded(
 ) -> None:
     count = await pool.fetchval("select count(*) from audit_event")
     await pool.execute(
-        "insert into audit_event (leaf_index, stream_sequence, subject, type, run, stored_at,"
-        " headers, envelope, data, verdict, reason_code, reason, leaf_hash)"
-        " values ($1::bigint, $1::bigint + 1, 's', $2, 'r1', now(), $3, ''::bytea, $4, $5,"
-        " 'ok', '', $6)",
+        "insert into audit_event (leaf_index, stream_sequence, subject, type, run, run_index,"
+        " trust_count, stored_at, headers, envelope, data, verdict, reason_code, reason, leaf_hash)"
+        " values ($1::bigint, $1::bigint + 1, 's', $2, 'r1', $1::bigint, 0, now(), $3, ''::bytea,"
+        " $4, $5, 'ok', '', $6)",
         count,
         kind,
         headers,
