@@ -235,6 +235,7 @@ class Desk:
             suffix=(self._role,),
             cause=event.id,
             on_behalf_of=event.on_behalf_of,
+            sealed_for=event.sealed_for,
             traceparent=event.traceparent,
         )
         cancelled, position = subject_for(event.run, RunCancelled.TYPE), 0

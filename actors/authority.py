@@ -1,5 +1,6 @@
 """The authority as a member of the swarm: it vouches for keys, and says so in the log."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -8,11 +9,12 @@ from typing import Final
 from actors.errors import EnrolmentBarred, EnrolmentRefused, KeyRetired
 from actors.member import Domain, Enrolment, as_member, farewell, started
 from actors.renewal import ended_by, keep_fresh
-from bus.errors import PublishConflict
+from bus.custody import SubjectKeyDirectory
+from bus.errors import ConsumptionDenied, PublishConflict
 from bus.event import Draft, derive_id
 from bus.identity import AUTHORITY_ROLE, Authority, Credential
 from bus.log import EventLog, Expected
-from bus.nkey import AgentKey
+from bus.nkey import AgentKey, box_for
 from bus.payloads import IdentityIssued, PolicyAdopted
 from bus.received import fetched
 from bus.subjects import SYSTEM_RUN, TRUST_RUN, subject_for
@@ -35,6 +37,7 @@ class Registrar:
         log: EventLog,
         policy: Capabilities,
         *,
+        subjects: SubjectKeyDirectory | None = None,
         ttl: timedelta = CREDENTIAL_TTL,
     ) -> None:
         """Take office.
@@ -44,12 +47,14 @@ class Registrar:
             secret: by which enrolments are known.
             log: of a sender of role authority.
             policy: what each role may do.
+            subjects: the keys of people; only the authority of the swarm itself has them.
             ttl: life of the credentials.
         """
         self.log = log
         self._authority = authority
         self._secret = secret
         self._policy = policy
+        self._subjects = subjects
         self._ttl = ttl
 
     async def issue(self, enrolment: Enrolment, public_key: str) -> str:
@@ -61,11 +66,7 @@ class Registrar:
             KeyRetired: the key was revoked.
             IdentityError: the public key is not an NKey.
         """
-        if not enrolment.is_granted_by(self._secret):
-            raise EnrolmentRefused(f"{enrolment.role}/{enrolment.name} was not enrolled here")
-        member = f"{enrolment.role}/{enrolment.name}"
-        if member in self._fresh().ring.barred:
-            raise EnrolmentBarred(f"{member} was revoked and not enrolled again")
+        self._see_that_it_counts(enrolment)
         credential = self._vouch(public_key, enrolment.role, enrolment.name)
         draft = announcement(credential)
         subject = subject_for(draft.run, draft.payload.TYPE, public_key)
@@ -73,6 +74,33 @@ class Registrar:
             draft = announcement(credential, renews=True)
         await self.log.append(draft)
         return credential.jwt
+
+    async def unlock(
+        self,
+        enrolment: Enrolment,
+        public_key: str,
+        subject: str,
+        to_seal: bool,  # noqa: FBT001 - of type Unlock
+    ) -> bytes | None:
+        """A person's key, in a box that only the holder of the public key can open.
+
+        None if the person is forgotten; and where nothing is to be sealed, if there is no key.
+
+        Raises:
+            EnrolmentRefused: the enrolment was not granted by this authority.
+            EnrolmentBarred: it was taken back.
+            KeyRetired: the public key was revoked.
+            ConsumptionDenied: the policy does not give the role any such key.
+            IdentityError: the public key is not an NKey, or the person's cannot be read.
+        """
+        self._see_that_it_counts(enrolment)
+        if public_key in self._authority.ring.revoked:
+            raise KeyRetired(f"{public_key} was revoked")
+        if self._subjects is None or not self._policy.may_unseal(enrolment.role):
+            raise ConsumptionDenied(f"role {enrolment.role!r} is not given the keys of people")
+        find = self._subjects.find_or_make if to_seal else self._subjects.find
+        found = await asyncio.to_thread(find, subject)
+        return box_for(public_key, found) if isinstance(found, bytes) else None
 
     async def renew_own(self, log: EventLog) -> None:
         """Go on under another credential; the broker may take the one before no more.
@@ -87,6 +115,13 @@ class Registrar:
         credential = self._vouch(own.public_key, own.role, own.name)
         await log.renew(credential)
         await log.append(announcement(credential, renews=True))
+
+    def _see_that_it_counts(self, enrolment: Enrolment) -> None:
+        if not enrolment.is_granted_by(self._secret):
+            raise EnrolmentRefused(f"{enrolment.role}/{enrolment.name} was not enrolled here")
+        member = f"{enrolment.role}/{enrolment.name}"
+        if member in self._fresh().ring.barred:
+            raise EnrolmentBarred(f"{member} was revoked and not enrolled again")
 
     def _vouch(self, public_key: str, role: str, name: str) -> Credential:
         authority = self._fresh()
@@ -106,6 +141,7 @@ async def acting_authority(
     domain: Domain,
     name: str,
     *,
+    subjects: SubjectKeyDirectory | None = None,
     ttl: timedelta = CREDENTIAL_TTL,
 ) -> AsyncIterator[Registrar]:
     """Act as the authority, under a key of this process that the log knows.
@@ -120,7 +156,7 @@ async def acting_authority(
         await log.append(announcement(own))
         await adopt(log, policy)
         await log.append(started(own))
-        registrar = Registrar(authority, secret, log, policy, ttl=ttl)
+        registrar = Registrar(authority, secret, log, policy, subjects=subjects, ttl=ttl)
         try:
             async with ended_by(keep_fresh(log, registrar.renew_own)):
                 yield registrar

@@ -121,6 +121,7 @@ def draft_of(command: Command, state: RunState) -> Draft:
         suffix=suffix,
         cause=command.refused if isinstance(command, RefuseResult) else command.cause,
         on_behalf_of=submission.on_behalf_of if submission else None,
+        sealed_for=submission.sealed_for if submission else None,
         traceparent=submission.traceparent if submission else None,
     )
 

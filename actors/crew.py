@@ -12,7 +12,7 @@ from actors.application import ApplicationSource
 from actors.member import joined
 from actors.model import Model
 from actors.policed_model import Asker, PolicedModel
-from actors.shell import MemberActor, Membership, Ready, issue
+from actors.shell import MemberActor, Membership, Ready, issue, unlock
 from actors.team import agent_class
 from bus.work import WorkQueue
 from policies.capabilities import queue_name
@@ -36,7 +36,8 @@ class AgentActor(MemberActor):
         made_as = agent_class(self.role, self.application)
         if made_as.asks_model:
             await self._model.connect()
-        async with joined(self.membership.domain, self.membership.enrolment, issue) as log:
+        domain, enrolment = self.membership.domain, self.membership.enrolment
+        async with joined(domain, enrolment, issue, unlock=unlock) as log:
             agent = made_as.join(log, self._model)
             queue = WorkQueue(log, queue_name(agent.role), lease_s=self._lease_s)
             ready()

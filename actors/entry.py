@@ -35,6 +35,8 @@ class Submission:
     priority: Priority = "normal"
     deadline_s: float | None = None
     instructions: Mapping[str, str] = field(default_factory=dict)
+    sealed_for: str | None = None
+    """Whom it is about, if not about the user."""
     parent: str | None = None
     """The run that this one branched off from."""
     budget: RunBudget | None = None

@@ -18,6 +18,7 @@ ActorError              (SwarmError, bus/errors.py)
     RoleTaken           two agents, or an agent and a role of the swarm, share a role
     InvalidRole         what cannot name a role
   ModelAsked            a replay came to where only a model could go on
+  CannotReplay          a run of which nobody can read any more what was said
   CannotFork            a run that cannot branch off there, or not with those changes
     UnknownForkEvent    the parent's log has no such event
   EnrolmentRefused      somebody asked for a credential without the right to it
@@ -141,6 +142,12 @@ class ModelAsked(ActorError):
     """A model was asked where none may be: a replay has its answers from the log."""
 
     code = "model_asked"
+
+
+class CannotReplay(ActorError):
+    """What was said in the run is erased: its decisions cannot be made again."""
+
+    code = "cannot_replay"
 
 
 class CannotFork(ActorError):

@@ -29,6 +29,7 @@ class Fact:
         payload: the typed payload.
         cause: id of the event it answers.
         on_behalf_of: the user, where there is one.
+        sealed_for: the person whose key opened it, if it was sealed.
         traceparent: W3C trace context of the sender's span.
     """
 
@@ -40,6 +41,7 @@ class Fact:
     payload: Payload
     cause: str | None = None
     on_behalf_of: str | None = None
+    sealed_for: str | None = None
     traceparent: str | None = None
 
     @property
@@ -69,6 +71,7 @@ def fact_of(stored: StoredEvent) -> Fact:
         payload=stored.payload(),
         cause=event.cause,
         on_behalf_of=event.on_behalf_of,
+        sealed_for=event.sealed_for,
         traceparent=event.traceparent,
     )
 

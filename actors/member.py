@@ -22,8 +22,10 @@ from bus.log import EventLog
 from bus.nkey import AgentKey
 from bus.payloads import AgentStarted, AgentStopped
 from bus.signing import Sender
+from bus.subject_keys import KeptKeys
 from bus.subjects import SYSTEM_RUN
 from bus.trust import TrustStore
+from bus.vault import SubjectKeys
 from policies.capabilities import Capabilities, inbox_prefix
 
 logger = structlog.get_logger()
@@ -88,16 +90,33 @@ class Enrolment:
 Issue = Callable[[Enrolment, str], Awaitable[str]]
 """Asks the authority: (enrolment, public key) to user JWT, once its event is in the log."""
 
+Unlock = Callable[[Enrolment, str, str, bool], Awaitable[bytes | None]]
+"""Asks the authority for a person's key: (enrolment, public key, person, whether to make one) to
+a box for that public key; None if the person is forgotten, or has no key."""
+
 
 @asynccontextmanager
 async def joined(
-    domain: Domain, enrolment: Enrolment, issue: Issue, *, deadline_s: float = 30.0
+    domain: Domain,
+    enrolment: Enrolment,
+    issue: Issue,
+    *,
+    unlock: Unlock | None = None,
+    deadline_s: float = 30.0,
 ) -> AsyncIterator[EventLog]:
     """Be a member of the swarm for the length of the block.
 
     The private key is made here and never leaves; its credential is renewed in time. The
     block's first event says that the agent started; a clean end says so too, with the last
     number of its chain. Who was revoked waits here until it is enrolled again.
+
+    Args:
+        domain: where the bus is.
+        enrolment: the right to be a member.
+        issue: asks for credentials.
+        unlock: asks for the keys of people; a member that has none to ask says nothing that
+            is personal, and is not told.
+        deadline_s: how long to try what has to be tried.
 
     Raises:
         IdentityError: the authority did not vouch for the key.
@@ -112,8 +131,13 @@ async def joined(
     async def renew(log: EventLog) -> None:
         await log.renew(await vouched())
 
+    async def ask(subject: str, to_seal: bool) -> bytes | None:  # noqa: FBT001 - of type Ask
+        box = None if unlock is None else await unlock(enrolment, key.public, subject, to_seal)
+        return None if box is None else key.open_box(box)
+
     credential = await _once_enrolled(vouched)
-    async with as_member(domain, key, credential, deadline_s=deadline_s) as log:
+    keys = None if unlock is None else KeptKeys(ask, deadline_s=deadline_s)
+    async with as_member(domain, key, credential, keys=keys, deadline_s=deadline_s) as log:
         await log.append(started(credential))
         try:
             async with ended_by(keep_fresh(log, renew)):
@@ -124,7 +148,12 @@ async def joined(
 
 @asynccontextmanager
 async def as_member(
-    domain: Domain, key: AgentKey, credential: Credential, *, deadline_s: float = 30.0
+    domain: Domain,
+    key: AgentKey,
+    credential: Credential,
+    *,
+    keys: SubjectKeys | None = None,
+    deadline_s: float = 30.0,
 ) -> AsyncIterator[EventLog]:
     """An event log under a credential that is already there; announces nothing.
 
@@ -136,7 +165,8 @@ async def as_member(
     async with open_connection(
         domain.nats_url, key, credential, inbox=inbox, deadline_s=deadline_s
     ) as connection:
-        yield EventLog(connection, domain.trust(), policy, Sender(key, credential, policy))
+        sender = Sender(key, credential, policy)
+        yield EventLog(connection, domain.trust(), policy, sender, keys=keys)
 
 
 async def farewell(log: EventLog) -> None:

@@ -25,7 +25,7 @@ from actors.command import draft_of
 from actors.decide import decide
 from actors.digest import StateDigests, recorded_digest, remade_digest
 from actors.divergence import Divergence, decision_differs
-from actors.errors import ActorError
+from actors.errors import ActorError, CannotReplay
 from actors.fact import COORDINATOR, fact_of
 from actors.model import Model
 from actors.record import RunState
@@ -112,7 +112,11 @@ def replay(
         events: all that the log holds of one run, verified, in its order.
         start: with the workflows of submissions that have no definition.
         model: asked where the record has no answer. Nothing asks it.
+
+    Raises:
+        CannotReplay: what was said in it is erased, or sealed for somebody whose key is not here.
     """
+    _see_that_all_can_be_read(events)
     fold = _Fold(state=start or RunState(), model=model)
     for received in events:
         fold.take(received)
@@ -224,6 +228,14 @@ class _Fold:
                 )
             )
             return None
+
+
+def _see_that_all_can_be_read(events: Sequence[Received]) -> None:
+    for received in events:
+        event = received.event if isinstance(received, StoredEvent) else None
+        if event is not None and event.sealed_for is not None and event.opened is None:
+            how = "erased" if event.is_erased else "sealed, and there is no key to it"
+            raise CannotReplay(f"run {event.run}: what was said in it is {how}")
 
 
 def drafts(state: RunState, now: datetime) -> Iterator[Draft]:

@@ -112,6 +112,7 @@ def _submitted(state: RunState, fact: Fact, payload: RunSubmitted) -> RunState:
         objective=payload.objective,
         workflow=payload.workflow,
         on_behalf_of=fact.on_behalf_of,
+        sealed_for=fact.sealed_for,
         traceparent=fact.traceparent,
         priority=payload.priority,
         deadline_s=payload.deadline_s,

@@ -113,8 +113,27 @@ async def issue(enrolment: Enrolment, public_key: str) -> str:
     Raises:
         EnrolmentRefused: the enrolment was not granted by this authority.
     """
-    authority: ActorHandle[object] = await asyncio.to_thread(
-        ray.get_actor, AUTHORITY, namespace=NAMESPACE
-    )
-    jwt: str = await authority.issue.remote(enrolment, public_key)
+    jwt: str = await (await _authority()).issue.remote(enrolment, public_key)
     return jwt
+
+
+async def unlock(
+    enrolment: Enrolment,
+    public_key: str,
+    subject: str,
+    to_seal: bool,  # noqa: FBT001 - of type Unlock
+) -> bytes | None:
+    """Ask the authority of this Ray cluster for a person's key, in a box for the public key.
+
+    Raises:
+        EnrolmentRefused: the enrolment was not granted by this authority.
+        ConsumptionDenied: the policy does not give the role any.
+    """
+    box: bytes | None = await (await _authority()).unlock.remote(
+        enrolment, public_key, subject, to_seal
+    )
+    return box
+
+
+async def _authority() -> ActorHandle[object]:
+    return await asyncio.to_thread(ray.get_actor, AUTHORITY, namespace=NAMESPACE)

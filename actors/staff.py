@@ -16,8 +16,9 @@ from actors.authority import CREDENTIAL_TTL, Registrar, acting_authority
 from actors.coordinator import Coordinator
 from actors.member import Enrolment, joined
 from actors.rotation import keep_settled
-from actors.shell import MemberActor, Membership, Ready, issue
+from actors.shell import MemberActor, Membership, Ready, issue, unlock
 from actors.witnesses import witnessed
+from bus.custody import FOLDER, SubjectKeyDirectory
 from bus.identity import Authority
 from bus.keyring import KeyDirectory
 from storage.audit import AuditStore
@@ -65,7 +66,10 @@ class AuthorityActor(MemberActor):
         name = self.membership.enrolment.name
         domain = self.membership.domain
         ttl = timedelta(seconds=self._desk.credential_ttl_s)
-        async with acting_authority(authority, secret, domain, name, ttl=ttl) as registrar:
+        subjects = SubjectKeyDirectory(self._desk.keys / FOLDER)
+        async with acting_authority(
+            authority, secret, domain, name, subjects=subjects, ttl=ttl
+        ) as registrar:
             self._registrar.set_result(registrar)
             ready()
             await keep_settled(KeyDirectory(self._desk.keys), registrar.log, domain.nats_url)
@@ -75,6 +79,18 @@ class AuthorityActor(MemberActor):
         """Vouch for a key; returns the user JWT once the log knows of it."""
         registrar = await self._registrar
         return await registrar.issue(enrolment, public_key)
+
+    @ray.method
+    async def unlock(
+        self,
+        enrolment: Enrolment,
+        public_key: str,
+        subject: str,
+        to_seal: bool,  # noqa: FBT001 - of type Unlock
+    ) -> bytes | None:
+        """A person's key, in a box for the public key; None if there is none."""
+        registrar = await self._registrar
+        return await registrar.unlock(enrolment, public_key, subject, to_seal)
 
 
 class CoordinatorActor(MemberActor):
@@ -86,7 +102,8 @@ class CoordinatorActor(MemberActor):
 
     async def body(self, ready: Ready) -> None:
         """Coordinate until cancelled."""
-        async with joined(self.membership.domain, self.membership.enrolment, issue) as log:
+        domain, enrolment = self.membership.domain, self.membership.enrolment
+        async with joined(domain, enrolment, issue, unlock=unlock) as log:
             ready()
             await Coordinator(log, window=self._window).run()
 

@@ -18,12 +18,14 @@ Within this folder:
         SequenceError  ObjectMissing  ObjectMismatch
       PublishError        an event that could not be stored
         PublishDenied  PublishConflict  PublishUnconfirmed  PayloadTooLarge  LogFull
+        SealingFailed
       ConsumptionDenied   a reader that the policy does not let read
       IdentityError       a key or credential that cannot be used
       ClaimsRefused       the broker did not take an account as it is now
       MalformedPolicy     a policy document that cannot be read
       RefillFailed        the stream did not take back what it had lost
       BusUnreachable      no connection to the broker
+        SubjectKeyUnavailable
 
 An error crosses processes: it is rebuilt from its message, so a constructor
 takes one string and optional keywords with defaults.
@@ -164,6 +166,14 @@ class LogFull(PublishError):
     hint = "Set SWARM_JETSTREAM_MAX_BYTES higher: what is not audited yet is never dropped."
 
 
+class SealingFailed(PublishError):
+    """The key of the person whom it is about is not to be had; nothing was stored."""
+
+    code = "sealing_failed"
+    retryable = True
+    hint = "Check that the swarm is up: swarm status."
+
+
 class IdentityError(BusError):
     """The key or credential cannot be used."""
 
@@ -203,3 +213,10 @@ class BusUnreachable(BusError):
     code = "bus_unreachable"
     retryable = True
     hint = "Check that the broker is up: swarm status."
+
+
+class SubjectKeyUnavailable(BusUnreachable):
+    """The authority did not give the key of a person whom the log says something about."""
+
+    code = "subject_key_unavailable"
+    hint = "Check that the swarm is up: swarm status."

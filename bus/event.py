@@ -11,7 +11,7 @@ two different events share the same signed bytes.
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Final
@@ -21,6 +21,7 @@ from bus.errors import MalformedEvent
 from bus.nkey import decode_base64url
 from bus.payloads import Payload, payload_model
 from bus.reference import DATAREF, ObjectReference
+from bus.sealing import sealed_body, withheld_body
 
 DOMAIN: Final = "vllm-swarm/event/v1"
 FIRST_PREVIOUS: Final = "0" * 64
@@ -28,6 +29,8 @@ FIRST_PREVIOUS: Final = "0" * 64
 MAX_PAYLOAD_BYTES: Final = 256 * 1024
 KEY_HEADER: Final = "swarm-key"
 SIGNATURE_HEADER: Final = "swarm-signature"
+SEALED_FOR: Final = "ce-sealedfor"
+"""The person whose key opens what is sealed in the payload."""
 _TRACE: Final = "traceparent"
 _REQUIRED: Final = (
     "ce-id",
@@ -87,6 +90,10 @@ class Event:
     data: bytes
     content: bytes | None = field(default=None, compare=False, repr=False)
     """The bytes that `reference` refers to, once they were fetched and found to be those."""
+    opened: bytes | None = field(default=None, compare=False, repr=False)
+    """The payload with nothing sealed any more, for who was given the key."""
+    is_erased: bool = field(default=False, compare=False)
+    """Whether what is sealed cannot be read any more, because the key was destroyed."""
 
     @classmethod
     def parse(cls, subject: str, headers: Mapping[str, str] | None, data: bytes) -> "Event":
@@ -150,8 +157,26 @@ class Event:
         return None if text is None else ObjectReference.parse(text)
 
     @property
+    def sealed_for(self) -> str | None:
+        """Whose key opens what is sealed in the payload, None where nothing is."""
+        return _optional(self.headers, SEALED_FOR)
+
+    @property
     def body(self) -> bytes:
-        """The payload as JSON, wherever it stood.
+        """The payload as JSON, with what is withheld in place of what is still sealed.
+
+        Raises:
+            MalformedEvent: it is in an object that was not fetched, or wrongly sealed.
+        """
+        if self.opened is not None:
+            return self.opened
+        if self.sealed_for is None:
+            return self.stored_body
+        return withheld_body(self.stored_body, payload_model(self.type))
+
+    @property
+    def stored_body(self) -> bytes:
+        """The payload as it is stored, wherever that is.
 
         Raises:
             MalformedEvent: it is in an object that was not fetched.
@@ -291,17 +316,45 @@ class Draft:
     suffix: tuple[str, ...] = ()
     cause: str | None = None
     on_behalf_of: str | None = None
+    sealed_for: str | None = None
+    """Whom it is about, if not about the user: where a run branched off from somebody else's."""
     traceparent: str | None = None
+    sealed: bytes | None = field(default=None, repr=False)
+    """What is to be stored in place of the plain payload."""
+
+    @property
+    def about(self) -> str | None:
+        """The person whom the payload says something about, None for nobody."""
+        return (self.sealed_for or self.on_behalf_of) if self.payload.PERSONAL else None
 
     @cached_property
-    def body(self) -> bytes:
+    def plain(self) -> bytes:
         """The payload as JSON."""
         return self.payload.model_dump_json().encode()
+
+    @property
+    def body(self) -> bytes:
+        """The payload as it is to be stored."""
+        return self.plain if self.sealed is None else self.sealed
+
+    def sealed_under(self, key: bytes | None) -> "Draft":
+        """The same, to be stored with its personal fields sealed, or without them for None."""
+        payload = self.payload
+        binding = sealing_binding(self.run, payload.TYPE, self.id)
+        sealed = sealed_body(payload, key, binding=binding)
+        if key is None:
+            payload = type(payload).model_validate_json(withheld_body(sealed, type(payload)))
+        return replace(self, payload=payload, sealed=sealed)
 
     @property
     def needs_object(self) -> bool:
         """Whether the payload is too large for an event, which then refers to an object."""
         return len(self.body) > MAX_PAYLOAD_BYTES
+
+
+def sealing_binding(run: str, event_type: str, event_id: str) -> bytes:
+    """What the sealed fields of an event are bound to."""
+    return pre_authentication_encoding(run.encode(), event_type.encode(), event_id.encode())
 
 
 def signing_input(subject: str, headers: Mapping[str, str], data: bytes) -> bytes:

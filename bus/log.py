@@ -28,6 +28,7 @@ from bus.received import Received, RefusedEvent, delivered, fetched
 from bus.signing import Consumption, MemberPolicy, Sender
 from bus.subjects import ALL_EVENTS, STREAM
 from bus.trust import TrustStore
+from bus.vault import SubjectKeys, Vault
 from bus.verifier import Verifier
 
 __all__ = ["EventLog", "Expected"]
@@ -50,6 +51,7 @@ class EventLog:
         policy: MemberPolicy,
         sender: Sender,
         *,
+        keys: SubjectKeys | None = None,
         deadline_s: float = 30.0,
     ) -> None:
         """Wrap a connection.
@@ -59,17 +61,24 @@ class EventLog:
             trust: whom to believe.
             policy: what the sender may publish; what others may, the log says.
             sender: signs what `append` is given.
+            keys: of the persons whom events are about; without any, nothing is sealed, and
+                what is sealed stays so.
             deadline_s: how long `append` tries to learn the outcome.
         """
         self.connection = connection
         self.sender = sender
         self._policy = policy
         self._objects = ObjectStore(connection, sender.key.public, deadline_s=deadline_s)
-        self._verifier = Verifier(connection, trust, self._objects)
+        self._vault = Vault(keys)
+        self._verifier = Verifier(connection, trust, self._objects, self._vault)
         self._appender = Appender(connection, self._verifier, policy, sender, deadline_s=deadline_s)
 
     async def append(self, draft: Draft, *, expected: Expected | None = None) -> StoredEvent:
-        """`Appender.append`: sign an event and store it durably, its object before it."""
+        """`Appender.append`: sign an event and store it durably, its object before it.
+
+        What is personal in it is sealed before.
+        """
+        draft = await self._vault.sealed(draft)
         if draft.needs_object:
             await self._objects.put(draft.run, draft.body)
         return await self._appender.append(draft, expected=expected)
@@ -220,6 +229,14 @@ class EventLog:
             BusUnreachable: the log does not answer.
         """
         return await self._verifier.policy_in_force()
+
+    async def keeps(self, subject: str) -> bool:
+        """Whether what is personal of a person is kept: not if that person is forgotten.
+
+        Raises:
+            SubjectKeyUnavailable: the authority does not answer.
+        """
+        return await self._vault.keeps(subject)
 
     async def record_refusal(self, refused: RefusedEvent) -> None:
         """Put on record that an event was refused; however many readers say so, once.

@@ -11,7 +11,8 @@ from functools import lru_cache
 from typing import Final, Self
 
 import nkeys
-from nacl.exceptions import BadSignatureError
+from nacl.exceptions import BadSignatureError, CryptoError
+from nacl.public import SealedBox
 from nacl.signing import SigningKey, VerifyKey
 
 from bus.errors import BadSignature, IdentityError, MalformedEvent
@@ -57,6 +58,17 @@ class AgentKey:
         """Sign with Ed25519; 64 bytes."""
         return self._signing.sign(message).signature
 
+    def open_box(self, box: bytes) -> bytes:
+        """What `box_for` put into a box for this key.
+
+        Raises:
+            IdentityError: it is for another key, or was changed.
+        """
+        try:
+            return SealedBox(self._signing.to_curve25519_private_key()).decrypt(box)
+        except CryptoError as error:
+            raise IdentityError(f"the box is not for {self.public}") from error
+
     def export_seed(self) -> str:
         """The private key as text, for a file of mode 0600 or a NATS credentials file."""
         seed: bytes = nkeys.encode_seed(self._signing.encode(), self._prefix)
@@ -80,6 +92,15 @@ def verify_signature(public: str, message: bytes, signature: bytes) -> None:
         verify_key(public).verify(message, signature)
     except (BadSignatureError, ValueError) as error:
         raise BadSignature(f"the signature by {public} does not cover what was received") from error
+
+
+def box_for(public: str, message: bytes) -> bytes:
+    """The message so that only the holder of the key can read it (X25519, libsodium's sealed box).
+
+    Raises:
+        IdentityError: the public key is not an NKey.
+    """
+    return SealedBox(verify_key(public).to_curve25519_public_key()).encrypt(message)
 
 
 @lru_cache(maxsize=4096)

@@ -1,8 +1,9 @@
 """What every payload is, and the words that payloads are made of."""
 
-from typing import Annotated, ClassVar
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
 Count = Annotated[int, Field(ge=0)]
@@ -10,6 +11,8 @@ Ordinal = Annotated[int, Field(ge=1)]
 EventId = Annotated[str, Field(min_length=1, max_length=64)]
 Person = Annotated[str, Field(min_length=1, max_length=128)]
 Reason = Annotated[str, Field(max_length=500)]
+ERASED: Final = "[erased]"
+"""Stands where a text was that nobody can read any more."""
 
 
 class Payload(BaseModel):
@@ -17,3 +20,6 @@ class Payload(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     TYPE: ClassVar[str] = ""
+    PERSONAL: ClassVar[Mapping[str, JsonValue]] = {}
+    """Fields about a person, sealed on the wire (bus/sealing.py), and what stands in the place
+    of each for who has no key."""

@@ -9,13 +9,31 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
+from bus.alarm_payloads import ChainBroken, EventRefused, LogLost, MissingEvent, WitnessContradicted
 from bus.budget import RunBudget, SpentBudget
 from bus.errors import MalformedEvent
-from bus.payload import Count, EventId, Name, Ordinal, Payload, Person, Reason
+from bus.payload import ERASED, Count, EventId, Name, Ordinal, Payload, Person, Reason
 from bus.people import PEOPLE
-from bus.trust_payloads import AuthorityRotated, IdentityRevoked, RootRotated, RotationRequested
+from bus.trust_payloads import (
+    AuthorityRotated,
+    IdentityRevoked,
+    RootRotated,
+    RotationRequested,
+    SubjectForgotten,
+)
 
-__all__ = ["Name", "Ordinal", "Payload", "Person", "Reason"]  # and all that follows
+__all__ = [  # and all that follows
+    "ChainBroken",
+    "EventRefused",
+    "LogLost",
+    "MissingEvent",
+    "Name",
+    "Ordinal",
+    "Payload",
+    "Person",
+    "Reason",
+    "WitnessContradicted",
+]
 
 MAX_OBJECTIVE_CHARS: Final = 16_384
 
@@ -58,6 +76,12 @@ class RunSubmitted(Payload):
     """A person asks for a job."""
 
     TYPE: ClassVar[str] = "swarm.run.submitted.v1"
+    PERSONAL: ClassVar[Mapping[str, JsonValue]] = {
+        "objective": ERASED,
+        "requested_by": ERASED,
+        "instructions": {},
+        "fork": None,
+    }
     objective: str = Field(min_length=1, max_length=MAX_OBJECTIVE_CHARS)
     workflow: Name
     model: str = Field(min_length=1, max_length=200)
@@ -81,6 +105,7 @@ class RunSubmitted(Payload):
 class Request(Payload):
     """What a person asks of a run that is there already."""
 
+    PERSONAL: ClassVar[Mapping[str, JsonValue]] = {"requested_by": ERASED, "reason": ERASED}
     requested_by: Person
     reason: Reason = ""
 
@@ -150,6 +175,12 @@ class StepAssigned(StepPayload):
     """The coordinator gives a step to a role; any one of its agents takes it."""
 
     TYPE: ClassVar[str] = "swarm.step.assigned.v1"
+    PERSONAL: ClassVar[Mapping[str, JsonValue]] = {
+        "objective": ERASED,
+        "inputs": {},
+        "each": None,
+        "instructions": "",
+    }
     role: Name
     objective: str = Field(min_length=1, max_length=MAX_OBJECTIVE_CHARS)
     inputs: dict[str, Answer] = Field(description="Answers of earlier steps, by step name.")
@@ -176,6 +207,7 @@ class StepCompleted(StepPayload):
     """An agent's answer."""
 
     TYPE: ClassVar[str] = "swarm.step.completed.v1"
+    PERSONAL: ClassVar[Mapping[str, JsonValue]] = {"answer": {}}
     epoch: Ordinal
     answer: Answer
     model: str = Field(max_length=200)
@@ -187,6 +219,7 @@ class StepFailed(StepPayload):
     """An attempt ended without an answer."""
 
     TYPE: ClassVar[str] = "swarm.step.failed.v1"
+    PERSONAL: ClassVar[Mapping[str, JsonValue]] = {"message": ERASED}
     epoch: Ordinal
     code: str = Field(max_length=64)
     message: str = Field(max_length=2_000)
@@ -208,6 +241,7 @@ class ResultRefused(StepPayload):
     """The coordinator did not accept a result, and why."""
 
     TYPE: ClassVar[str] = "swarm.result.refused.v1"
+    PERSONAL: ClassVar[Mapping[str, JsonValue]] = {"reason": ERASED}
     epoch: Ordinal
     refused: str = Field(description="Id of the event that was refused.", max_length=64)
     reason: str = Field(max_length=500)
@@ -217,6 +251,7 @@ class RunCompleted(Payload):
     """The result of a run."""
 
     TYPE: ClassVar[str] = "swarm.run.completed.v1"
+    PERSONAL: ClassVar[Mapping[str, JsonValue]] = {"document": ERASED}
     document: str = Field(description="Markdown, made from the answers without a model.")
     steps: Count
     usage: Usage
@@ -226,6 +261,7 @@ class RunFailed(Payload):
     """A run ended without a result."""
 
     TYPE: ClassVar[str] = "swarm.run.failed.v1"
+    PERSONAL: ClassVar[Mapping[str, JsonValue]] = {"message": ERASED}
     code: str = Field(max_length=64)
     message: str = Field(max_length=2_000)
     step: Name | None = None
@@ -236,6 +272,7 @@ class RunCancelled(Payload):
     """A run ended because a person asked for it."""
 
     TYPE: ClassVar[str] = "swarm.run.cancelled.v1"
+    PERSONAL: ClassVar[Mapping[str, JsonValue]] = {"requested_by": ERASED, "reason": ERASED}
     requested_by: Person
     reason: Reason = ""
 
@@ -248,59 +285,6 @@ class StallNoticed(Payload):
     waits_for: str = Field(max_length=500)
     since: AwareDatetime
     step: Name | None = None
-
-
-class EventRefused(Payload):
-    """An event in the log was not acted on; the evidence stays where it is."""
-
-    TYPE: ClassVar[str] = "swarm.event.refused.v1"
-    stream_sequence: Ordinal
-    subject: str = Field(max_length=512)
-    digest: str = Field(description="Hex SHA-256 of the data as received.", max_length=64)
-    code: str = Field(max_length=64)
-    reason: str = Field(max_length=1_000)
-
-
-class ChainBroken(Payload):
-    """A sender's chain does not join: something was lost, repeated or forked."""
-
-    TYPE: ClassVar[str] = "swarm.chain.broken.v1"
-    sender: str = Field(max_length=128)
-    key: str = Field(max_length=64)
-    expected_sequence: Ordinal
-    found_sequence: Ordinal
-    stream_sequence: Ordinal
-
-
-class MissingEvent(BaseModel):
-    """An event that the audit log has and the stream has lost."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    stream_sequence: Ordinal
-    sender: str = Field(max_length=128)
-    sequence: Count = Field(description="In the sender's chain; 0 where it had no readable one.")
-
-
-class LogLost(Payload):
-    """The stream lost or changed events that the audit log has."""
-
-    TYPE: ClassVar[str] = "swarm.log.lost.v1"
-    count: Ordinal
-    first: Ordinal = Field(description="Lowest stream sequence that is missing.")
-    last: Ordinal = Field(description="Highest stream sequence that is missing.")
-    missing: tuple[MissingEvent, ...] = Field(description="The first of them.", max_length=100)
-
-
-class WitnessContradicted(Payload):
-    """A witness knows another history of the audit log than this one, or forgot this one."""
-
-    TYPE: ClassVar[str] = "swarm.witness.contradicted.v1"
-    witness: str = Field(description="Its verifier key.", max_length=512)
-    how: Literal["ahead", "branch", "forgot"] = Field(
-        description="It cosigned more than there is, another history, or more than it now holds."
-    )
-    size: Count = Field(description="Leaves of the checkpoint that it was asked to cosign.")
-    held: Count = Field(description="Leaves of the one that it says it cosigned last.")
 
 
 class IdentityIssued(Payload):
@@ -372,6 +356,7 @@ PAYLOADS: Final[Mapping[str, type[Payload]]] = {
         AuthorityRotated,
         RootRotated,
         RotationRequested,
+        SubjectForgotten,
         PolicyAdopted,
         AgentStarted,
         AgentStopped,

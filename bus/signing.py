@@ -9,6 +9,7 @@ from bus.errors import PublishDenied
 from bus.event import (
     FIRST_PREVIOUS,
     KEY_HEADER,
+    SEALED_FOR,
     SIGNATURE_HEADER,
     Draft,
     Event,
@@ -96,10 +97,11 @@ class Sender:
             raise PublishDenied(f"{self.source} may not publish on {subject}: {refusal}")
         headers = self._attributes(draft)
         data, content = draft.body, None
+        opened = None if draft.sealed is None else draft.plain
         if draft.needs_object:
             data, content = b"", draft.body
             headers[DATAREF] = str(ObjectReference.to(content))
-        event = Event(subject=subject, headers=headers, data=data, content=content)
+        event = Event(subject=subject, headers=headers, data=data, content=content, opened=opened)
         # The signature's own header is not among what it covers.
         headers[SIGNATURE_HEADER] = encode_base64url(self.key.sign(event.signed_bytes))
         return event
@@ -123,6 +125,7 @@ class Sender:
             "ce-policy": self._policy.digest,
             "ce-cause": draft.cause,
             "ce-onbehalfof": draft.on_behalf_of,
+            SEALED_FOR: None if draft.sealed is None else draft.about,
             "traceparent": draft.traceparent,
             KEY_HEADER: self.key.public,
         }

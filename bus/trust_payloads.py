@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from bus.payload import Name, Payload, Person, Reason
 
@@ -54,3 +54,11 @@ class RotationRequested(TrustChange):
     role: Name
     name: Name
     public_key: str = Field(max_length=64)
+
+
+class SubjectForgotten(TrustChange):
+    """The key of a person is destroyed: nobody reads again what was sealed under it."""
+
+    TYPE: ClassVar[str] = "swarm.subject.forgotten.v1"
+    subject: str = Field(description="The person, by user id.", min_length=1, max_length=128)
+    forgotten_at: AwareDatetime

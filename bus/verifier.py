@@ -32,6 +32,7 @@ from bus.signing import SubjectPolicy
 from bus.subjects import SYSTEM_RUN, TRUST_RUN, subject_for
 from bus.trust import Standing, TrustStore, verify
 from bus.trust_log import TrustLog
+from bus.vault import Vault
 
 log = structlog.get_logger()
 
@@ -39,10 +40,13 @@ log = structlog.get_logger()
 class Verifier:
     """Checks what was received against the trust store and the policy in force there."""
 
-    def __init__(self, connection: Connection, trust: TrustStore, objects: ObjectStore) -> None:
+    def __init__(
+        self, connection: Connection, trust: TrustStore, objects: ObjectStore, vault: Vault
+    ) -> None:
         self._connection = connection
         self._trust = trust
         self._objects = objects
+        self._vault = vault
         self._policies = PolicyHistory()
         self._changes = TrustLog(connection, trust, self._judge)
 
@@ -90,7 +94,7 @@ class Verifier:
                 stream_sequence=received.stream_sequence,
                 stored_at=received.stored_at,
             )
-            whole = await self._objects.fetch(event)
+            whole = await self._vault.opened(await self._objects.fetch(event))
             self._adopt(whole, received.stream_sequence)
         except (UntrustedEvent, MalformedEvent) as error:
             return refused_event(event, received.stream_sequence, received.stored_at, error)

@@ -14,9 +14,9 @@ from policies.source import MAX_SOURCE_BYTES
 _TO_START: Final = {
     LAUNCHER_ROLE: ("provision",),
     AUTHORITY_ROLE: ("publish identity.issued.KEY", "publish policy.adopted"),
-    "coordinator": ("read",),
+    "coordinator": ("read", "unseal"),
     "auditor": ("read",),
-    "gateway": ("read",),
+    "gateway": ("read", "unseal"),
 }
 """What has to be allowed, or nothing comes up and nobody is told why."""
 

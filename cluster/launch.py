@@ -18,7 +18,7 @@ from actors.application import ApplicationSource
 from actors.authority import vouch
 from actors.member import Domain, Enrolment, as_member
 from actors.retention import Rules
-from actors.shell import NAMESPACE, issue
+from actors.shell import NAMESPACE, issue, unlock
 from actors.sparc import WORKFLOWS
 from actors.staff import AuditDesk, AuthorityDesk
 from actors.workflow import WorkflowSpec
@@ -224,6 +224,7 @@ def _gateway(
         domain=domain,
         enrolment=Enrolment.grant(secret, "gateway", "gateway"),
         issue=issue,
+        unlock=unlock,
         database_url=addresses.database,
         redis_url=addresses.redis,
         token_key=token_key_file(home),

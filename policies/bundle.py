@@ -92,11 +92,15 @@ class MemoryRule(_Part):
 
 
 class Capability(_Part):
-    """What one role may do. What is not said is denied."""
+    """What one role may do. What is not said is denied.
+
+    Who may take assignments may unseal as well: it could not read them.
+    """
 
     publish: Patterns = ()
     work: StrictBool = False
     read: StrictBool = False
+    unseal: StrictBool = False
     provision: StrictBool = False
     personal_inbox: StrictBool = True
     call: Call = Call()

@@ -133,6 +133,11 @@ class Capabilities:
         """The pattern by which the role may publish on the subject, None if it may not."""
         return self._rules.allowing(role, subject)
 
+    def may_unseal(self, role: str) -> bool:
+        """Whether the role is given the keys of people, to read and say what is personal."""
+        capability = self.capability(role)
+        return capability is not None and (capability.unseal or capability.work)
+
     def consumption_refusal(self, role: str, what: Consumption) -> str | None:
         """Why the role may not take work from its queue, or read every event."""
         capability = self.capability(role)

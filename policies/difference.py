@@ -67,7 +67,7 @@ def _changes(old: Capabilities, new: Capabilities, role: str) -> Iterator[Change
             yield Change(role=role, kind="lost", what=f"{name} {each}")
         for each in sorted(set(after) - set(before)):
             yield Change(role=role, kind="gained", what=f"{name} {each}")
-    for name in ("work", "read", "provision"):
+    for name in ("work", "read", "unseal", "provision"):
         if getattr(was, name) != getattr(now, name):
             yield Change(role=role, kind="gained" if getattr(now, name) else "lost", what=name)
     if was.personal_inbox != now.personal_inbox:

@@ -27,6 +27,7 @@ def _sentences(capability: Capability, role: str) -> Iterator[str]:
     flags = {
         "may take assignments of its own role.": capability.work,
         "may read every event of the log.": capability.read,
+        "may read and say what is personal.": capability.unseal or capability.work,
         "may make the streams and queues, and purge runs that are over.": capability.provision,
         "listens on the default inbox of plain NATS clients.": not capability.personal_inbox,
     }

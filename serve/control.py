@@ -102,12 +102,14 @@ def retry(known: KnownRun, by: Asker) -> Draft:
     """The request to take a failed run up again where it failed.
 
     Raises:
-        Conflict: it has not failed, or has a flaw that a retry would meet again.
+        Conflict: it has not failed, is erased, or has a flaw that a retry would meet again.
     """
     state = known.state
     if state.status != "failed":
         is_so = f"it is {state.status}" if state.ended is None else f"it has {_past(known)}"
         raise Conflict(f"The run cannot be retried: {is_so}; only a failed one can.")
+    if known.is_erased:
+        raise Conflict("The run cannot be retried: what was said in it is erased.")
     if state.flaw is not None:
         raise Conflict(f"A retry would fail again: {state.flaw.message}.")
     return _draft(known, by, RetryRequested)

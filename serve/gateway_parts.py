@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from actors.fact import GATEWAY
-from actors.member import Domain, Enrolment, Issue, joined
+from actors.member import Domain, Enrolment, Issue, Unlock, joined
 from actors.sparc import WORKFLOWS
 from actors.workflow import WorkflowSpec
 from bus.log import EventLog
@@ -46,6 +46,7 @@ class GatewayConfig:
         domain: where the bus is, and its root of trust.
         enrolment: the right to a credential of role "gateway".
         issue: asks the authority for that credential; must pickle.
+        unlock: asks it for the keys of people; must pickle.
         database_url: ``postgresql://...``, migrated.
         redis_url: ``redis://...``
         token_key: file with the Ed25519 key that signs access tokens (PEM, 0600); may be
@@ -64,6 +65,7 @@ class GatewayConfig:
     domain: Domain
     enrolment: Enrolment = field(repr=False)
     issue: Issue
+    unlock: Unlock
     database_url: str = field(repr=False)
     redis_url: str = field(repr=False)
     token_key: Path
@@ -102,7 +104,7 @@ async def connect_parts(
     async with (
         open_pool(config.database_url, min_size=POOL_KEPT) as pool,
         Cache.open(config.redis_url) as cache,
-        joined(config.domain, config.enrolment, config.issue) as log,
+        joined(config.domain, config.enrolment, config.issue, unlock=config.unlock) as log,
     ):
         people = _people(config, keys, log, pool, cache)
         flushing = asyncio.create_task(people.attempts.keep_flushing())

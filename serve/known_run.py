@@ -42,6 +42,11 @@ class KnownRun:
         return owner_of(self.submitted, self.submission)
 
     @property
+    def is_erased(self) -> bool:
+        """Whether what was said in it cannot be read any more."""
+        return any(stored.event.is_erased for stored in self.events)
+
+    @property
     def stream_sequence(self) -> int:
         """The last event that this knows of."""
         return self.seen[-1].stream_sequence

@@ -41,6 +41,10 @@ class Log(Protocol):
         """What the log holds and what comes, in order, each once, endlessly."""
         ...
 
+    async def keeps(self, subject: str) -> bool:
+        """Whether what is personal of a user is kept: not if that user is forgotten."""
+        ...
+
     async def last_sequence(self) -> int:
         """The stream sequence of the last event of the whole log."""
         ...

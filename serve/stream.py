@@ -48,6 +48,9 @@ class EventView(BaseModel):
     key: str | None = Field(None, description="The sender's public NKey.")
     signature: str | None = Field(None, description="Ed25519, base64url.")
     payload: dict[str, JsonValue] | None = None
+    erased: bool | None = Field(
+        None, description="True where what is personal in the payload cannot be read any more."
+    )
     code: str | None = Field(None, description="Why it was refused, in one word.")
     reason: str | None = Field(None, description="Why it was refused.")
 
@@ -78,6 +81,7 @@ def view_of(received: Received) -> EventView:
         key=event.key,
         signature=event.headers[SIGNATURE_HEADER],
         payload=_PAYLOAD.validate_json(event.body),
+        erased=event.is_erased or None,
     )
 
 

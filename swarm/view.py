@@ -194,6 +194,8 @@ class RunEvent(_View):
     signature: str | None = None
     """Ed25519, base64url."""
     payload: dict[str, JsonValue] | None = None
+    erased: bool = False
+    """Whether what is personal in the payload cannot be read any more."""
     code: str | None = None
     reason: str | None = None
 

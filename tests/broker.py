@@ -19,6 +19,7 @@ from bus.log import EventLog
 from bus.nkey import AgentKey
 from bus.provision import provision
 from bus.signing import Sender
+from bus.subject_keys import KeptKeys, keys_in
 from bus.trust import TrustStore
 from cluster.parts.nats import MAX_CONTROL_LINE_BYTES
 from policies.capabilities import Capabilities, inbox_prefix, queue_name
@@ -62,6 +63,11 @@ class Broker:
     sync: str = "2m"
     """JetStream's sync_interval; its default loses little in a test."""
     process: asyncio.subprocess.Process | None = None
+
+    @property
+    def keys(self) -> KeptKeys:
+        """Those of the people whom events are about, for one more process."""
+        return keys_in(self.directory / "subjects")
 
     @property
     def url(self) -> str:
@@ -141,7 +147,8 @@ class Broker:
             connection, sender = await stack.enter_async_context(
                 self.connected(role, name, **issue)
             )
-            log = EventLog(connection, self.trust(), self.policy, sender, deadline_s=10)
+            keys = self.keys if self.policy.may_unseal(role) else None
+            log = EventLog(connection, self.trust(), self.policy, sender, keys=keys, deadline_s=10)
             if announce:
                 await self.announce(sender.credential)
             yield log

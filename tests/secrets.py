@@ -3,6 +3,7 @@
 Files of SWARM_HOME/keys are read for what is secret in them; every other place is searched.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +22,11 @@ Place = tuple[str, bytes]
 
 def secrets_of(keys: Path) -> dict[str, bytes]:
     """Every secret in a folder of keys, by the file and line that it stands in."""
-    found: dict[str, bytes] = {}
+    found = {
+        f"subjects/{path.name}": json.loads(path.read_bytes())["key"].encode()
+        for path in sorted(keys.glob("subjects/*.json"))
+        if b'"key"' in path.read_bytes()
+    }
     for path in sorted(keys.iterdir()):
         if path.name in _PUBLIC or not path.is_file():
             continue
@@ -68,4 +73,4 @@ def told_by(processes: Iterable[psutil.Process]) -> Iterator[Place]:
 
 def modes(keys: Path) -> set[int]:
     """The permissions of the files in a folder of keys."""
-    return {path.stat().st_mode & 0o777 for path in keys.iterdir() if path.is_file()}
+    return {path.stat().st_mode & 0o777 for path in keys.rglob("*") if path.is_file()}

@@ -14,7 +14,7 @@ from policies.caller import Caller
 from serve.access import Parts, Submitter
 from serve.known_run import KnownRun, know_run
 from serve.ports import GatewayParts
-from serve.problems import FieldReason, InvalidFields
+from serve.problems import Conflict, FieldReason, InvalidFields
 from serve.routers.control import ANSWERS
 from serve.routers.runs import (
     MAX_DEADLINE_S,
@@ -109,8 +109,11 @@ async def fork(
     new = run_id(caller.user, idempotency_key)
     async with asyncio.timeout(parts.limits.call_timeout_s):
         parent = await know_run(parts.log, run, caller)
+        if parent.is_erased:
+            raise Conflict("The run cannot be forked: what was said in it is erased.")
         payload = _payload(parent, wanted, parts, caller)
-        stored = await store_submission(parts, new, payload, caller)
+        about = parent.submitted.event.sealed_for
+        stored = await store_submission(parts, new, payload, caller, sealed_for=about)
     if not asks_the_same(stored.payload(), payload):
         raise _invalid("Idempotency-Key", "was used for another request")
     response.headers["Location"] = f"/v1/runs/{new}"

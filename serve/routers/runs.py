@@ -27,7 +27,7 @@ from policies.caller import Caller
 from serve.access import Parts, Reader, Submitter, still_welcome
 from serve.known_run import check_run_id, know_run, read_run
 from serve.ports import GatewayParts
-from serve.problems import FieldReason, InvalidFields, Unavailable
+from serve.problems import FieldReason, InvalidFields, NotAllowed, Unavailable
 from serve.run_list import RunLine, list_runs
 from serve.run_view import RunView, view_run
 from serve.stream import (
@@ -262,14 +262,32 @@ def asks_the_same(stored: Payload, payload: RunSubmitted) -> bool:
 
 
 async def store_submission(
-    parts: GatewayParts, run: str, payload: RunSubmitted, caller: Caller
+    parts: GatewayParts,
+    run: str,
+    payload: RunSubmitted,
+    caller: Caller,
+    sealed_for: str | None = None,
 ) -> StoredEvent:
-    """Append the event unless the run has one already; either way, what the log holds."""
+    """Append the event unless the run has one already; either way, what the log holds.
+
+    Args:
+        parts: with the log.
+        run: its id.
+        payload: what is asked.
+        caller: who asks.
+        sealed_for: whom it is about, if not about the caller.
+
+    Raises:
+        NotAllowed: whom it is about is forgotten: nothing of that is kept.
+    """
+    if not await parts.log.keeps(sealed_for or caller.user):
+        raise NotAllowed("What this user says is not kept: the user was forgotten.")
     draft = Draft(
         run=run,
         payload=payload,
         id=derive_id("run.submitted", run),
         on_behalf_of=caller.user,
+        sealed_for=sealed_for,
     )
     first = Expected(subject_filter=subject_for(run, RunSubmitted.TYPE), stream_sequence=0)
     try:

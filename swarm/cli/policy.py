@@ -43,7 +43,7 @@ Action = Annotated[
     typer.Option(
         "--action",
         help="'publish KIND', 'call model:NAME', 'call tool:NAME', 'memory read|write NAMESPACE', "
-        "'spend tokens|requests|cost:NUMBER', 'work', 'read' or 'provision'.",
+        "'spend tokens|requests|cost:NUMBER', 'work', 'read', 'unseal' or 'provision'.",
     ),
 ]
 From = Annotated[

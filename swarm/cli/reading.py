@@ -12,6 +12,7 @@ from uuid import uuid4
 from actors.authority import vouch
 from actors.member import Domain
 from bus.connection import open_connection
+from bus.custody import FOLDER
 from bus.event import StoredEvent
 from bus.identity import Authority
 from bus.log import EventLog
@@ -19,7 +20,9 @@ from bus.nkey import AgentKey
 from bus.payloads import RunSubmitted
 from bus.received import Received
 from bus.signing import Sender
+from bus.subject_keys import keys_in
 from bus.subjects import RESERVED_RUNS, is_token, kind_of, run_filter
+from bus.vault import SubjectKeys
 from cluster.assembly import authority
 from cluster.control import read_state
 from cluster.settings import Settings
@@ -41,8 +44,9 @@ async def observed_log(settings: Settings) -> AsyncIterator[EventLog]:
         IdentityError: its keys cannot be read.
         BusUnreachable: its broker does not answer.
     """
-    state, root = read_state(settings), authority(settings.located_home())
-    async with observing(domain_of(state, root), root) as log:
+    home = settings.located_home()
+    state, root = read_state(settings), authority(home)
+    async with observing(domain_of(state, root), root, keys_in(home.keys / FOLDER)) as log:
         yield log
 
 
@@ -58,8 +62,15 @@ def domain_of(state: State, root: Authority) -> Domain:
 
 
 @asynccontextmanager
-async def observing(domain: Domain, root: Authority) -> AsyncIterator[EventLog]:
+async def observing(
+    domain: Domain, root: Authority, keys: SubjectKeys | None = None
+) -> AsyncIterator[EventLog]:
     """The log of a trust domain, under a credential that its authority makes for this.
+
+    Args:
+        domain: where its bus is.
+        root: the authority.
+        keys: of the people whose words are to be read.
 
     Raises:
         BusUnreachable: its broker does not answer.
@@ -68,7 +79,7 @@ async def observing(domain: Domain, root: Authority) -> AsyncIterator[EventLog]:
     own = vouch(root, domain.policy(), key.public, role=OBSERVER, name=name, ttl=LIFE)
     async with open_connection(domain.nats_url, key, own, inbox=_INBOX) as connection:
         sender = Sender(key, own, domain.policy())
-        yield EventLog(connection, domain.trust(), domain.policy(), sender)
+        yield EventLog(connection, domain.trust(), domain.policy(), sender, keys=keys)
 
 
 async def read_run(log: EventLog, run: str) -> list[Received]:

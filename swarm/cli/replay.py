@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from actors.divergence import Divergence
+from actors.errors import CannotReplay
 from actors.replay import Replay, replay
 from cluster.settings import Settings
 from swarm.cli.lifecycle import Json, print_json
@@ -51,9 +52,16 @@ def document_of(made: Replay) -> dict[str, object]:
 
 async def _replay(run_id: str | None, *, as_json: bool) -> int:
     made: list[Replay] = []
+    erased = 0
     async with observed_log(Settings.load()) as log:
         for run in await read_runs(log) if run_id is None else [run_id]:
-            made.append(replay(await read_run(log, run)))
+            try:
+                made.append(replay(await read_run(log, run)))
+            except CannotReplay:
+                if run_id is not None:
+                    raise
+                erased += 1
+                continue
             if not as_json:
                 _show(made[-1], brief=run_id is None)
     diverged = sum(not each.is_equal for each in made)
@@ -61,7 +69,8 @@ async def _replay(run_id: str | None, *, as_json: bool) -> int:
         documents = [document_of(each) for each in made]
         print_json(documents[0] if run_id is not None else documents)
     elif run_id is None:
-        printer().print(f"{len(made)} runs: {len(made) - diverged} equal, {diverged} differ")
+        rest = f", {erased} erased" if erased else ""
+        printer().print(f"{len(made)} runs: {len(made) - diverged} equal, {diverged} differ{rest}")
     return DIVERGED if diverged else EQUAL
 
 

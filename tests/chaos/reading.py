@@ -11,9 +11,11 @@ from nacl.signing import SigningKey
 
 from actors.authority import vouch
 from actors.member import Domain, as_member
+from bus.custody import FOLDER
 from bus.log import EventLog
 from bus.nkey import AgentKey
 from bus.received import Received
+from bus.subject_keys import keys_in
 from bus.subjects import ALL_EVENTS
 from cluster import state as states
 from cluster.assembly import authority
@@ -45,7 +47,8 @@ async def reader(home: Home) -> AsyncIterator[EventLog]:
     )
     key = AgentKey.generate()
     own = vouch(root, Capabilities.shipped(), key.public, role="auditor", name="chaos-reader")
-    async with as_member(domain, key, own) as log:
+    keys = keys_in(home.keys / FOLDER)
+    async with as_member(domain, key, own, keys=keys) as log:
         yield log
 
 

@@ -15,6 +15,7 @@ from actors.authority import Registrar, acting_authority
 from actors.member import Domain, Enrolment
 from actors.sparc import WORKFLOWS
 from actors.workflow import WorkflowSpec
+from bus.custody import SubjectKeyDirectory
 from bus.event import Draft, derive_id
 from bus.payloads import RunCompleted, Usage
 from bus.subjects import run_filter
@@ -68,6 +69,7 @@ async def gateway(
         domain=domain_of(broker),
         enrolment=Enrolment.grant(SECRET, "gateway", "gateway-1"),
         issue=registrar.issue,
+        unlock=registrar.unlock,
         database_url=dsn,
         redis_url=valkey.connection_url,
         token_key=key,
@@ -102,7 +104,13 @@ async def line(
         stored = await Passwords().hash(PASSWORD)
         await UserStore(pool).create(username="admin", password_hash=stored, role="admin")
     async with (
-        acting_authority(broker.authority, SECRET, domain_of(broker), "authority-1") as registrar,
+        acting_authority(
+            broker.authority,
+            SECRET,
+            domain_of(broker),
+            "authority-1",
+            subjects=SubjectKeyDirectory(broker.directory / "subjects"),
+        ) as registrar,
         gateway(broker, registrar, dsn, valkey, tmp_path) as transport,
     ):
         yield transport

@@ -1,10 +1,13 @@
 """The search for secrets finds what is there, and does not repeat it."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 
+from bus.custody import SubjectKeyDirectory
 from bus.identity import Authority
+from bus.nkey import encode_base64url
 from tests.secrets import files_below, modes, secrets_of, seen, told_by
 
 
@@ -14,6 +17,16 @@ def test_every_seed_is_a_secret_and_the_ring_is_none(tmp_path: Path) -> None:
     assert {name.partition(":")[0] for name in secrets} == {
         "operator.seed", "signing.seed", "system.seed", "log.seed",
     }  # fmt: skip
+    assert modes(tmp_path) == {0o600}
+
+
+def test_the_key_of_a_person_is_a_secret_until_it_is_destroyed(tmp_path: Path) -> None:
+    subjects = SubjectKeyDirectory(tmp_path / "subjects")
+    key = subjects.find_or_make("ann")
+    assert isinstance(key, bytes)
+    assert list(secrets_of(tmp_path).values()) == [encode_base64url(key).encode()]
+    subjects.forget("ann", now=datetime.now(UTC))
+    assert secrets_of(tmp_path) == {}
     assert modes(tmp_path) == {0o600}
 
 

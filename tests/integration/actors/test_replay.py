@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from actors.errors import AnswerRejected
+from actors.errors import AnswerRejected, CannotReplay
 from actors.fact import fact_of
 from actors.member import Domain
 from actors.model import Completion, Message, RaisingModel
@@ -150,7 +150,7 @@ async def test_one_changed_byte_of_an_answer_names_its_event(broker: Broker, run
         for step in ("specification", "code", "completion"):
             stored = answered(events, step)
             data = bytearray(stored.event.data)
-            place = data.index(b'"answer":{"') + 20
+            place = data.index(b'"sealed":"') + 20
             data[place] ^= 1
             altered = replace(stored, event=replace(stored.event, data=bytes(data)))
             log = [
@@ -267,7 +267,7 @@ async def test_the_command_line_reads_the_log_as_an_observer_and_verifies_it(
         await gateway.append(submission(run))
         await gateway.append(submission(f"{run}x"))
         await until_end(gateway, run)
-        async with observing(domain, broker.authority) as log:
+        async with observing(domain, broker.authority, broker.keys) as log:
             assert await read_runs(log) == [run, f"{run}x"]
             events = await read_run(log, run)
             assert events == await read(gateway, run)
@@ -276,6 +276,23 @@ async def test_the_command_line_reads_the_log_as_an_observer_and_verifies_it(
                 with pytest.raises(NotFound):
                     await read_run(log, nothing)
         await until_end(gateway, f"{run}x")
+
+
+async def test_what_is_sealed_for_others_or_erased_is_not_replayed(
+    broker: Broker, run: str
+) -> None:
+    async with team(broker, ScriptedAnswers()), broker.joined("gateway") as gateway:
+        await gateway.append(submission(run))
+        await until_end(gateway, run)
+        events = await read(gateway, run)
+    async with broker.joined("auditor") as auditor:
+        with pytest.raises(CannotReplay, match="no key"):
+            replay(await read(auditor, run))
+    first = events[0]
+    assert isinstance(first, StoredEvent)
+    erased = replace(first, event=replace(first.event, opened=None, is_erased=True))
+    with pytest.raises(CannotReplay, match="erased"):
+        replay([erased, *events[1:]])
 
 
 async def test_the_raw_log_of_the_gateway_verifies_by_itself(broker: Broker, run: str) -> None:

@@ -28,6 +28,7 @@ def test_everything_that_a_role_may_do_is_a_sentence() -> None:
         "may publish agent.started and step.completed.writer, and objects under its own key.",
         "may take assignments of its own role.",
         "may read every event of the log.",
+        "may read and say what is personal.",
         "may call the models big and small.",
         "may call any tool.",
         "may spend 1,000 tokens on one run and any number of requests of a model in a minute.",

@@ -37,6 +37,7 @@ ACTIONS: Final = (
     *(f"publish {kind}" for kind in _kinds()),
     "work",
     "read",
+    "unseal",
     "provision",
     "call model:smollm2-135m",
     "call tool:shell",

@@ -88,6 +88,7 @@ class MemoryLog:
         self.stored: list[Received] = []
         self.down = False
         self.reads = 0
+        self.forgotten: set[str] = set()
         self._authority = Authority.create()
         self._policy = Capabilities.shipped()
         self._senders: dict[tuple[str, str], Sender] = {}
@@ -108,7 +109,7 @@ class MemoryLog:
         ):
             raise PublishConflict
         sender = self._sender(role, agent)
-        event = sender.sign(draft)
+        event = sender.sign(draft if draft.about is None else draft.sealed_under(bytes(32)))
         sender.advance(event)
         stored = StoredEvent(
             event=event, stream_sequence=len(self.stored) + 1, stored_at=datetime.now(UTC)
@@ -150,9 +151,21 @@ class MemoryLog:
                 if matches(subject_filter, _subject_of(received)):
                     yield received
 
+    async def keeps(self, subject: str) -> bool:
+        self._check_up()
+        return subject not in self.forgotten
+
     async def last_sequence(self) -> int:
         self._check_up()
         return len(self.stored)
+
+    def erase(self) -> None:
+        """Have everything said in the log erased, as for who was forgotten."""
+        for n, stored in enumerate(self.stored):
+            if isinstance(stored, StoredEvent):
+                self.stored[n] = replace(
+                    stored, event=replace(stored.event, opened=None, is_erased=True)
+                )
 
     def of_kind(self, kind: str, run: str | None = None) -> list[StoredEvent]:
         """What was stored of one kind, of one run or of all."""

@@ -26,10 +26,20 @@ async def issue(enrolment: Enrolment, public_key: str) -> str:
     return f"{enrolment.name}{public_key}"
 
 
+async def unlock(
+    enrolment: Enrolment,
+    public_key: str,
+    subject: str,
+    to_seal: bool,  # noqa: FBT001 - of type Unlock
+) -> bytes | None:
+    return f"{enrolment.name}{public_key}{subject}".encode() if to_seal else None
+
+
 CONFIG = GatewayConfig(
     domain=Domain(nats_url="nats://127.0.0.1:1", operator_public_key="O", account_jwt="J"),
     enrolment=Enrolment(role="gateway", name="gateway-1", proof="sesame-proof"),
     issue=issue,
+    unlock=unlock,
     database_url="postgresql://u:sesame@127.0.0.1/db",
     redis_url="redis://:sesame@127.0.0.1/0",
     token_key=Path("/nowhere/token.pem"),

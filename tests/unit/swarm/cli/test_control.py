@@ -45,7 +45,7 @@ def test_a_run_is_controlled_by_its_id(fakes: Fakes, command: Command, capsys: P
     assert command("cancel", "r1") == 0
     assert capsys.readouterr().out == "Run r1 is cancelled\n"
     (stored,) = fakes.log.of_kind("cancel.requested")
-    assert json.loads(stored.event.data)["reason"] == "no need"
+    assert json.loads(stored.event.body)["reason"] == "no need"
 
 
 def test_a_failed_run_is_retried(fakes: Fakes, command: Command, capsys: Printed) -> None:
