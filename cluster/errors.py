@@ -8,6 +8,8 @@ ClusterError
   RecoveryUnfinished   a recovery of the stream was interrupted
   MemberBarred         a member without which there is no swarm was revoked
   UnknownKeyName       no key or member of that name
+  UnknownSubject       no person of that name or id
+  SubjectBusy          a person cannot be forgotten whose runs go on
   PartFailed           an embedded server or an actor group that did not come up
     PortTaken          another program listens on the port that was asked for
   StartTimeout         not ready within SWARM_START_TIMEOUT_S
@@ -102,6 +104,20 @@ class NotAnswering(ClusterError):
     code = "not_answering"
     retryable = True
     hint = "Check the address, and that the server is up."
+
+
+class UnknownSubject(ClusterError):
+    """Nothing is known of that person."""
+
+    code = "unknown_subject"
+    hint = "Name a user, or the id of one: swarm users list."
+
+
+class SubjectBusy(ClusterError):
+    """Runs of the person have not ended."""
+
+    code = "subject_busy"
+    hint = "Cancel them first: swarm cancel RUN."
 
 
 def from_code(code: str, message: str) -> ClusterError:

@@ -5,13 +5,10 @@ before this returns, those of a stopped one when it starts.
 """
 
 import getpass
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from uuid import uuid4
 
-from actors.authority import acting_authority, vouch
 from actors.member import Domain
 from actors.rotation import (
     Change,
@@ -22,23 +19,18 @@ from actors.rotation import (
     revocation,
     settle,
 )
-from bus.connection import open_connection
 from bus.event import Draft, StoredEvent, derive_id
-from bus.identity import AUTHORITY_ROLE, Authority, Credential
+from bus.identity import Authority, Credential
 from bus.keyring import KeyDirectory
 from bus.log import EventLog
-from bus.nkey import AgentKey
 from bus.payloads import IdentityIssued
-from bus.signing import Sender
 from bus.subjects import SYSTEM_RUN, TRUST_RUN, kind_of, run_filter
 from bus.trust_payloads import IdentityRevoked, RotationRequested, TrustChange
 from cluster import state as states
 from cluster.errors import UnknownKeyName
 from cluster.home import Home
-from cluster.log_servers import INBOX, READER_ROLE
-from cluster.people import enrolment_secret_file
+from cluster.log_access import acting, domain_in, observing
 from cluster.settings import Settings
-from cluster.state import State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +91,7 @@ async def revoke(settings: Settings, key_or_name: str, *, reason: str) -> tuple[
     """
     home, domain = _running(settings)
     found = await _named(home, domain, key_or_name)
-    async with _acting(home, domain) as log:
+    async with acting(home, domain) as log:
         revoked = tuple(
             IdentityRevoked(
                 role=each.role, name=each.name, public_key=each.public_key,
@@ -123,7 +115,7 @@ async def rotate_agent(settings: Settings, name: str, *, reason: str) -> tuple[K
     """
     home, domain = _running(settings)
     found = await _named(home, domain, name)
-    async with _acting(home, domain) as log:
+    async with acting(home, domain) as log:
         for each in found:
             payload = RotationRequested(
                 role=each.role, name=each.name, public_key=each.public_key,
@@ -161,7 +153,7 @@ async def keys_of(settings: Settings) -> tuple[KnownKey, ...]:
         NotRunning: there is none.
         BusUnreachable: its broker does not answer.
     """
-    async with _observing(*_running(settings)) as log:
+    async with observing(*_running(settings)) as log:
         return await known_keys(log)
 
 
@@ -206,7 +198,7 @@ def _renewed(known: KnownKey | None, payload: IdentityIssued) -> KnownKey:
 
 async def _named(home: Home, domain: Domain, key_or_name: str) -> tuple[KnownKey, ...]:
     now = datetime.now(UTC)
-    async with _observing(home, domain) as log:
+    async with observing(home, domain) as log:
         keys = await known_keys(log)
     found = tuple(
         each
@@ -230,8 +222,8 @@ async def _changed(settings: Settings, change: Change) -> bool:
     if state is None or not state.alive():
         _decided(settings, change)
         return False
-    directory, domain = KeyDirectory(home.keys), _domain(home, state)
-    async with _acting(home, domain) as log:
+    directory, domain = KeyDirectory(home.keys), domain_in(home, state)
+    async with acting(home, domain) as log:
         await settle(directory, log, domain.nats_url)  # what an earlier command left
         decide(directory, change)
         await settle(directory, log, domain.nats_url)
@@ -240,34 +232,4 @@ async def _changed(settings: Settings, change: Change) -> bool:
 
 def _running(settings: Settings) -> tuple[Home, Domain]:
     home = settings.located_home()
-    return home, _domain(home, states.load_running(home))
-
-
-def _domain(home: Home, state: State) -> Domain:
-    authority = Authority.load(home.keys)
-    return Domain(
-        nats_url=state.addresses.nats,
-        operator_public_key=authority.operator_public_key,
-        account_jwt=authority.account_jwt,
-        workers=state.workers,
-        bundle=state.bundle,
-    )
-
-
-@asynccontextmanager
-async def _acting(home: Home, domain: Domain) -> AsyncIterator[EventLog]:
-    """The log, under a key of this process that may speak for the authority."""
-    secret = enrolment_secret_file(home).read_bytes().strip()
-    name = f"{AUTHORITY_ROLE}-{uuid4().hex[:8]}"
-    authority = Authority.load(home.keys)
-    async with acting_authority(authority, secret, domain, name) as registrar:
-        yield registrar.log
-
-
-@asynccontextmanager
-async def _observing(home: Home, domain: Domain) -> AsyncIterator[EventLog]:
-    """The log, under a key of this process that may read everything and say nothing."""
-    key, policy = AgentKey.generate(), domain.policy()
-    own = vouch(Authority.load(home.keys), policy, key.public, role=READER_ROLE, name="keys")
-    async with open_connection(domain.nats_url, key, own, inbox=INBOX) as connection:
-        yield EventLog(connection, domain.trust(), policy, Sender(key, own, policy))
+    return home, domain_in(home, states.load_running(home))

@@ -12,7 +12,7 @@ import sys
 
 import typer
 
-from actors.errors import ApplicationNotUsable
+from actors.errors import ApplicationNotUsable, CannotReplay
 from bus.errors import SwarmError
 from cluster.errors import (
     ConfigurationError,
@@ -20,6 +20,7 @@ from cluster.errors import (
     NotRunning,
     PortTaken,
     UnknownKeyName,
+    UnknownSubject,
 )
 from swarm.cli import (
     audit,
@@ -105,6 +106,8 @@ def exit_code(error: SwarmError) -> int:
             | HomeNotUsable()
             | PortTaken()
             | UnknownKeyName()
+            | UnknownSubject()
+            | CannotReplay()
             | Refused()
         ):
             return USAGE

@@ -3,13 +3,16 @@
 import asyncio
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from bus.subject_keys import LIFE_S
 from cluster.assembly import authority
 from cluster.audit_log import verify_log
+from cluster.erasure import Erasure, forget, subject_named
 from cluster.errors import NotRunning
 from cluster.settings import Settings
 from storage.log_checker import LogCheck
@@ -52,6 +55,7 @@ def add_to(parent: typer.Typer) -> None:
     app.command(name="prove")(prove)
     app.command(name="export")(export)
     app.command(name="verify")(verify)
+    app.command(name="forget")(forget_person)
     parent.add_typer(app)
 
 
@@ -105,6 +109,33 @@ def verify(*, old_checkpoint: Kept = None, as_json: Json = False) -> int:
     return 0 if done.finding is None else _FAILED
 
 
+def forget_person(
+    subject: Annotated[str, typer.Argument(metavar="SUBJECT", help="A user's name or id.")],
+    *,
+    reason: Annotated[str, typer.Option("--reason", help="Goes on record.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Destroy the key of a person: what was said for them cannot be read again, by anybody.
+
+    Every signature and proof still verifies.
+    """
+    if not yes:
+        typer.confirm(f"What was said for {subject} will be lost for good. Go on?", abort=True)
+    done = asyncio.run(_forget(subject, reason))
+    if as_json:
+        print_json(
+            {**asdict(done), "forgotten_at": done.forgotten_at.isoformat(), "within_s": LIFE_S}
+        )
+        return
+    out = printer()
+    out.print(harmless(f"Forgotten: {done.subject}, at {done.forgotten_at:%Y-%m-%d %H:%M:%S} UTC"))
+    out.print(f"  {done.erased} events of {done.runs} runs are erased, within {LIFE_S:g} s")
+    if done.plain:
+        out.print(f"  {done.plain} events stay readable: they are older than sealing")
+    out.print("  A backup of the keys folder from before can undo it: destroy those too.")
+
+
 def document(done: LogCheck) -> dict[str, object]:
     """What was found, as a document."""
     found = done.finding
@@ -131,6 +162,12 @@ def _show(done: LogCheck, seconds: float) -> None:
         f"The audit log is intact: {done.events} events, {done.checkpoints} checkpoints,"
         f" root {done.root.hex()} ({seconds:.1f} s, {rate:.0f}/s)"
     )
+
+
+async def _forget(subject: str, reason: str) -> Erasure:
+    async with await AsyncSwarm.connect() as swarm:
+        users = {user.username: user.id for user in await swarm.people.users()}
+    return await forget(Settings.load(), subject_named(subject, users), reason=reason)
 
 
 async def _checkpoint(size: int | None, *, cosigned: bool) -> str:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from bus.identity import Authority
 from bus.nkey import AgentKey
-from cluster import keys
 from cluster.home import open_home
+from cluster.log_access import domain_in
 from cluster.state import Phase, State
 from policies.capabilities import Capabilities, queue_name, shipped_source
 from swarm.cli.reading import OBSERVER, domain_of
@@ -35,5 +35,5 @@ def test_who_acts_beside_the_swarm_makes_credentials_by_its_policy(tmp_path: Pat
     root = Authority.create()
     home = open_home(tmp_path / "home")
     root.save(home.keys)
-    for domain in (domain_of(state, root), keys._domain(home, state)):
+    for domain in (domain_of(state, root), domain_in(home, state)):
         assert domain.policy().digest == Capabilities.of(own, STATE.workers).digest
