@@ -10,7 +10,7 @@ import itertools
 import json
 import re
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Self
@@ -18,7 +18,6 @@ from weakref import WeakSet
 
 import nats.errors
 import structlog
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.errors import NotFoundError
 from nats.js.manager import JetStreamManager
@@ -102,6 +101,7 @@ class Connection:
         self._changing = asyncio.Lock()
         self._connected: WeakSet[WireClient] = WeakSet()
         self._retiring: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[None]] = set()
         self._ended = False
 
     @classmethod
@@ -171,8 +171,10 @@ class Connection:
         retiring = [*self._retiring]
         for task in retiring:
             task.cancel()
-        await asyncio.gather(*retiring, return_exceptions=True)
-        await _close(self.client)
+        try:
+            await asyncio.gather(*retiring, *self._ending, return_exceptions=True)
+        finally:
+            await self.client.end(flush_s=DRAIN_TIMEOUT_S)
 
     @asynccontextmanager
     async def open_inbox(self) -> AsyncIterator[Inbox]:
@@ -241,9 +243,10 @@ class Connection:
         if client is self._newest:
             self.refused.set()
         client.drop()
+        # Broken off, it would leave a socket and readers behind that nothing ends any more.
         task = asyncio.create_task(client.close())
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     def note_error(self, error: Exception) -> None:
         """Give an asynchronous refusal of the broker to the publish that it is about."""
@@ -344,21 +347,12 @@ async def open_connection(
         await connection.close()
 
 
-async def _close_later(client: Client, seconds: float) -> None:
+async def _close_later(client: WireClient, seconds: float) -> None:
     """End a client that was replaced, once nobody waits for an answer there."""
     try:
         await asyncio.sleep(seconds)
     finally:
-        await _close(client)
-
-
-async def _close(client: Client) -> None:
-    if client.is_closed:
-        return
-    with suppress(TimeoutError, nats.errors.Error, OSError):
-        async with asyncio.timeout(DRAIN_TIMEOUT_S):
-            await client.flush()
-    await client.close()
+        await client.end(flush_s=DRAIN_TIMEOUT_S)
 
 
 def _refuses(error: Exception) -> bool:

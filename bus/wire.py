@@ -5,12 +5,15 @@ loop for good; one such message would silence every reader of the log. Here it a
 as a message like any other, and the reader refuses it.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError
+from nats.errors import Error as NatsError
 from nats.protocol.command import hpub_cmd, pub_cmd
 
 STREAM_HEADER: Final = "Nats-Stream"
@@ -20,6 +23,8 @@ _ATTRIBUTES: Final = (b"ce-", b"traceparent", b"swarm-")
 
 class WireClient(Client):
     """Reads every message; what it cannot make sense of has no headers."""
+
+    _is_over = False
 
     async def publish_as_received(
         self, subject: str, reply: str, headers: Sequence[tuple[str, str]], data: bytes
@@ -35,13 +40,47 @@ class WireClient(Client):
             await self._flush_pending()
 
     def drop(self) -> None:
-        """Close the socket of an attempt to reconnect that was refused: nats-py forgets it."""
+        """Close the socket of an attempt to connect that came to nothing: nats-py forgets it."""
         if self._transport is not None:
             self._transport.close()  # type: ignore[no-untyped-call]
+
+    async def end(self, *, flush_s: float) -> None:
+        """Send what is buffered, then close. A broker that is gone does not hold this up."""
+        if self.is_closed:
+            return
+        try:
+            with suppress(TimeoutError, NatsError, OSError):
+                async with asyncio.timeout(flush_s):
+                    await self.flush()
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """End it for good, with every task and socket of its own."""
+        self._is_over = True
+        try:
+            await super().close()
+            await _ended(self._tasks)
+        finally:  # whoever closes it may be cancelled meanwhile
+            for task in self._tasks:
+                task.cancel()
+            self.drop()
+
+    @property
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        own = (
+            self._reconnection_task, self._reading_task, self._flusher_task,
+            self._ping_interval_task,
+        )  # fmt: skip
+        current = asyncio.current_task()
+        return [task for task in own if task is not None and task is not current]
 
     async def _connect_to_server(self, server: Srv) -> None:
         self.drop()  # the attempt before this one
         await super()._connect_to_server(server)
+        if self._is_over:  # asyncio.wait_for, which it uses, may lose a cancellation
+            self.drop()
+            raise asyncio.CancelledError
 
     async def _process_headers(self, headers: bytes | None) -> dict[str, str] | None:
         if headers is None or _repeats_an_attribute(headers):
@@ -75,6 +114,15 @@ class WireClient(Client):
         readable = subject.decode(errors="backslashreplace").encode()
         message: Msg = super()._build_message(sid, readable, reply, data, headers)
         return message
+
+
+async def _ended(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel the tasks, again each second: nats-py's may lose a cancellation on Python 3.11."""
+    pending = {task for task in tasks if not task.done()}
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=1.0)
 
 
 def _repeats_an_attribute(block: bytes) -> bool:
