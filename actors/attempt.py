@@ -5,6 +5,7 @@ deliveries of the queue as long as it counts them. Where it began to count anew,
 in the log say which epoch is next, so that no two agents work under the same one.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from typing import Final, TypedDict
 import structlog
 
 from actors.run_end import RunEnded
-from bus.errors import PublishConflict
+from bus.errors import PublishConflict, SealingFailed
 from bus.event import Draft, StoredEvent, derive_id
 from bus.log import EventLog, Expected
 from bus.payloads import (
@@ -33,6 +34,7 @@ from bus.work import Delivery
 
 log = structlog.get_logger()
 
+SEALING_RETRY_S: Final = 1.0
 SURELY_KNOWN: Final = timedelta(seconds=DUPLICATE_WINDOW_S / 2)
 """For so long the stream still knows the id of a claim, and hands out no epoch twice. An older
 assignment may have been claimed longer ago than that: the log is asked first."""
@@ -243,6 +245,9 @@ class Desk:
             expected = Expected(subject_filter=cancelled, stream_sequence=position)
             try:
                 return await self._log.append(draft, expected=expected)
+            except SealingFailed as error:  # the lease is kept meanwhile
+                log.warning("step.cannot_be_sealed", run=event.run, reason=str(error))
+                await asyncio.sleep(SEALING_RETRY_S)
             except PublishConflict:
                 forged = await self._pass_forgeries(cancelled, after=position)
                 if forged == position:

@@ -93,6 +93,8 @@ class FailRun:
     step: str | None
     cause: str
     budget: SpentBudget | None = None
+    words_of: str | None = None
+    """Who is quoted, if anybody: then it is sealed for that person."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,8 @@ class CancelRun:
     requested_by: str
     reason: str
     cause: str
+    words_of: str | None = None
+    """Whose reason it is: it is sealed for that person."""
 
 
 EndRun = CompleteRun | FailRun | CancelRun
@@ -112,6 +116,7 @@ def draft_of(command: Command, state: RunState) -> Draft:
     """The event that a command asks for, with an id that any coordinator would give it."""
     submission = state.submission
     suffix: tuple[str, ...] = ()
+    words_of = command.words_of if isinstance(command, FailRun | CancelRun) else None
     if isinstance(command, AssignStep):
         suffix = command.role, submission.priority if submission else PRIORITY
     return Draft(
@@ -121,7 +126,7 @@ def draft_of(command: Command, state: RunState) -> Draft:
         suffix=suffix,
         cause=command.refused if isinstance(command, RefuseResult) else command.cause,
         on_behalf_of=submission.on_behalf_of if submission else None,
-        sealed_for=submission.sealed_for if submission else None,
+        sealed_for=words_of or (submission.sealed_for if submission else None),
         traceparent=submission.traceparent if submission else None,
     )
 

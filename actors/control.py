@@ -27,7 +27,13 @@ RETRIED = "run_retried"
 
 def wished(state: RunState, fact: Fact, request: Request) -> RunState:
     """The state after a request of a person."""
-    wish = Wish(id=fact.id, at=fact.time, requested_by=request.requested_by, reason=request.reason)
+    wish = Wish(
+        id=fact.id,
+        at=fact.time,
+        requested_by=request.requested_by,
+        reason=request.reason,
+        sealed_for=fact.sealed_for,
+    )
     if isinstance(request, ApprovalGiven | ApprovalDenied):
         return _answered(state, request, wish)
     if isinstance(request, RetryRequested):

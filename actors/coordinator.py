@@ -9,6 +9,7 @@ agenda, which is made anew from the log after a restart.
 """
 
 import asyncio
+from collections import deque
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from typing import Final
@@ -25,7 +26,7 @@ from actors.open_run import OpenRun, stall_notice, stalls_at
 from actors.schedule import Schedule, Turn, outstanding
 from actors.task_end import end_all
 from bus.errors import BusUnreachable, PublishConflict, PublishError
-from bus.event import Draft, StoredEvent
+from bus.event import SEALED_FOR, Draft, StoredEvent
 from bus.log import RESTART_S, EventLog, Expected
 from bus.received import Received, RefusedEvent
 from bus.signing import Clock
@@ -79,6 +80,7 @@ class Coordinator:
         self._schedule = Schedule(self._window)
         self._agenda = Agenda()
         self._alarms = ChainAlarms()
+        self._refused: deque[RefusedEvent] = deque()
         self._dirty: dict[str, None] = {}
         self._live = False
         self._started_at = self._clock()
@@ -137,6 +139,9 @@ class Coordinator:
         if isinstance(received, RefusedEvent):
             log.warning("coordinator.ignores", stream_sequence=received.stream_sequence)
             run_id = received.run
+            if self._live and SEALED_FOR in received.headers:
+                self._refused.append(received)
+                self._news.set()
         else:
             self._follow_chain(received)
             run_id = received.event.run
@@ -180,7 +185,13 @@ class Coordinator:
         while not self._live:
             await self._news.wait()
             self._news.clear()
-        if self._dirty or self._alarms or self._memory.unread or self._schedule.has_turn():
+        if (
+            self._dirty
+            or self._alarms
+            or self._refused
+            or self._memory.unread
+            or self._schedule.has_turn()
+        ):
             return
         moment = self._agenda.next()
         delay_s = LONGEST_SLEEP_S
@@ -193,6 +204,7 @@ class Coordinator:
     async def _turn(self) -> None:
         """Alarms first, then everything that has changed, then what may be assigned."""
         await self._raise_alarms()
+        await self._record_refusals()
         for run_id in tuple(self._memory.unread):
             await self._memory.read(self._log, run_id)
             self._dirty[run_id] = None
@@ -208,6 +220,12 @@ class Coordinator:
             if turn is None:
                 return
             await self._assign(turn)
+
+    async def _record_refusals(self) -> None:
+        """Put on record what the auditor cannot refuse: it has no key to what is sealed."""
+        while self._refused:
+            await self._log.record_refusal(self._refused[0])
+            self._refused.popleft()
 
     async def _raise_alarms(self) -> None:
         """Put on record what was found, unless it is."""

@@ -42,6 +42,8 @@ __all__ = [
 ]
 
 _FRAME_BYTES: Final = 1_024
+_MOST_BYTES: Final = (MAX_OBJECT_BYTES - _FRAME_BYTES) * 3 // 4
+"""Of what an assignment says: sealed, it takes a third more."""
 """Of an assignment, for all but its texts: names, numbers and the words of the JSON."""
 
 
@@ -107,7 +109,7 @@ def _oversize(commands: Iterable[AssignStep | RequestApproval]) -> Iterator[tupl
             measured[shared] = len(to_json(command.inputs))
         own = command.objective, command.each, command.instructions, command.answer_schema
         size_bytes = measured[shared] + len(to_json(own))
-        if size_bytes > MAX_OBJECT_BYTES - _FRAME_BYTES:
+        if size_bytes > _MOST_BYTES:
             message = f"step {command.step} would read {size_bytes} bytes; declare fewer inputs"
             end = FailRun(
                 code="inputs_too_large", message=message, step=command.step, cause=command.cause

@@ -23,6 +23,7 @@ def end_without_work(state: RunState, submission: Submission) -> EndRun | None:
             requested_by=state.cancel.requested_by,
             reason=state.cancel.reason,
             cause=state.cancel.id,
+            words_of=state.cancel.sealed_for,
         )
     if state.flaw is not None:
         cause = state.reopened.id if state.reopened else submission.id
@@ -91,7 +92,11 @@ def _failures(progress: Progress, submission: Submission) -> Iterator[FailRun]:
             reason = f": {approval.answer.reason}" if approval.answer.reason else ""
             message = f"{_name(key)} was not approved by {approval.answer.requested_by}{reason}"
             yield FailRun(
-                code="approval_denied", message=message, step=key[0], cause=approval.answer.id
+                code="approval_denied",
+                message=message,
+                step=key[0],
+                cause=approval.answer.id,
+                words_of=approval.answer.sealed_for,
             )
     for node in workflow.nodes:
         for step in steps_of(node):

@@ -51,6 +51,8 @@ class Wish:
     at: datetime
     requested_by: str
     reason: str
+    sealed_for: str | None = None
+    """Whose words these are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

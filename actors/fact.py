@@ -30,6 +30,7 @@ class Fact:
         cause: id of the event it answers.
         on_behalf_of: the user, where there is one.
         sealed_for: the person whose key opened it, if it was sealed.
+        is_withheld: whether it was not opened: the payload says nothing that is personal.
         traceparent: W3C trace context of the sender's span.
     """
 
@@ -42,6 +43,7 @@ class Fact:
     cause: str | None = None
     on_behalf_of: str | None = None
     sealed_for: str | None = None
+    is_withheld: bool = False
     traceparent: str | None = None
 
     @property
@@ -72,6 +74,7 @@ def fact_of(stored: StoredEvent) -> Fact:
         cause=event.cause,
         on_behalf_of=event.on_behalf_of,
         sealed_for=event.sealed_for,
+        is_withheld=event.is_withheld,
         traceparent=event.traceparent,
     )
 

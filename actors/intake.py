@@ -36,4 +36,4 @@ class Intake(asyncio.Queue[Received]):
 def _size(received: Received) -> int:
     if isinstance(received, RefusedEvent):
         return len(received.data)
-    return len(received.event.body)
+    return len(received.event.stored_body)

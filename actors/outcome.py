@@ -54,7 +54,9 @@ def told(state: RunState, fact: Fact, payload: Outcome) -> RunState:
 def _answered(state: RunState, fact: Fact, payload: StepCompleted) -> RunState:
     key = key_of(payload)
     try:
-        check_answer(fact.role, payload.step, state.assignments[key].answer_schema, payload.answer)
+        if not fact.is_withheld:  # it was checked when it could be read
+            schema = state.assignments[key].answer_schema
+            check_answer(fact.role, payload.step, schema, payload.answer)
     except (AnswerRejected, UnknownRole) as rejected:
         failure = Failure(
             id=fact.id,
@@ -122,8 +124,9 @@ def _refuse(state: RunState, fact: Fact, payload: Outcome, reason: str) -> RunSt
     """Keep the refusal, once for each id.
 
     An id that counted is spared: the refusal of another sender's copy would read as its own.
+    So is a run that cannot be read: it ends, or has ended, and was judged when it could be.
     """
-    if fact.id in state.refused or fact.id in state.counted:
+    if fact.id in state.refused or fact.id in state.counted or state.is_unreadable:
         return state
     if any(refusal.id == fact.id for refusal in state.refusals):
         return state

@@ -45,6 +45,9 @@ __all__ = [
 ]
 
 Status = Literal["running", "paused", "completed", "failed", "cancelled"]
+UNREADABLE: Final = Flaw(
+    code="unreadable", message="what was asked is erased, or its key is not given out"
+)
 _NO_IDS: "Final[HashTrieSet[str]]" = HashTrieSet()
 _NO_MARKS: "Final[HashTrieSet[Mark]]" = HashTrieSet()
 
@@ -114,6 +117,11 @@ class RunState:
     ended_at: datetime | None = None
     moved_at: datetime | None = None
     seen: "HashTrieSet[Mark]" = field(default=_NO_MARKS, repr=False)
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether nobody here can read what was asked: it goes no further."""
+        return self.flaw == UNREADABLE
 
     @property
     def status(self) -> Status:

@@ -233,7 +233,7 @@ class _Fold:
 def _see_that_all_can_be_read(events: Sequence[Received]) -> None:
     for received in events:
         event = received.event if isinstance(received, StoredEvent) else None
-        if event is not None and event.sealed_for is not None and event.opened is None:
+        if event is not None and event.is_withheld:
             how = "erased" if event.is_erased else "sealed, and there is no key to it"
             raise CannotReplay(f"run {event.run}: what was said in it is {how}")
 

@@ -15,7 +15,7 @@ from actors.entry import Assignment, Ended, Flaw, Key, Result, Submission
 from actors.errors import AnswerRejected, BadDefinition, UnknownRole
 from actors.fact import COORDINATOR, GATEWAY, Fact, fact_of
 from actors.outcome import claimed, key_of, told
-from actors.record import RunState, StepStatus
+from actors.record import UNREADABLE, RunState, StepStatus
 from actors.shape import check_answer
 from actors.workflow import WorkflowSpec
 from bus.payloads import (
@@ -129,7 +129,7 @@ def _submitted(state: RunState, fact: Fact, payload: RunSubmitted) -> RunState:
         state,
         submission=submission,
         workflow=None if flaw else workflow,
-        flaw=flaw,
+        flaw=UNREADABLE if fact.is_withheld else flaw,
         results={**results, **state.results},
     )
 

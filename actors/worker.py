@@ -16,7 +16,7 @@ from opentelemetry import trace
 from actors.agent import Agent, handles
 from actors.attempt import Attempt, Desk, Report
 from actors.run_end import RunEnded, RunWatch, unless_ended
-from bus.errors import BusError, SwarmError
+from bus.errors import BusError, PayloadTooLarge, SwarmError
 from bus.log import EventLog
 from bus.payloads import StepAssigned, Usage
 from bus.work import Ack, Dead, Delivery, Verdict
@@ -83,6 +83,10 @@ class Worker(Agent):
         if attempt is None:
             return Ack()
         try:
+            if delivery.assignment.event.is_withheld:
+                reason = "what is to be done is erased, or its key is not given out"
+                await self._desk.fail(attempt, "unreadable", reason, retryable=False)
+                return Ack()
             if delivery.deliveries > self._delivery_limit:
                 reason = f"given up after {self._delivery_limit} deliveries without a result"
                 await self._desk.give_up(attempt, reason)
@@ -118,4 +122,10 @@ class Worker(Agent):
                 usage=vain.usage,
             )
         else:
-            await self._desk.complete(attempt, report, self._monotonic() - begin)
+            await self._complete(attempt, report, self._monotonic() - begin)
+
+    async def _complete(self, attempt: Attempt, report: Report, seconds: float) -> None:
+        try:
+            await self._desk.complete(attempt, report, seconds)
+        except PayloadTooLarge as error:
+            await self._desk.fail(attempt, error.code, str(error), retryable=False)

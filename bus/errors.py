@@ -24,6 +24,7 @@ Within this folder:
       ClaimsRefused       the broker did not take an account as it is now
       MalformedPolicy     a policy document that cannot be read
       RefillFailed        the stream did not take back what it had lost
+      SubjectKeyRefused   a person's key that is not given out, or cannot be read
       BusUnreachable      no connection to the broker
         SubjectKeyUnavailable
 
@@ -205,6 +206,13 @@ class RefillFailed(BusError):
 
     code = "refill_failed"
     hint = "See that nothing else publishes to the stream, then run again: swarm recover."
+
+
+class SubjectKeyRefused(BusError):
+    """The key of a person is not given to this member, or cannot be read."""
+
+    code = "subject_key_refused"
+    hint = "See that SWARM_HOME/keys/subjects can be read by the user of the swarm."
 
 
 class BusUnreachable(BusError):

@@ -162,6 +162,11 @@ class Event:
         return _optional(self.headers, SEALED_FOR)
 
     @property
+    def is_withheld(self) -> bool:
+        """Whether what is personal in it is not to be read here, for now or for good."""
+        return self.sealed_for is not None and self.opened is None
+
+    @property
     def body(self) -> bytes:
         """The payload as JSON, with what is withheld in place of what is still sealed.
 

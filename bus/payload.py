@@ -18,7 +18,7 @@ ERASED: Final = "[erased]"
 class Payload(BaseModel):
     """The typed content of an event."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
     TYPE: ClassVar[str] = ""
     PERSONAL: ClassVar[Mapping[str, JsonValue]] = {}
     """Fields about a person, sealed on the wire (bus/sealing.py), and what stands in the place

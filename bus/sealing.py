@@ -26,7 +26,9 @@ from bus.payload import Payload
 SUBJECT_KEY_BYTES: Final = 32
 _SEALED: Final = "sealed"
 _NONCE_BYTES: Final = 24
+_NAME_BYTES: Final = 8
 _PURPOSE: Final = b"swarm-seal-nonce"
+_NAMING: Final = b"swarm-seal-name"
 
 
 def sealed_body(payload: Payload, key: bytes | None, *, binding: bytes) -> bytes:
@@ -43,28 +45,30 @@ def sealed_body(payload: Payload, key: bytes | None, *, binding: bytes) -> bytes
     if key is not None:
         personal = payload.model_dump_json(include=names).encode()
         nonce = _nonce(personal, key, binding)
-        box = nonce + crypto_aead_xchacha20poly1305_ietf_encrypt(personal, binding, nonce, key)
+        box = _name_of(key) + nonce
+        box += crypto_aead_xchacha20poly1305_ietf_encrypt(personal, binding, nonce, key)
     sealed = b'"%b":"%b"}' % (_SEALED.encode(), encode_base64url(box).encode())
     return clear[:-1] + (b"" if clear == b"{}" else b",") + sealed
 
 
-def opened_body(body: bytes, model: type[Payload], key: bytes, *, binding: bytes) -> bytes:
+def opened_body(body: bytes, model: type[Payload], key: bytes, *, binding: bytes) -> bytes | None:
     """The payload as it was before `sealed_body`.
 
+    None where nothing was kept, or it was sealed under a key that this person had before: no
+    one can read that any more.
+
     Raises:
-        MalformedEvent: it is not of that form, or was sealed under another key or for another
-            event.
+        MalformedEvent: it is not of that form, was changed, or was sealed for another event.
     """
     clear, box = _parts(body, model)
+    if not box or not box.startswith(_name_of(key)):
+        return None
+    nonce, rest = box[_NAME_BYTES : _NAME_BYTES + _NONCE_BYTES], box[_NAME_BYTES + _NONCE_BYTES :]
     try:
-        personal = from_json(
-            crypto_aead_xchacha20poly1305_ietf_decrypt(
-                box[_NONCE_BYTES:], binding, box[:_NONCE_BYTES], key
-            )
-        )
+        personal = from_json(crypto_aead_xchacha20poly1305_ietf_decrypt(rest, binding, nonce, key))
     except (CryptoError, ValueError) as error:
         raise MalformedEvent(f"what is sealed in {model.TYPE} cannot be opened") from error
-    if not isinstance(personal, dict) or personal.keys() != model.PERSONAL.keys():
+    if not isinstance(personal, dict) or clear.keys() & personal.keys():
         raise MalformedEvent(f"what is sealed in {model.TYPE} is not what is personal there")
     return _in_order({**clear, **personal}, model)
 
@@ -76,7 +80,12 @@ def withheld_body(body: bytes, model: type[Payload]) -> bytes:
         MalformedEvent: it is not of the form that `sealed_body` gives it.
     """
     clear, _ = _parts(body, model)
-    return _in_order({**clear, **model.PERSONAL}, model)
+    return _in_order({**model.PERSONAL, **clear}, model)
+
+
+def _name_of(key: bytes) -> bytes:
+    """Tells keys apart, and nothing else of them."""
+    return hashlib.blake2b(key, digest_size=_NAME_BYTES, person=_NAMING).digest()
 
 
 def _nonce(personal: bytes, key: bytes, binding: bytes) -> bytes:
@@ -91,7 +100,7 @@ def _parts(body: bytes, model: type[Payload]) -> tuple[dict[str, JsonValue], byt
     except ValueError as error:
         raise MalformedEvent(f"the payload of {model.TYPE} is not JSON") from error
     box = fields.pop(_SEALED, None) if isinstance(fields, dict) else None
-    if not isinstance(box, str) or not model.PERSONAL or fields.keys() & model.PERSONAL.keys():
+    if not isinstance(box, str) or not model.PERSONAL:
         raise MalformedEvent(f"the payload of {model.TYPE} is not sealed as it has to be")
     return fields, decode_base64url(box)
 

@@ -1,12 +1,22 @@
 """What is personal, sealed on its way into the log and opened on its way out."""
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, ParamSpec, Protocol, TypeVar
 
-from bus.errors import SealingFailed, SubjectKeyUnavailable
+import structlog
+
+from bus.errors import SealingFailed, SubjectKeyRefused, SubjectKeyUnavailable
 from bus.event import Draft, Event, sealing_binding
 from bus.payloads import payload_model
 from bus.sealing import opened_body
+
+log = structlog.get_logger()
+
+LARGE_BYTES: Final = 64 * 1024
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class SubjectKeys(Protocol):
@@ -20,6 +30,7 @@ class SubjectKeys(Protocol):
 
         Raises:
             SubjectKeyUnavailable: nobody answers; ask again.
+            SubjectKeyRefused: it is not given to this member, or cannot be read.
         """
         ...
 
@@ -44,9 +55,9 @@ class Vault:
             return draft
         try:
             key = await self._keys.key_of(subject, to_seal=True)
-        except SubjectKeyUnavailable as error:
+        except (SubjectKeyUnavailable, SubjectKeyRefused) as error:
             raise SealingFailed(f"{draft.payload.TYPE} of run {draft.run}: {error}") from error
-        return draft.sealed_under(key)
+        return await _off_the_loop(len(draft.plain), draft.sealed_under, key)
 
     async def keeps(self, subject: str) -> bool:
         """Whether what is personal of a person is kept: not if that person is forgotten.
@@ -59,6 +70,8 @@ class Vault:
     async def opened(self, event: Event) -> Event:
         """The event with what was sealed, or marked as erased if that is for good.
 
+        Where the key is refused it stays sealed, and somebody is told.
+
         Raises:
             MalformedEvent: it was not sealed under that person's key for that event.
             SubjectKeyUnavailable: the key is not to be had now.
@@ -66,9 +79,26 @@ class Vault:
         subject = event.sealed_for
         if self._keys is None or subject is None:
             return event
-        key = await self._keys.key_of(subject)
+        try:
+            key = await self._keys.key_of(subject)
+        except SubjectKeyRefused as error:
+            log.error("event.stays_sealed", run=event.run, type=event.type, reason=str(error))
+            return event
         if key is None:
             return replace(event, is_erased=True)
-        binding = sealing_binding(event.run, event.type, event.id)
-        model = payload_model(event.type)
-        return replace(event, opened=opened_body(event.stored_body, model, key, binding=binding))
+        return await _off_the_loop(len(event.stored_body), _opened, event, key)
+
+
+def _opened(event: Event, key: bytes) -> Event:
+    binding = sealing_binding(event.run, event.type, event.id)
+    body = opened_body(event.stored_body, payload_model(event.type), key, binding=binding)
+    return replace(event, opened=body, is_erased=body is None)
+
+
+async def _off_the_loop(
+    size_bytes: int, work: Callable[P, T], *args: P.args, **named: P.kwargs
+) -> T:
+    """Do it here, unless it takes so long that others would notice."""
+    if size_bytes <= LARGE_BYTES:
+        return work(*args, **named)
+    return await asyncio.to_thread(work, *args, **named)

@@ -92,15 +92,9 @@ class WorkQueue:
                 await asyncio.sleep(RETRY_S)
 
     async def _serve(self, message: Msg, handle: Handler) -> None:
-        received = await self._log.check(message)
-        if isinstance(received, RefusedEvent):
-            await self._log.record_refusal(received)
-            await self._answer(message, Dead(reason=received.error.code))
-            return
-        delivery = Delivery(assignment=received, deliveries=message.metadata.num_delivered)
         heartbeat = asyncio.create_task(self._keep_lease(message))
         try:
-            verdict = await handle(delivery)
+            verdict = await self._judged(message, handle)
         except asyncio.CancelledError:
             with suppress(BusUnreachable):  # then the lease runs out
                 await self._answer(message, Retry(delay_s=0))
@@ -109,6 +103,14 @@ class WorkQueue:
             heartbeat.cancel()
             await asyncio.wait((heartbeat,))
         await self._answer(message, verdict)
+
+    async def _judged(self, message: Msg, handle: Handler) -> Verdict:
+        received = await self._log.check(message)
+        if isinstance(received, RefusedEvent):
+            await self._log.record_refusal(received)
+            return Dead(reason=received.error.code)
+        deliveries = message.metadata.num_delivered
+        return await handle(Delivery(assignment=received, deliveries=deliveries))
 
     async def _keep_lease(self, message: Msg) -> None:
         while True:

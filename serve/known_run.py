@@ -43,8 +43,11 @@ class KnownRun:
 
     @property
     def is_erased(self) -> bool:
-        """Whether what was said in it cannot be read any more."""
-        return any(stored.event.is_erased for stored in self.events)
+        """Whether what was said in it cannot be read any more; words of others do not count."""
+        about = self.submitted.event.sealed_for
+        return any(
+            stored.event.is_erased and stored.event.sealed_for == about for stored in self.events
+        )
 
     @property
     def stream_sequence(self) -> int:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import pytest
@@ -114,7 +114,7 @@ async def test_a_forgotten_person_leaves_a_record_that_verifies_and_says_nothing
     replayed = await shell.swarm("replay", run.id)
     assert replayed.code == 2, replayed
     assert "erased" in replayed.err
-    assert ", " in (await done(shell, "replay", "--all")).out
+    assert ", 2 erased" in (await done(shell, "replay", "--all")).out
 
     seen_by_admin = client.run(run.id)
     async with asyncio.timeout(LIFE_S + 10):
@@ -122,6 +122,21 @@ async def test_a_forgotten_person_leaves_a_record_that_verifies_and_says_nothing
             await asyncio.sleep(0.5)
     assert status.status == "completed"
     assert MARK not in status.model_dump_json()
+
+
+async def test_a_coordinator_that_starts_anew_says_nothing_of_what_it_cannot_read(
+    shell: Shell, client: AsyncSwarm, run: AsyncRun
+) -> None:
+    before = await said_of(client, run.id)
+    shell.kill_actor("Coordinator")
+    status = await (await client.submit("Design another one")).wait(90)
+    assert status.status == "completed", status.failure
+    assert await said_of(client, run.id) == before
+
+
+async def said_of(client: AsyncSwarm, run: str) -> list[str]:
+    async with aclosing(client.run(run).events()) as events:
+        return [event.type async for event in events]
 
 
 async def test_nothing_more_is_kept_of_a_forgotten_person(

@@ -54,6 +54,14 @@ def test_a_destroyed_key_is_nowhere_and_none_is_made_again(keys: SubjectKeyDirec
     assert kept[0] not in left
 
 
+def test_the_bytes_of_a_destroyed_key_are_written_over(keys: SubjectKeyDirectory) -> None:
+    made(keys, "ann")
+    (file,) = keys.path.iterdir()
+    with file.open("rb") as before:
+        keys.forget("ann", now=NOW)
+        assert before.read().strip() == b""
+
+
 def test_forgetting_again_changes_nothing(keys: SubjectKeyDirectory) -> None:
     keys.forget("ann", now=NOW)
     assert keys.forget("ann", now=datetime.now(UTC)) == Forgotten(at=NOW)

@@ -84,7 +84,7 @@ def test_what_founds_trust_is_for_the_authority_alone_whatever_the_policy() -> N
     for event_type in FOUNDING_TYPES & set(PAYLOADS):
         kind = event_type.removeprefix("swarm.").removesuffix(".v1")
         suffix = ("UKEY",) if kind.startswith("identity.") else ()
-        subject = Subject(partition=0, run="trust", kind=kind, suffix=suffix)
+        subject = Subject(partition="00", run="trust", kind=kind, suffix=suffix)
         assert FOUNDING.refusal("authority", subject) is None
         for role in (*Capabilities.shipped().roles, "stranger"):
             assert role == "authority" or FOUNDING.refusal(role, subject)
