@@ -26,6 +26,7 @@ from bus.ring import (
     with_new_root,
     with_new_signing_key,
     with_revoked,
+    with_tenant,
     without_old_signing_keys,
 )
 from bus.subjects import TRUST_RUN
@@ -100,6 +101,15 @@ def revocation(revoked: tuple[IdentityRevoked, ...]) -> Change:
     return change
 
 
+def tenant_added(tenant: str) -> Change:
+    """A tenant has an account of its own."""
+
+    def change(authority: Authority) -> tuple[Ring, tuple[AgentKey, ...]]:
+        return with_tenant(authority.ring, tenant), ()
+
+    return change
+
+
 def decide(directory: KeyDirectory, change: Change, *, reached: Reached = _pass) -> Ring:
     """Put a change in force on disk; the ring afterwards.
 
@@ -138,7 +148,7 @@ async def settle(
             reached(STORED)
             await _tell_new_broker(nats_url, authority)
         else:
-            await tell_broker(nats_url, authority)
+            await _tell_broker(nats_url, authority)
             reached(TOLD_BROKER)
             await log.append(draft_of(first))
             reached(STORED)
@@ -178,11 +188,17 @@ def draft_of(change: Untold) -> Draft:
     return Draft(run=TRUST_RUN, payload=payload, id=change.id, suffix=suffix)
 
 
+async def _tell_broker(nats_url: str, authority: Authority) -> None:
+    await tell_broker(nats_url, authority)
+    for tenant in sorted(authority.ring.tenants):
+        await tell_broker(nats_url, authority, tenant=tenant)
+
+
 async def _tell_new_broker(nats_url: str, authority: Authority) -> None:
     until = time.monotonic() + BROKER_S
     while True:
         try:
-            return await tell_broker(nats_url, authority)
+            return await _tell_broker(nats_url, authority)
         except (ClaimsRefused, BusUnreachable):
             if time.monotonic() > until:
                 raise

@@ -15,15 +15,18 @@ from typing import Final, Self
 from pydantic import JsonValue, TypeAdapter
 
 from bus import jwt
-from bus.accounts import log_account, system_account
+from bus.accounts import Account, log_account, system_account
 from bus.errors import IdentityError
 from bus.keyring import KeyDirectory
 from bus.nkey import ACCOUNT, OPERATOR, AgentKey, verify_key
 from bus.ring import Ring, first_ring
+from bus.tenants import tenant_account, tenant_inbox, tenant_key, tenant_requests
 
 AUTHORITY_ROLE: Final = "authority"
 LAUNCHER_ROLE: Final = "launcher"
 """Provisions the log: the only role whose credentials are of the log's account."""
+TENANT_ROLE: Final = "tenant"
+"""Reads what is said in the runs of one tenant; credentials are of that tenant's account."""
 LOG_TAG: Final = "log"
 """Marks a root's word over the key that signs a log's checkpoints."""
 _TAGS = TypeAdapter(list[str])
@@ -145,6 +148,25 @@ class Authority:
         """The broker's own account; who connects there tells it of other accounts."""
         return self.ring.system
 
+    @property
+    def tenant_accounts(self) -> dict[str, str]:
+        """The JWTs of all tenants' accounts by public key, as the broker must know them."""
+        return dict(self.tenant_account(tenant) for tenant in sorted(self.ring.tenants))
+
+    def tenant_account(self, tenant: str) -> tuple[str, str]:
+        """The public key and the JWT of a tenant's account.
+
+        Raises:
+            SubjectMismatch: the tenant has no partition of its own.
+        """
+        ring = self.ring
+        account = tenant_key(self.keys[ring.log], tenant).public
+        token = tenant_account(
+            account, self.root_key, log=ring.log, tenant=tenant, revoked=ring.revoked,
+            issued_at=Account.parse(ring.account_jwt).issued_at,
+        )  # fmt: skip
+        return account, token
+
     @classmethod
     def create(cls) -> Self:
         """Make new keys. The account's own signs nothing, so its private half is not kept."""
@@ -224,6 +246,32 @@ class Authority:
         return self._sign(
             public_key, role=LAUNCHER_ROLE, name="keys", permissions=permissions, ttl=ttl,
             account=system, signer=self.keys[system],
+        )  # fmt: skip
+
+    def issue_for_tenant(
+        self, public_key: str, tenant: str, *, name: str, consumers: Sequence[str], ttl: timedelta
+    ) -> Credential:
+        """Let a key read what is said in a tenant's runs; nobody takes events of it.
+
+        Args:
+            public_key: of the connection.
+            tenant: whose runs.
+            name: for people.
+            consumers: the names under which it may have consumers.
+            ttl: life of the credential, from now.
+
+        Raises:
+            IdentityError: the public key is not an NKey.
+            SubjectMismatch: the tenant has no partition of its own.
+        """
+        permissions = Permissions(
+            publish=tenant_requests(tenant, consumers),
+            subscribe=(f"{tenant_inbox(tenant, public_key)}.>",),
+        )
+        signer = tenant_key(self.keys[self.ring.log], tenant)
+        return self._sign(
+            public_key, role=TENANT_ROLE, name=name, permissions=permissions, ttl=ttl,
+            account=signer.public, signer=signer,
         )  # fmt: skip
 
     @staticmethod

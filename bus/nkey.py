@@ -6,6 +6,7 @@ key, 32 key bytes, a CRC-16 in little-endian order, in base32 without padding.
 
 import base64
 import binascii
+import hmac
 import os
 from functools import lru_cache
 from typing import Final, Self
@@ -57,6 +58,10 @@ class AgentKey:
     def sign(self, message: bytes) -> bytes:
         """Sign with Ed25519; 64 bytes."""
         return self._signing.sign(message).signature
+
+    def derive(self, purpose: str, prefix: int) -> "AgentKey":
+        """Another key, which follows from this one and the purpose alone."""
+        return AgentKey(hmac.digest(self._signing.encode(), purpose.encode(), "sha256"), prefix)
 
     def open_box(self, box: bytes) -> bytes:
         """What `box_for` put into a box for this key.

@@ -45,6 +45,7 @@ class Ring:
         barred: members ("role/name") that get no credential.
         roots: how operators followed each other.
         untold: what the log has still to be told, in order.
+        tenants: who has an account of their own.
         files: where the seed of each key is.
     """
 
@@ -61,6 +62,7 @@ class Ring:
     barred: frozenset[str] = frozenset()
     roots: tuple[RootRotated, ...] = ()
     untold: tuple[Untold, ...] = ()
+    tenants: frozenset[str] = frozenset()
     files: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -148,6 +150,11 @@ def with_new_root(
         roots=(*ring.roots, rotated),
         untold=(*ring.untold, _untold(rotated, ring.issuing)),
     )
+
+
+def with_tenant(ring: Ring, tenant: str) -> Ring:
+    """A tenant has an account of its own from here on."""
+    return replace(ring, tenants=ring.tenants | {tenant})
 
 
 def told(ring: Ring, event_id: str) -> Ring:

@@ -2,7 +2,8 @@
 
     evt.<partition>.<run>.<kind...>[.<role>[.<priority>]]
 
-The partition is a stable hash of the run modulo 16, so that one owner can later
+The partition of a run that belongs to a tenant is that tenant's, ``t-<tenant>``, so that the
+broker can tell what is whose. Of any other it is a stable hash modulo 16: one owner can later
 take a share of all runs by a subject filter. The kind is the event type without
 its prefix and version: ``swarm.step.completed.v1`` lives on ``step.completed``.
 Kinds in `ROLE_KINDS` carry a role, `ASSIGNED` a priority as well.
@@ -30,9 +31,16 @@ ASSIGNED = "step.assigned"
 ROLE_KINDS = frozenset(
     {ASSIGNED, "step.claimed", "step.completed", "step.failed", "assignment.dead"}
 )
-KEY_KINDS = frozenset({"identity.issued", "identity.revoked", "rotation.requested"})
-"""Kinds followed by a public key, so that what is said of one can be looked up by its subject."""
+KEY_KINDS = frozenset(
+    {"identity.issued", "identity.revoked", "rotation.requested", "subject.forgotten"}
+)
+"""Kinds followed by a public key, or what stands for a person, so that what is said of one can be
+looked up by its subject."""
 
+DEFAULT_TENANT = "default"
+"""Whom everybody belongs with of whom nothing else is said."""
+_OF_TENANT = "_"
+_TENANT = re.compile(r"[a-z0-9-]{1,32}\Z")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _KIND = re.compile(r"[a-z]+\.[a-z]+\Z")
 _TYPE = re.compile(r"swarm\.([a-z]+(?:\.[a-z]+)+)\.v([1-9][0-9]*)\Z")
@@ -42,13 +50,13 @@ _TYPE = re.compile(r"swarm\.([a-z]+(?:\.[a-z]+)+)\.v([1-9][0-9]*)\Z")
 class Subject:
     """A parsed subject; `suffix` holds the tokens after the kind."""
 
-    partition: int
+    partition: str
     run: str
     kind: str
     suffix: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return ".".join(("evt", f"{self.partition:02d}", self.run, self.kind, *self.suffix))
+        return ".".join(("evt", self.partition, self.run, self.kind, *self.suffix))
 
     @property
     def role(self) -> str | None:
@@ -57,9 +65,44 @@ class Subject:
 
 
 @lru_cache(maxsize=4096)
-def partition_of(run: str) -> int:
-    """The partition of a run: the first byte of its SHA-256, modulo 16."""
-    return hashlib.sha256(run.encode()).digest()[0] % PARTITIONS
+def partition_of(run: str) -> str:
+    """The partition of a run: of its tenant, or the first byte of its SHA-256 modulo 16."""
+    tenant = tenant_of(run)
+    if tenant is not None:
+        return f"t-{tenant}"
+    return f"{hashlib.sha256(run.encode()).digest()[0] % PARTITIONS:02d}"
+
+
+def tenant_of(run: str) -> str | None:
+    """The tenant in the id of a run, None where it names none."""
+    tenant, mark, _ = run.rpartition(_OF_TENANT)
+    return tenant if mark and is_tenant(tenant) else None
+
+
+def run_of(tenant: str, run: str) -> str:
+    """The id of a run of a tenant; of the default one, it is the run's own.
+
+    Args:
+        tenant: a name for which `is_tenant` holds.
+        run: a token without an underscore, of at most 31 characters.
+    """
+    return run if tenant == DEFAULT_TENANT else f"{tenant}{_OF_TENANT}{run}"
+
+
+def tenant_filter(tenant: str) -> str:
+    """The filter that matches every event of a tenant's runs; the default one has no such filter.
+
+    Raises:
+        SubjectMismatch: that cannot name a tenant, or it is the default one.
+    """
+    if not is_tenant(tenant) or tenant == DEFAULT_TENANT:
+        raise SubjectMismatch(f"{tenant[:80]!r} is not a tenant with a partition of its own")
+    return f"evt.t-{tenant}.>"
+
+
+def is_tenant(text: str) -> bool:
+    """Whether the text can name a tenant: 1 to 32 of a-z 0-9 -."""
+    return _TENANT.match(text) is not None
 
 
 def is_token(text: str) -> bool:
@@ -102,7 +145,7 @@ def parse(subject: str) -> Subject:
         raise SubjectMismatch(f"subject {subject!r} is not evt.<partition>.<run>.<kind...>")
     partition, run, *tokens = rest
     _check_tokens(run, *tokens)
-    if partition != f"{partition_of(run):02d}":
+    if partition != partition_of(run):
         raise SubjectMismatch(f"subject {subject!r}: {partition!r} is not the partition of {run!r}")
     kind, suffix = ".".join(tokens[:2]), tuple(tokens[2:])
     _check_suffix(kind, suffix)
@@ -116,7 +159,7 @@ def run_filter(run: str) -> str:
         SubjectMismatch: the run is not a token.
     """
     _check_tokens(run)
-    return f"evt.{partition_of(run):02d}.{run}.>"
+    return f"evt.{partition_of(run)}.{run}.>"
 
 
 def kind_filter(kind: str) -> str:
@@ -137,7 +180,7 @@ def group_filter(run: str, group: str) -> str:
         SubjectMismatch: the run or the word is not a token.
     """
     _check_tokens(run, group)
-    return f"evt.{partition_of(run):02d}.{run}.{group}.>"
+    return f"evt.{partition_of(run)}.{run}.{group}.>"
 
 
 def _check_tokens(*tokens: str) -> None:

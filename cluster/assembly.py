@@ -66,6 +66,7 @@ def trust_of(root: Authority) -> NatsTrust:
         log_account_jwt=root.log_account_jwt,
         system_account_public_key=root.system_account_public_key,
         system_account_jwt=root.system_account_jwt,
+        tenant_accounts=root.tenant_accounts,
     )
 
 

@@ -19,7 +19,7 @@ from bus.payloads import (
     payload_model,
 )
 from bus.received import Received
-from bus.subjects import ALL_EVENTS, SYSTEM_RUN
+from bus.subjects import ALL_EVENTS, SYSTEM_RUN, subject_for
 from bus.trust_payloads import SubjectForgotten
 from cluster import state as states
 from cluster.errors import SubjectBusy, UnknownSubject
@@ -105,8 +105,11 @@ async def forget(settings: Settings, subject: str, *, reason: str) -> Erasure:
             requested_by=person(),
             reason=reason[:_REASON_CHARS],
         )
-        event_id = derive_id("subject.forgotten", subject)
-        await log.append(Draft(run=SYSTEM_RUN, payload=payload, id=event_id))
+        token = derive_id("subject", subject)
+        if await log.last_on(subject_for(SYSTEM_RUN, payload.TYPE, token)) is None:
+            event_id = derive_id("subject.forgotten", subject)
+            draft = Draft(run=SYSTEM_RUN, payload=payload, id=event_id, suffix=(token,))
+            await log.append(draft)
     return Erasure(
         subject=subject,
         forgotten_at=forgotten.at,

@@ -9,6 +9,7 @@ ClusterError
   MemberBarred         a member without which there is no swarm was revoked
   UnknownKeyName       no key or member of that name
   UnknownSubject       no person of that name or id
+  UnknownTenant        no tenant with an account on the broker
   SubjectBusy          a person cannot be forgotten whose runs go on
   PartFailed           an embedded server or an actor group that did not come up
     PortTaken          another program listens on the port that was asked for
@@ -111,6 +112,13 @@ class UnknownSubject(ClusterError):
 
     code = "unknown_subject"
     hint = "Name a user, or the id of one: swarm users list."
+
+
+class UnknownTenant(ClusterError):
+    """That is no tenant with an account of its own."""
+
+    code = "unknown_tenant"
+    hint = "A tenant is named by 1 to 32 of a-z, 0-9 and -; `default` is everybody's."
 
 
 class SubjectBusy(ClusterError):

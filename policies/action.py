@@ -84,7 +84,7 @@ def _flag(capability: Capability, role: str, name: str) -> Decision:
 
 def _publish(policy: Capabilities, role: str, kind: str) -> Decision:
     try:
-        subject = parse(f"evt.{partition_of(_RUN):02d}.{_RUN}.{kind}")
+        subject = parse(f"evt.{partition_of(_RUN)}.{_RUN}.{kind}")
     except SubjectMismatch as error:
         raise InvalidAction(f"{kind[:100]!r} is no kind of event: {error}") from error
     return _decided(

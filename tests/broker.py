@@ -92,6 +92,7 @@ class Broker:
                         self.authority.account_public_key: self.authority.account_jwt_in_force,
                         self.authority.log_account_public_key: self.authority.log_account_jwt,
                         self.authority.system_account_public_key: self.authority.system_account_jwt,
+                        **self.authority.tenant_accounts,
                     },
                 }
             )

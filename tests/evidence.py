@@ -153,7 +153,7 @@ class Ledger:
             self.objects[sequence] = content
         if change is not None:
             change(headers)
-        subject = subject or ".".join(("evt", f"{partition_of(run):02d}", run, kind, *suffix))
+        subject = subject or ".".join(("evt", partition_of(run), run, kind, *suffix))
         signed = signing_input(subject, headers, raw)
         signature = who.key.sign(signed)
         headers["swarm-signature"] = encode_base64url(signature)

@@ -31,6 +31,8 @@ class NatsTrust:
     log_account_jwt: str
     system_account_public_key: str
     system_account_jwt: str
+    tenant_accounts: Mapping[str, str] = field(default_factory=dict)
+    """Their JWTs by public key."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,6 +49,7 @@ class Nats:
     name: str = "nats"
     monitor_port: int = 0
     _told: str = ""
+    _tenants: frozenset[str] = frozenset()
 
     async def prepare(self, port: int) -> None:
         """Write the configuration, and have the server check it.
@@ -75,8 +78,9 @@ class Nats:
         return f"nats://{LOOPBACK}:{port}"
 
     def is_outdated(self) -> bool:
-        """Whether it trusts an operator that was replaced: it does not learn that while it runs."""
-        return self.trust().operator_jwt != self._told
+        """Whether it has to be started anew: operators and new accounts are not learnt before."""
+        trust = self.trust()
+        return trust.operator_jwt != self._told or not trust.tenant_accounts.keys() <= self._tenants
 
     @property
     def _configuration(self) -> Path:
@@ -95,7 +99,7 @@ class Nats:
     def _text(self, port: int) -> str:
         """JSON is valid NATS configuration, and quotes paths properly."""
         trust = self.trust()
-        self._told = trust.operator_jwt
+        self._told, self._tenants = trust.operator_jwt, frozenset(trust.tenant_accounts)
         store: dict[str, object] = {
             "store_dir": str(self.home.nats / "store"),
             "max_file_store": self.max_store_bytes,
@@ -117,6 +121,7 @@ class Nats:
                 trust.account_public_key: trust.account_jwt,
                 trust.log_account_public_key: trust.log_account_jwt,
                 trust.system_account_public_key: trust.system_account_jwt,
+                **trust.tenant_accounts,
             },
         }
         return json.dumps(configuration, indent=2)

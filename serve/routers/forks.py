@@ -106,7 +106,7 @@ async def fork(
     An answer that is shared may be changed, as long as it still fits its schema. With an
     Idempotency-Key, a repeat by the same user is the same run.
     """
-    new = run_id(caller.user, idempotency_key)
+    new = run_id(caller, idempotency_key)
     async with asyncio.timeout(parts.limits.call_timeout_s):
         parent = await know_run(parts.log, run, caller)
         if parent.is_erased:

@@ -21,7 +21,7 @@ from bus.payloads import (
     Priority,
     RunSubmitted,
 )
-from bus.subjects import run_filter, subject_for
+from bus.subjects import run_filter, run_of, subject_for
 from policies.budgets import needs_price, run_budget, tokens_limit
 from policies.caller import Caller
 from serve.access import Parts, Reader, Submitter, still_welcome
@@ -119,7 +119,7 @@ async def submit(
     request whose answer was lost can be sent again.
     """
     payload = _payload(job, parts, caller)
-    run = run_id(caller.user, idempotency_key)
+    run = run_id(caller, idempotency_key)
     async with asyncio.timeout(parts.limits.call_timeout_s):
         stored = await store_submission(parts, run, payload, caller)
     if not asks_the_same(stored.payload(), payload):
@@ -190,11 +190,12 @@ async def events(
     )
 
 
-def run_id(user: str, idempotency_key: str | None) -> str:
-    """The id of a new run: random, or the same for the same user and key."""
-    if idempotency_key is None:
-        return "r" + secrets.token_hex(10)
-    return "r" + derive_id("idempotency-key", user, idempotency_key)[:20]
+def run_id(caller: Caller, idempotency_key: str | None) -> str:
+    """The id of a new run: random, or the same for the same user and key. It names the tenant."""
+    own = secrets.token_hex(10)
+    if idempotency_key is not None:
+        own = derive_id("idempotency-key", caller.user, idempotency_key)[:20]
+    return run_of(caller.tenant, f"r{own}")
 
 
 def _payload(job: RunRequest, parts: GatewayParts, caller: Caller) -> RunSubmitted:

@@ -21,6 +21,7 @@ from cluster.errors import (
     PortTaken,
     UnknownKeyName,
     UnknownSubject,
+    UnknownTenant,
 )
 from swarm.cli import (
     audit,
@@ -107,6 +108,7 @@ def exit_code(error: SwarmError) -> int:
             | PortTaken()
             | UnknownKeyName()
             | UnknownSubject()
+            | UnknownTenant()
             | CannotReplay()
             | Refused()
         ):

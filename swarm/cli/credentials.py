@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import timedelta
-from typing import Final
+from typing import Annotated, Final
 from uuid import uuid4
 
 import typer
@@ -17,7 +17,9 @@ from cluster.home import open_home
 from cluster.log_key import log_verifier_key
 from cluster.people import enrolment_secret_file
 from cluster.settings import Settings
+from cluster.tenants import tenant_credential
 from swarm.cli.reading import OBSERVER, domain_of
+from swarm.cli.show import harmless, printer
 
 LIFE: Final = timedelta(hours=12)
 """A person's own tool does not renew its credential: it has a working day."""
@@ -31,12 +33,25 @@ def add_to(app: typer.Typer) -> None:
 
 
 @creds.command(name=OBSERVER)
-def observer() -> None:
-    """Print a .creds file of an identity that may read every event and publish none.
+def observer(
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", help="Let it read the runs of one tenant only.")
+    ] = None,
+) -> None:
+    """Print a .creds file of an identity that may read events and publish none.
 
-    It counts for twelve hours.
+    It counts for twelve hours. That of a tenant is in an account of its own on the broker;
+    standard error tells the names that its consumers may have, and its inbox.
     """
-    typer.echo(asyncio.run(_observer(Settings.load())), nl=False)
+    if tenant is None:
+        typer.echo(asyncio.run(_observer(Settings.load())), nl=False)
+        return
+    made = asyncio.run(tenant_credential(Settings.load(), tenant, ttl=LIFE))
+    note = printer(to_stderr=True)
+    note.print(harmless(f"consumers      {', '.join(made.consumers)}"))
+    note.print(harmless(f"inbox prefix   {made.inbox}"))
+    note.print(harmless(f"subjects       {made.subjects}"))
+    typer.echo(credentials_file(made.credential, made.key), nl=False)
 
 
 @creds.command(name="log-key")

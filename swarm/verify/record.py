@@ -23,6 +23,7 @@ ACCEPTED: Final = "accepted"
 REFUSED: Final = "refused"
 _LENGTH_DIGITS: Final = 9
 _PARTITIONS: Final = 16
+_OWNED: Final = re.compile(r"([a-z0-9-]{1,32})_[A-Za-z0-9-]*")
 _REQUIRED: Final = frozenset(
     {
         *("ce-id", "ce-source", "ce-type", "ce-time", "ce-specversion", "ce-datacontenttype"),
@@ -252,11 +253,17 @@ def _matching_tokens(subject: str, headers: Mapping[str, str]) -> list[str]:
     if head != "evt" or len(rest) < 4 or not _all_tokens(rest):  # noqa: PLR2004 - up to the kind
         raise NotProven(f"the subject {subject[:120]!r} is not one of an event")
     partition, run, *tokens = rest
-    if partition != f"{sha256(run.encode())[0] % _PARTITIONS:02d}":
+    if partition != _partition(run):
         raise NotProven("the subject names another partition than that of its run")
     if run != unquote(headers["ce-run"]) or kind is None or kind[1] != ".".join(tokens[:2]):
         raise NotProven("the subject is not that of the event's run and type")
     return tokens
+
+
+def _partition(run: str) -> str:
+    """Its tenant's, if its id begins with one and an underscore; else by hash."""
+    owned = _OWNED.fullmatch(run)
+    return f"t-{owned[1]}" if owned else f"{sha256(run.encode())[0] % _PARTITIONS:02d}"
 
 
 def _all_tokens(tokens: Iterable[str]) -> bool:

@@ -38,7 +38,7 @@ capabilities = st.fixed_dictionaries(
 )
 bundles = st.dictionaries(st.sampled_from(ROLES), capabilities)
 subjects = st.builds(
-    lambda kind, suffix: Subject(partition=0, run="r", kind=kind, suffix=tuple(suffix)),
+    lambda kind, suffix: Subject(partition="00", run="r", kind=kind, suffix=tuple(suffix)),
     st.sampled_from(["run.submitted", "step.completed", "step.claimed", "step.failed"]),
     st.lists(st.sampled_from([*WORDS, *ROLES]), max_size=3),
 )

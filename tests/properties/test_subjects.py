@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from bus.errors import SubjectMismatch
 from bus.payloads import PAYLOADS
 from bus.subjects import (
+    DEFAULT_TENANT,
     KEY_KINDS,
     PARTITIONS,
     ROLE_KINDS,
@@ -16,7 +17,10 @@ from bus.subjects import (
     parse,
     partition_of,
     run_filter,
+    run_of,
     subject_for,
+    tenant_filter,
+    tenant_of,
 )
 
 TOKENS = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
@@ -35,7 +39,10 @@ def test_a_built_subject_is_parsed_back(run: str, event_type: str, tokens: list[
     subject = parse(text)
     assert str(subject) == text
     assert (subject.run, subject.kind, subject.suffix) == (run, kind_of(event_type), tuple(suffix))
-    assert 0 <= subject.partition < PARTITIONS
+    tenant = tenant_of(run)
+    assert subject.partition == (
+        f"t-{tenant}" if tenant else f"{int(subject.partition) % PARTITIONS:02d}"
+    )
     assert text.startswith(run_filter(run).removesuffix(">"))
 
 
@@ -113,8 +120,34 @@ def test_only_event_types_have_a_kind(text: str) -> None:
 
 def test_a_run_keeps_its_partition_in_every_release() -> None:
     """Partition owners and stored subjects depend on it."""
-    assert partition_of("r1") == 0x82 % 16
+    assert partition_of("r1") == f"{0x82 % 16:02d}"
     assert subject_for("r1", "swarm.run.failed.v1") == "evt.02.r1.run.failed"
+
+
+@given(
+    st.from_regex(r"[a-z0-9-]{1,32}", fullmatch=True),
+    st.from_regex(r"r[0-9a-f]{20}", fullmatch=True),
+)
+def test_a_run_of_a_tenant_is_in_its_partition_and_in_no_other(tenant: str, own: str) -> None:
+    run = run_of(tenant, own)
+    if tenant == DEFAULT_TENANT:
+        assert (run, tenant_of(run)) == (own, None)
+        return
+    assert tenant_of(run) == tenant
+    assert run_filter(run).startswith(tenant_filter(tenant).removesuffix(">"))
+
+
+@given(TOKENS)
+def test_a_run_is_in_the_partition_of_the_tenant_that_its_id_names_alone(run: str) -> None:
+    tenant = tenant_of(run)
+    assert (tenant is None) == partition_of(run).isdecimal()
+    assert tenant is None or run.startswith(f"{tenant}_")
+
+
+@pytest.mark.parametrize("tenant", ["", "default", "Acme", "a_b", "a.b", "*", ">", "a" * 33, "07 "])
+def test_what_names_no_tenant_has_no_filter(tenant: str) -> None:
+    with pytest.raises(SubjectMismatch):
+        tenant_filter(tenant)
 
 
 def test_every_kind_of_event_has_two_words() -> None:
@@ -123,5 +156,5 @@ def test_every_kind_of_event_has_two_words() -> None:
 
 
 def test_the_role_of_a_subject_is_its_first_suffix_token() -> None:
-    assert Subject(partition=0, run="r", kind="step.claimed", suffix=("coder",)).role == "coder"
-    assert Subject(partition=0, run="r", kind="identity.issued", suffix=("U1",)).role is None
+    assert Subject(partition="00", run="r", kind="step.claimed", suffix=("coder",)).role == "coder"
+    assert Subject(partition="00", run="r", kind="identity.issued", suffix=("U1",)).role is None

@@ -109,7 +109,7 @@ def test_no_worker_publishes_on_the_subject_of_another_role(
 @given(st.sampled_from(ROLES), st.lists(TOKENS, min_size=2, max_size=5))
 def test_no_other_subject_of_the_log_is_allowed(role: str, tokens: list[str]) -> None:
     subject = ".".join(("evt", "00", "r1", *tokens))
-    parsed = Subject(partition=0, run="r1", kind=".".join(tokens[:2]), suffix=tuple(tokens[2:]))
+    parsed = Subject(partition="00", run="r1", kind=".".join(tokens[:2]), suffix=tuple(tokens[2:]))
     allowed = broker_allows(POLICY.permissions(role, KEY), subject)
     assert allowed == (POLICY.refusal(role, parsed) is None)
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -15,8 +15,11 @@ from actors.workflow import StepSpec, WorkflowSpec
 from bus.errors import PublishUnconfirmed
 from bus.event import StoredEvent
 from bus.payloads import RunCompleted, RunSubmitted
+from bus.subjects import tenant_of
 from policies.budgets import run_budget, tokens_limit
+from policies.caller import Caller
 from policies.capabilities import Capabilities
+from policies.roles import Role
 from serve.ports import Limits
 from serve.routers.runs import run_id
 from storage.audit_reader import AuditSummary
@@ -143,7 +146,18 @@ async def test_a_key_belongs_to_its_user() -> None:
     async with fakes.client("ada") as client:
         other = await client.post("/v1/runs", json={"objective": "x"}, headers=headers)
     assert hers.json()["id"] != other.json()["id"]
-    assert run_id("ab", "c") != run_id("a", "bc")
+    assert run_id(somebody("ab"), "c") != run_id(somebody("a"), "bc")
+
+
+async def test_the_id_of_a_run_names_its_tenant() -> None:
+    assert run_id(somebody("u", tenant="acme"), "k") == f"acme_{run_id(somebody('u'), 'k')}"
+    assert tenant_of(run_id(somebody("u", tenant="acme"), None)) == "acme"
+    assert tenant_of(run_id(somebody("u"), None)) is None
+
+
+def somebody(user: str, tenant: str = "default") -> Caller:
+    later = datetime.now(UTC) + timedelta(hours=1)
+    return Caller(user=user, username="u", tenant=tenant, role=Role.USER, expires_at=later)
 
 
 async def test_a_key_is_not_used_for_two_different_requests() -> None:
