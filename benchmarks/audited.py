@@ -31,7 +31,7 @@ async def measure(sync: str) -> dict[str, float]:
         async with broker(sync) as world:
             ours = await _ours(world, database)
     async with plain_server(sync) as url:
-        return {"signed, verified, audited": ours, "raw nats-py, unsigned": await _raw(url)}
+        return {"signed, sealed, verified": ours, "raw nats-py, unsigned": await _raw(url)}
 
 
 async def _ours(world: Broker, database: str) -> float:
@@ -71,7 +71,8 @@ async def _send_all(world: Broker) -> None:
 
         async def send(sender: int) -> None:
             for number in range(sender, EVENTS, SENDERS):
-                draft = Draft(run=RUN, payload=payload, id=derive_id("event", str(number)))
+                event_id = derive_id("event", str(number))
+                draft = Draft(run=RUN, payload=payload, id=event_id, on_behalf_of="bench")
                 await logs[sender].append(draft)
 
         await asyncio.gather(*(send(sender) for sender in range(SENDERS)))

@@ -32,7 +32,7 @@ async def measure(sync: str) -> dict[str, tuple[float, float]]:
             ours = await _ours(world)
     async with plain_server(sync) as url:
         with beside(answer_raw, url):
-            return {"signed events": ours, "raw nats-py": await _raw(url)}
+            return {"signed and sealed events": ours, "raw nats-py": await _raw(url)}
 
 
 def answer_signed(directory: str, port: int) -> None:
@@ -50,7 +50,8 @@ async def _answer_signed(world: Broker) -> None:
         async for request in requests:
             event_id = derive_id("reply", str(request.stream_sequence))
             payload = RunFailed(code="bench", message=TEXT)
-            await log.append(Draft(run=RUN, payload=payload, id=event_id))
+            draft = Draft(run=RUN, payload=payload, id=event_id, on_behalf_of="bench")
+            await log.append(draft)
 
 
 async def _answer_raw(url: str) -> None:
@@ -71,7 +72,8 @@ async def _ours(world: Broker) -> tuple[float, float]:
             )
             event_id = derive_id("request", str(next(numbers)))
             reply = asyncio.ensure_future(anext(replies))
-            await log.append(Draft(run=RUN, payload=payload, id=event_id))
+            draft = Draft(run=RUN, payload=payload, id=event_id, on_behalf_of="bench")
+            await log.append(draft)
             await reply
 
         return await _times(ask)

@@ -160,7 +160,8 @@ async def _ours(world: Broker) -> Figures:
                 requested_by="bench",
                 definition=definition,
             )
-            draft = Draft(run=name, payload=payload, id=derive_id("run.submitted", name))
+            event_id = derive_id("run.submitted", name)
+            draft = Draft(run=name, payload=payload, id=event_id, on_behalf_of="bench")
             await gateway.append(draft)
             async with asyncio.timeout(DEADLINE_S):
                 await ended

@@ -8,6 +8,7 @@ something stood there and goes on.
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from hashlib import sha256
 from typing import Final
 
@@ -83,8 +84,15 @@ class EventLog:
             await self._objects.put(draft.run, draft.body)
         return await self._appender.append(draft, expected=expected)
 
-    async def read(self, subject_filter: str, *, after: int = 0) -> AsyncGenerator[Received]:
+    async def read(
+        self, subject_filter: str, *, after: int = 0, unseal: bool = True
+    ) -> AsyncGenerator[Received]:
         """Yield what the log holds now, after a stream sequence, in order.
+
+        Args:
+            subject_filter: with NATS wildcards.
+            after: the stream sequence before the first that is wanted.
+            unseal: whether what is sealed is wanted; it takes the key of each person.
 
         Raises:
             ConsumptionDenied: the policy does not let this role read.
@@ -93,6 +101,8 @@ class EventLog:
         self.require("read")
         position = after
         check = await self._checking(subject_filter, after)
+        if not unseal:
+            check = partial(self._verifier.check, unseal=False)
         while True:
             consumer, pending = await make_reader(self.connection, subject_filter, position)
             if pending == 0:

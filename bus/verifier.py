@@ -68,8 +68,12 @@ class Verifier:
         self._changes.passed(checked)
         return checked
 
-    async def check(self, received: Received) -> Received:
+    async def check(self, received: Received, *, unseal: bool = True) -> Received:
         """The event if it may be acted on, else what it is refused for.
+
+        Args:
+            received: from the log.
+            unseal: whether what is sealed in it is wanted.
 
         Raises:
             BusUnreachable: the sender's credential, a change of trust before the event, or
@@ -78,9 +82,9 @@ class Verifier:
         if isinstance(received, RefusedEvent):
             return received
         await self._changes.know(received.stream_sequence)
-        return await self._judge(received)
+        return await self._judge(received, unseal=unseal)
 
-    async def _judge(self, received: Received) -> Received:
+    async def _judge(self, received: Received, *, unseal: bool = True) -> Received:
         """The same, once all changes of trust before the event are known."""
         if isinstance(received, RefusedEvent):
             return received
@@ -94,7 +98,9 @@ class Verifier:
                 stream_sequence=received.stream_sequence,
                 stored_at=received.stored_at,
             )
-            whole = await self._vault.opened(await self._objects.fetch(event))
+            whole = await self._objects.fetch(event)
+            if unseal:
+                whole = await self._vault.opened(whole)
             self._adopt(whole, received.stream_sequence)
         except (UntrustedEvent, MalformedEvent) as error:
             return refused_event(event, received.stream_sequence, received.stored_at, error)

