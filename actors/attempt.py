@@ -13,7 +13,7 @@ from typing import Final, TypedDict
 
 import structlog
 
-from actors.run_end import RunEnded
+from actors.run_end import RunEnded, RunWatch
 from bus.errors import PublishConflict, SealingFailed
 from bus.event import Draft, StoredEvent, derive_id
 from bus.log import EventLog, Expected
@@ -247,6 +247,8 @@ class Desk:
                 return await self._log.append(draft, expected=expected)
             except SealingFailed as error:  # the lease is kept meanwhile
                 log.warning("step.cannot_be_sealed", run=event.run, reason=str(error))
+                if await RunWatch(self._log, event.run, after=cause.stream_sequence).has_ended():
+                    raise RunEnded from error
                 await asyncio.sleep(SEALING_RETRY_S)
             except PublishConflict:
                 forged = await self._pass_forgeries(cancelled, after=position)

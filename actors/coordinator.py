@@ -25,8 +25,8 @@ from actors.memory import Memory
 from actors.open_run import OpenRun, stall_notice, stalls_at
 from actors.schedule import Schedule, Turn, outstanding
 from actors.task_end import end_all
-from bus.errors import BusUnreachable, PublishConflict, PublishError
-from bus.event import SEALED_FOR, Draft, StoredEvent
+from bus.errors import BusUnreachable, PublishConflict, PublishError, SealBroken
+from bus.event import Draft, StoredEvent
 from bus.log import RESTART_S, EventLog, Expected
 from bus.received import Received, RefusedEvent
 from bus.signing import Clock
@@ -39,6 +39,8 @@ RETRY_S: Final = 1.0
 """Before a decision that the stream refused is made again: the news is on its way, or lost."""
 LONGEST_SLEEP_S: Final = 60.0
 """The clock on the wall may be set, or the machine may sleep, while we wait."""
+MOST_REFUSALS: Final = 1_000
+"""That wait to be put on record; of more, the oldest are left out."""
 TURNS_AT_ONCE: Final = 16
 """Assignments that go out before news is looked at again."""
 
@@ -80,7 +82,7 @@ class Coordinator:
         self._schedule = Schedule(self._window)
         self._agenda = Agenda()
         self._alarms = ChainAlarms()
-        self._refused: deque[RefusedEvent] = deque()
+        self._refused: deque[RefusedEvent] = deque(maxlen=MOST_REFUSALS)
         self._dirty: dict[str, None] = {}
         self._live = False
         self._started_at = self._clock()
@@ -139,7 +141,7 @@ class Coordinator:
         if isinstance(received, RefusedEvent):
             log.warning("coordinator.ignores", stream_sequence=received.stream_sequence)
             run_id = received.run
-            if self._live and SEALED_FOR in received.headers:
+            if self._live and isinstance(received.error, SealBroken):
                 self._refused.append(received)
                 self._news.set()
         else:
@@ -204,7 +206,6 @@ class Coordinator:
     async def _turn(self) -> None:
         """Alarms first, then everything that has changed, then what may be assigned."""
         await self._raise_alarms()
-        await self._record_refusals()
         for run_id in tuple(self._memory.unread):
             await self._memory.read(self._log, run_id)
             self._dirty[run_id] = None
@@ -218,13 +219,19 @@ class Coordinator:
         for _ in range(TURNS_AT_ONCE):
             turn = self._schedule.take()
             if turn is None:
-                return
+                break
             await self._assign(turn)
+        await self._record_refusals()
 
     async def _record_refusals(self) -> None:
         """Put on record what the auditor cannot refuse: it has no key to what is sealed."""
-        while self._refused:
-            await self._log.record_refusal(self._refused[0])
+        for _ in range(min(len(self._refused), TURNS_AT_ONCE)):
+            try:
+                await self._log.record_refusal(self._refused[0])
+            except PublishError as error:
+                if error.retryable:
+                    raise
+                log.error("coordinator.refusal_not_stored", code=error.code, why=str(error))
             self._refused.popleft()
 
     async def _raise_alarms(self) -> None:

@@ -27,16 +27,24 @@ def recorded_digest(event: Event) -> str:
     return _digest(event.subject, event.id, event.cause, event.body)
 
 
-def remade_digest(draft: Draft, recorded: Payload) -> str:
+def remade_digest(draft: Draft, recorded: Payload, *, withheld: bool = False) -> str:
     """The same of a draft, written in the vocabulary of a recorded payload.
+
+    Args:
+        draft: made again.
+        recorded: what the log holds of it.
+        withheld: whether that was read without what is personal.
 
     Fields are only ever added to a payload, with a default: where the record has no such
     field yet, and the draft leaves it at its default, it is left out.
     """
     subject = subject_for(draft.run, draft.payload.TYPE, *draft.suffix)
-    body = draft.body
-    if draft.payload == recorded:
-        body = draft.payload.model_dump_json(include=recorded.model_fields_set).encode()
+    body, payload = draft.body, draft.payload
+    if withheld:
+        payload = type(payload).model_validate({**payload.model_dump(), **payload.PERSONAL})
+        body = payload.model_dump_json().encode()
+    if payload == recorded:
+        body = payload.model_dump_json(include=recorded.model_fields_set).encode()
     return _digest(subject, draft.id, draft.cause, body)
 
 

@@ -54,7 +54,7 @@ def told(state: RunState, fact: Fact, payload: Outcome) -> RunState:
 def _answered(state: RunState, fact: Fact, payload: StepCompleted) -> RunState:
     key = key_of(payload)
     try:
-        if not fact.is_withheld:  # it was checked when it could be read
+        if not (fact.is_withheld and state.is_unreadable):  # judged when it could be read
             schema = state.assignments[key].answer_schema
             check_answer(fact.role, payload.step, schema, payload.answer)
     except (AnswerRejected, UnknownRole) as rejected:

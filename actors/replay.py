@@ -39,6 +39,7 @@ from bus.payloads import (
     RunCancelled,
     RunCompleted,
     RunFailed,
+    RunSubmitted,
     StepAssigned,
     StepCompleted,
 )
@@ -116,7 +117,7 @@ def replay(
     Raises:
         CannotReplay: what was said in it is erased, or sealed for somebody whose key is not here.
     """
-    _see_that_all_can_be_read(events)
+    _see_that_it_can_be_read(events)
     fold = _Fold(state=start or RunState(), model=model)
     for received in events:
         fold.take(received)
@@ -188,7 +189,8 @@ class _Fold:
         """Make a decision again, from each state that it can have been made from."""
         recorded, wanted = stored.payload(), recorded_digest(stored.event)
         if not any(
-            draft.id == stored.event.id and remade_digest(draft, recorded) == wanted
+            draft.id == stored.event.id
+            and remade_digest(draft, recorded, withheld=stored.event.is_withheld) == wanted
             for state in (before, *reversed(self.batch))
             for moment in self._moments(state, stored)
             for draft in drafts(state, moment)
@@ -230,10 +232,11 @@ class _Fold:
             return None
 
 
-def _see_that_all_can_be_read(events: Sequence[Received]) -> None:
+def _see_that_it_can_be_read(events: Sequence[Received]) -> None:
+    """What others said of the run may be gone: a decision that quotes them is compared without."""
     for received in events:
         event = received.event if isinstance(received, StoredEvent) else None
-        if event is not None and event.is_withheld:
+        if event is not None and event.type == RunSubmitted.TYPE and event.is_withheld:
             how = "erased" if event.is_erased else "sealed, and there is no key to it"
             raise CannotReplay(f"run {event.run}: what was said in it is {how}")
 

@@ -19,13 +19,17 @@ from actors.run_end import RunEnded, RunWatch, unless_ended
 from bus.errors import BusError, PayloadTooLarge, SwarmError
 from bus.log import EventLog
 from bus.payloads import StepAssigned, Usage
-from bus.work import Ack, Dead, Delivery, Verdict
+from bus.work import Ack, Dead, Delivery, Retry, Verdict
 
 log = structlog.get_logger()
 tracer = trace.get_tracer("actors.agent")
 
 DELIVERY_LIMIT: Final = 8
 """Deliveries of one assignment after which it is given up: it kills whoever takes it."""
+
+
+SEALED_RETRY_S: Final = 5.0
+"""Before an assignment is looked at again whose key is not given out."""
 
 
 class SpentInVain(Exception):
@@ -79,12 +83,15 @@ class Worker(Agent):
         """
         if assigned.role != self.role:
             return Dead(reason="not an assignment of this role")
+        event = delivery.assignment.event
+        if event.is_withheld and not event.is_erased:
+            return Retry(delay_s=SEALED_RETRY_S)
         attempt = await self._desk.claim(assigned, delivery)
         if attempt is None:
             return Ack()
         try:
-            if delivery.assignment.event.is_withheld:
-                reason = "what is to be done is erased, or its key is not given out"
+            if event.is_erased:
+                reason = "what is to be done is erased"
                 await self._desk.fail(attempt, "unreadable", reason, retryable=False)
                 return Ack()
             if delivery.deliveries > self._delivery_limit:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from bus.errors import IdentityError, MalformedEvent
+from bus.errors import IdentityError, MalformedEvent, SubjectKeyUnavailable
 from bus.nkey import decode_base64url, encode_base64url
 from bus.sealing import SUBJECT_KEY_BYTES
 
@@ -40,7 +40,8 @@ class SubjectKeyDirectory:
         """The person's key, or that it was destroyed; None if there never was one.
 
         Raises:
-            IdentityError: the file cannot be read.
+            IdentityError: the file does not hold a key.
+            SubjectKeyUnavailable: it cannot be read now.
         """
         path = self._file(subject)
         try:
@@ -53,7 +54,9 @@ class SubjectKeyDirectory:
             return decode_base64url(told["key"], length=SUBJECT_KEY_BYTES)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, MalformedEvent) as error:
+        except OSError as error:
+            raise SubjectKeyUnavailable(f"cannot read the key of a person at {path}") from error
+        except (ValueError, KeyError, TypeError, MalformedEvent) as error:
             raise IdentityError(f"cannot read the key of a person at {path}") from error
 
     def find_or_make(self, subject: str) -> bytes | Forgotten:
@@ -62,7 +65,8 @@ class SubjectKeyDirectory:
         Whoever else makes it at the same time gets the same.
 
         Raises:
-            IdentityError: the file cannot be read or written.
+            IdentityError: the file cannot be written, or does not hold a key.
+            SubjectKeyUnavailable: it cannot be read now.
         """
         found = self.find(subject)
         if found is not None:
@@ -79,7 +83,8 @@ class SubjectKeyDirectory:
         Its bytes are overwritten first. A disk may keep older ones, and so does a backup.
 
         Raises:
-            IdentityError: the file cannot be read or written.
+            IdentityError: the file cannot be written, or does not hold a key.
+            SubjectKeyUnavailable: it cannot be read now.
         """
         found = self.find(subject)
         forgotten = found if isinstance(found, Forgotten) else Forgotten(at=now.astimezone(UTC))

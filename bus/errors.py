@@ -13,6 +13,7 @@ Within this folder:
 
     BusError
       MalformedEvent      bytes that are not an event of ours
+        SealBroken        what is sealed in it cannot be opened with its key
       UntrustedEvent      an event that must not be acted on
         BadSignature  UnknownKey  ExpiredKey  KeyRevoked  SubjectMismatch  NotPermitted
         SequenceError  ObjectMissing  ObjectMismatch
@@ -59,6 +60,12 @@ class MalformedEvent(BusError):
     """The bytes are not an event of this system."""
 
     code = "malformed_event"
+
+
+class SealBroken(MalformedEvent):
+    """What is sealed in the event cannot be opened with its key: it is of another event."""
+
+    code = "seal_broken"
 
 
 class UntrustedEvent(BusError):

@@ -19,7 +19,7 @@ from nacl.exceptions import CryptoError
 from pydantic import JsonValue
 from pydantic_core import from_json, to_json
 
-from bus.errors import MalformedEvent
+from bus.errors import MalformedEvent, SealBroken
 from bus.nkey import decode_base64url, encode_base64url
 from bus.payload import Payload
 
@@ -58,7 +58,8 @@ def opened_body(body: bytes, model: type[Payload], key: bytes, *, binding: bytes
     one can read that any more.
 
     Raises:
-        MalformedEvent: it is not of that form, was changed, or was sealed for another event.
+        MalformedEvent: it is not of that form.
+        SealBroken: it was changed, or was sealed for another event.
     """
     clear, box = _parts(body, model)
     if not box or not box.startswith(_name_of(key)):
@@ -67,9 +68,9 @@ def opened_body(body: bytes, model: type[Payload], key: bytes, *, binding: bytes
     try:
         personal = from_json(crypto_aead_xchacha20poly1305_ietf_decrypt(rest, binding, nonce, key))
     except (CryptoError, ValueError) as error:
-        raise MalformedEvent(f"what is sealed in {model.TYPE} cannot be opened") from error
+        raise SealBroken(f"what is sealed in {model.TYPE} cannot be opened") from error
     if not isinstance(personal, dict) or clear.keys() & personal.keys():
-        raise MalformedEvent(f"what is sealed in {model.TYPE} is not what is personal there")
+        raise SealBroken(f"what is sealed in {model.TYPE} is not what is personal there")
     return _in_order({**clear, **personal}, model)
 
 

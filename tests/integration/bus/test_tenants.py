@@ -266,3 +266,37 @@ async def test_a_revoked_key_of_a_tenant_is_cut_off(
 async def test_members_take_no_event_of_a_tenants_key(broker: Broker, access: TenantAccess) -> None:
     assert access.credential.account != broker.authority.account_public_key
     assert broker.policy.permissions("tenant", access.key.public).publish == ()
+
+
+async def test_a_key_that_is_revoked_while_nobody_of_its_tenant_is_there_is_out(
+    tmp_path: Path,
+) -> None:
+    """A broker that has not loaded the account passes over what it is told of it."""
+    made = Authority.create()
+    authority = Authority(with_tenant(made.ring, "acme"), made.keys)
+    broker = Broker(tmp_path, authority=authority)
+    await broker.start()
+    try:
+        access = access_of(authority, "acme", ttl=LIFE)
+        revoked = IdentityRevoked(
+            role="tenant", name="x", public_key=access.key.public, requested_by="vic"
+        )
+        ring = with_revoked(authority.ring, authority.root_key, (revoked,), now=2_000_000_000)
+        await tell_broker(broker.url, Authority(ring, authority.keys), tenant="acme")
+        with pytest.raises(BusUnreachable):
+            await Connection.open(
+                broker.url, access.key, access.credential, inbox=access.inbox, deadline_s=1
+            )
+    finally:
+        await broker.stop()
+
+
+async def test_a_broker_that_never_heard_of_a_tenant_is_told_in_vain(tmp_path: Path) -> None:
+    made = Authority.create()
+    broker = Broker(tmp_path, authority=made)
+    await broker.start()
+    try:
+        known = Authority(with_tenant(made.ring, "acme"), made.keys)
+        await tell_broker(broker.url, known, tenant="acme")
+    finally:
+        await broker.stop()

@@ -10,11 +10,18 @@ from actors.decide import decide
 from actors.fact import Fact, fact_of
 from actors.open_run import OpenRun
 from actors.record import RunState
+from actors.replay import replay
 from actors.run_state import fold
+from actors.sparc import SPARC
+from actors.workflow import StepSpec, WorkflowSpec
 from bus.event import StoredEvent
-from bus.payloads import CancelRequested, RunCancelled, RunFailed
+from bus.payloads import ApprovalDenied, CancelRequested, RunCancelled, RunFailed
 from bus.sealing import sealed_body
 from tests.recording import Recording
+
+APPROVED = WorkflowSpec(
+    name="approved", nodes=(StepSpec(name="plan", role="planner", approval=True),)
+)
 
 
 def withheld(stored: StoredEvent) -> StoredEvent:
@@ -106,3 +113,43 @@ def test_any_other_end_is_sealed_for_whom_the_run_is_about() -> None:
 
 def _for(fact: Fact, subject: str) -> Fact:
     return replace(fact, sealed_for=subject)
+
+
+def test_an_answer_that_its_sender_withholds_does_not_pass_as_one() -> None:
+    """Who says that an answer is sealed, and seals nothing, has not given it."""
+    recording = Recording()
+    recording.submit()
+    recording.settle()
+    claim = recording.claim(recording.open()[0])
+    answer = recording.answer(claim, {"nonsense": True})
+    facts = [fact_of(each) for each in recording.events[:-1]]
+    state = fold(RunState(), [*facts, fact_of(withheld(answer))])
+    assert not state.is_unreadable
+    assert state.results == {}
+    assert [refusal.id for refusal in state.refusals] == [answer.event.id]
+
+
+@pytest.mark.parametrize("denied", [True, False])
+def test_a_run_is_replayed_without_the_words_of_who_ended_it(*, denied: bool) -> None:
+    recording = Recording(APPROVED if denied else SPARC)
+    recording.submit()
+    recording.settle()
+    words = {"requested_by": "Bob", "reason": "a whim"}
+    if denied:
+        asked = recording.find("approval.requested")
+        recording.tell("gateway-1", ApprovalDenied(approval=asked.event.id, **words))
+    else:
+        recording.tell("gateway-1", CancelRequested(**words))
+    said = len(recording.events) - 1
+    recording.settle()
+    assert recording.state.ended is not None
+    log = recording.read()
+    forgotten = [
+        withheld(each)
+        if n >= said and isinstance(each, StoredEvent) and each.payload().PERSONAL
+        else each
+        for n, each in enumerate(log)
+    ]
+    assert forgotten != log
+    made = replay(forgotten)
+    assert made.is_equal, made.divergence

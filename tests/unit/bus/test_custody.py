@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bus.custody import Forgotten, SubjectKeyDirectory
-from bus.errors import IdentityError
+from bus.errors import IdentityError, SubjectKeyUnavailable
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 
@@ -96,10 +96,16 @@ def test_a_file_that_is_no_key_is_an_error_that_names_it(
         keys.find_or_make("ann")
 
 
-def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_read_may_be_asked_again(tmp_path: Path) -> None:
     (tmp_path / "subjects").write_text("a file")
-    with pytest.raises(IdentityError):
+    with pytest.raises(SubjectKeyUnavailable) as raised:
         SubjectKeyDirectory(tmp_path / "subjects").find_or_make("ann")
+    assert raised.value.retryable
+
+
+def test_a_new_key_that_cannot_be_stored_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(IdentityError):
+        SubjectKeyDirectory(tmp_path / "not" / "there").find_or_make("ann")
 
 
 def test_whatever_a_person_is_called_makes_no_path(keys: SubjectKeyDirectory) -> None:
