@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field, replace
 
 from actors.model import Message
 from actors.team import AGENTS
@@ -11,7 +11,7 @@ from bus.custody import SubjectKeyDirectory
 from bus.errors import ConsumptionDenied
 from bus.event import Draft, StoredEvent, derive_id
 from bus.log import EventLog
-from bus.payloads import CancelRequested, StepClaimed, StepCompleted
+from bus.payloads import CancelRequested, EventRefused, StepAssigned, StepClaimed, StepCompleted
 from bus.subject_keys import LIFE_S, KeptKeys
 from bus.subjects import run_filter
 from bus.vault import Vault
@@ -67,14 +67,8 @@ def custodian_of(broker: Broker, *, is_open: bool = True) -> Custodian:
 
 async def said(log: EventLog, run: str, wanted: type) -> list[StoredEvent]:
     """What the specifier said of a run, up to the first of a kind."""
-    events: list[StoredEvent] = []
-    async with asyncio.timeout(20):
-        async for received in log.follow(run_filter(run)):
-            if isinstance(received, StoredEvent) and received.event.role == "specifier":
-                events.append(received)
-                if isinstance(received.payload(), wanted):
-                    return events
-    raise AssertionError(run)
+    events = await until(log, run, wanted)
+    return [each for each in events if each.event.role == "specifier"]
 
 
 async def test_what_an_agent_cannot_read_it_leaves_for_later(broker: Broker, run: str) -> None:
@@ -154,3 +148,38 @@ async def end(gateway: EventLog, run: str) -> None:
     )
     await gateway.append(cancel)
     await until_end(gateway, run)
+
+
+async def test_what_only_members_with_keys_can_refuse_is_put_on_record(
+    broker: Broker, run: str
+) -> None:
+    """The auditor has no key and takes it; the log says all the same that it was refused."""
+    async with coordinator(broker), broker.joined("gateway") as gateway:
+        await gateway.append(submission(run))
+        (asked, *_) = await until(gateway, run, StepAssigned)  # so it follows what comes
+        cancel = Draft(
+            run=run,
+            payload=CancelRequested(requested_by="Ann"),
+            id=derive_id("cancel", run),
+            on_behalf_of="admin",
+        )
+        sealed = await Vault(broker.keys).sealed(cancel)
+        box = asked.event.data[asked.event.data.index(b'"sealed"') :]
+        broken = await gateway._appender.append(replace(sealed, sealed=b"{" + box))
+        *_, refused = await until(gateway, run, EventRefused)
+    payload = refused.payload()
+    assert isinstance(payload, EventRefused)
+    assert payload.stream_sequence == broken.stream_sequence
+    assert payload.code == "seal_broken"
+
+
+async def until(log: EventLog, run: str, wanted: type) -> list[StoredEvent]:
+    """The events of a run, up to the first of a kind."""
+    events: list[StoredEvent] = []
+    async with asyncio.timeout(30), aclosing(log.follow(run_filter(run))) as following:
+        async for received in following:
+            if isinstance(received, StoredEvent):
+                events.append(received)
+                if isinstance(received.payload(), wanted):
+                    break
+    return events
