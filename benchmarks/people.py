@@ -23,6 +23,7 @@ import tests.unit.serve.quiet_ray  # noqa: F401  # before what imports ray.serve
 from actors.authority import acting_authority
 from actors.member import Domain, Enrolment
 from benchmarks.world import beside, broker, known, postgres, quiet
+from bus.custody import SubjectKeyDirectory
 from policies import rate_limits
 from policies.passwords import Passwords
 from policies.tokens import save_private_key
@@ -201,11 +202,16 @@ async def _serve(directory: str, nats_port: int, database: str, redis: str, port
     )
     key = Path(directory) / "tokens.pem"
     save_private_key(key, Ed25519PrivateKey.generate())
-    async with acting_authority(world.authority, SECRET, domain, "authority-1") as registrar:
+    subjects = SubjectKeyDirectory(world.directory / "subjects")
+    async with acting_authority(
+        world.authority, SECRET, domain, "authority-1", subjects=subjects
+    ) as registrar:
         config = GatewayConfig(
             domain=domain,
             enrolment=Enrolment.grant(SECRET, "gateway", "gateway-1"),
             issue=registrar.issue,
+            unlock=registrar.unlock,
+            log_key_jwt="",
             database_url=database,
             redis_url=redis,
             token_key=key,
