@@ -23,11 +23,15 @@ def domain_in(home: Home, state: State) -> Domain:
     Raises:
         IdentityError: the keys cannot be read.
     """
-    authority = Authority.load(home.keys)
+    return domain_of(state, Authority.load(home.keys))
+
+
+def domain_of(state: State, root: Authority) -> Domain:
+    """Where the bus of a running swarm is, and which policy credentials are made by."""
     return Domain(
         nats_url=state.addresses.nats,
-        operator_public_key=authority.operator_public_key,
-        account_jwt=authority.account_jwt,
+        operator_public_key=root.operator_public_key,
+        account_jwt=root.account_jwt,
         workers=state.workers,
         bundle=state.bundle,
     )

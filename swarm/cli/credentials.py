@@ -14,11 +14,12 @@ from bus.nkey import AgentKey
 from cluster.assembly import authority
 from cluster.control import read_state
 from cluster.home import open_home
+from cluster.log_access import domain_of
 from cluster.log_key import log_verifier_key
 from cluster.people import enrolment_secret_file
 from cluster.settings import Settings
 from cluster.tenants import tenant_credential
-from swarm.cli.reading import OBSERVER, domain_of
+from swarm.cli.reading import OBSERVER
 from swarm.cli.show import harmless, printer
 
 LIFE: Final = timedelta(hours=12)

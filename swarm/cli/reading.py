@@ -25,8 +25,8 @@ from bus.subjects import RESERVED_RUNS, is_token, kind_of, run_filter
 from bus.vault import SubjectKeys
 from cluster.assembly import authority
 from cluster.control import read_state
+from cluster.log_access import domain_of
 from cluster.settings import Settings
-from cluster.state import State
 from swarm.errors import NotFound
 
 OBSERVER: Final = "observer"
@@ -48,17 +48,6 @@ async def observed_log(settings: Settings) -> AsyncIterator[EventLog]:
     state, root = read_state(settings), authority(home)
     async with observing(domain_of(state, root), root, keys_in(home.keys / FOLDER)) as log:
         yield log
-
-
-def domain_of(state: State, root: Authority) -> Domain:
-    """Where the bus of a running swarm is, and which policy credentials are made by."""
-    return Domain(
-        nats_url=state.addresses.nats,
-        operator_public_key=root.operator_public_key,
-        account_jwt=root.account_jwt,
-        workers=state.workers,
-        bundle=state.bundle,
-    )
 
 
 @asynccontextmanager

@@ -6,10 +6,10 @@ from pathlib import Path
 from bus.identity import Authority
 from bus.nkey import AgentKey
 from cluster.home import open_home
-from cluster.log_access import domain_in
+from cluster.log_access import domain_in, domain_of
 from cluster.state import Phase, State
 from policies.capabilities import Capabilities, queue_name, shipped_source
-from swarm.cli.reading import OBSERVER, domain_of
+from swarm.cli.reading import OBSERVER
 
 STATE = State(
     phase=Phase.READY,
