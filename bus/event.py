@@ -285,6 +285,10 @@ class Event:
             MalformedEvent: the type is unknown, the data does not fit its model, or it is in
                 an object that was not fetched.
         """
+        return self._payload
+
+    @cached_property
+    def _payload(self) -> Payload:
         model, body = payload_model(self.type), self.body
         try:
             return model.model_validate_json(body)

@@ -29,6 +29,7 @@ from bus.received import Received, RefusedEvent, delivered, fetched
 from bus.signing import Consumption, MemberPolicy, Sender
 from bus.subjects import ALL_EVENTS, STREAM
 from bus.trust import TrustStore
+from bus.trust_log import changes_beside, is_change
 from bus.vault import SubjectKeys, Vault
 from bus.verifier import Verifier
 
@@ -156,14 +157,18 @@ class EventLog:
             BusUnreachable: the reader broke.
         """
         self.require("read")
-        check = await self._checking(subject_filter, after)
-        consumer, _ = await make_reader(self.connection, subject_filter, after)
+        changes = changes_beside(subject_filter)
+        check = await self._checking(subject_filter, after, is_given_changes=bool(changes))
+        consumer, _ = await make_reader(self.connection, subject_filter, after, beside=changes)
         expected = 1
         async with aclosing(pull(self.connection, consumer, batch=READ_BATCH)) as messages:
             async for message in messages:
                 if message.metadata.sequence.consumer != expected:
                     return
                 expected += 1
+                if changes and is_change(message.subject):
+                    await self._verifier.meet(delivered(message))
+                    continue
                 yield await check(delivered(message))
                 if _ends_answers(message):
                     return
@@ -177,9 +182,11 @@ class EventLog:
         await self.connection.change(credential)
         self.sender.credential = credential
 
-    async def _checking(self, subject_filter: str, after: int) -> Check:
+    async def _checking(
+        self, subject_filter: str, after: int, *, is_given_changes: bool = False
+    ) -> Check:
         """How a reader of the subjects checks what comes to it, in its order."""
-        if subject_filter != ALL_EVENTS:
+        if subject_filter != ALL_EVENTS and not is_given_changes:
             return self._verifier.check
         await self._verifier.begin_after(after)
         return self._verifier.check_next

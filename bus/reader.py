@@ -13,7 +13,12 @@ READER_LIFE_S: Final = 60.0
 
 
 async def make_reader(
-    connection: Connection, subject_filter: str, after: int, *, life_s: float = READER_LIFE_S
+    connection: Connection,
+    subject_filter: str,
+    after: int,
+    *,
+    beside: tuple[str, ...] = (),
+    life_s: float = READER_LIFE_S,
 ) -> tuple[str, int]:
     """Make a reader of what is stored behind a stream sequence.
 
@@ -21,6 +26,7 @@ async def make_reader(
         connection: whose credential may read.
         subject_filter: with NATS wildcards.
         after: the stream sequence before the first that is wanted.
+        beside: further filters, which match nothing that the first one matches.
         life_s: seconds without a request after which the broker removes the reader.
 
     Returns:
@@ -32,7 +38,8 @@ async def make_reader(
     name = f"read-{uuid4().hex}"
     config = ConsumerConfig(
         name=name,
-        filter_subject=subject_filter,
+        filter_subject=None if beside else subject_filter,
+        filter_subjects=[subject_filter, *beside] if beside else None,
         deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
         opt_start_seq=after + 1,
         ack_policy=AckPolicy.NONE,

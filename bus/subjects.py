@@ -183,6 +183,16 @@ def group_filter(run: str, group: str) -> str:
     return f"evt.{partition_of(run)}.{run}.{group}.>"
 
 
+def collide(one: str, other: str) -> bool:
+    """Whether there can be a subject that both filters match."""
+    for first, second in zip(one.split("."), other.split("."), strict=False):
+        if ">" in (first, second):
+            return True
+        if first != second and "*" not in (first, second):
+            return False
+    return one.count(".") == other.count(".")
+
+
 def _check_tokens(*tokens: str) -> None:
     for token in tokens:
         if not is_token(token):

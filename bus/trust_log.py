@@ -1,8 +1,9 @@
 """Keeping a trust store abreast of the log.
 
 An event may be acted on only once every change of trust that was stored before it is known.
-Who reads the whole log meets them in order. Everybody else asks the stream: one question,
-for the next event of the trust run, covers all that had been received when it was asked.
+Who follows a part of the log is given them beside it, in the order of the log, and who reads
+the whole of it meets them anyway. Everybody else asks the stream: one question, for the next
+event of the trust run, covers all that had been received when it was asked.
 """
 
 import asyncio
@@ -17,17 +18,33 @@ from bus.errors import IdentityError, MalformedEvent
 from bus.event import StoredEvent
 from bus.received import Received, fetched
 from bus.ring import is_endorsed
-from bus.subjects import TRUST_RUN, run_filter, subject_for
+from bus.subjects import TRUST_RUN, collide, group_filter, run_filter, subject_for
 from bus.trust import TrustStore
 from bus.trust_payloads import RootRotated
 
 log = structlog.get_logger()
 
 _CHANGES: Final = run_filter(TRUST_RUN)
+_GROUPS: Final = tuple(
+    group_filter(TRUST_RUN, group) for group in ("authority", "identity", "policy", "root")
+)
 _ROOTS: Final = subject_for(TRUST_RUN, RootRotated.TYPE)
 
 Judge = Callable[[Received], Awaitable[Received]]
 """Says whether a change of trust may be acted on, once those before it are known."""
+
+
+def changes_beside(subject_filter: str) -> tuple[str, ...]:
+    """Filters of the changes of trust, for who reads what another filter matches.
+
+    None where it may match such a change itself: the broker refuses filters that overlap.
+    """
+    return () if any(collide(subject_filter, group) for group in _GROUPS) else _GROUPS
+
+
+def is_change(subject: str) -> bool:
+    """Whether what stands on a subject belongs to the changes of trust."""
+    return any(subject.startswith(group[:-1]) for group in _GROUPS)
 
 
 class TrustLog:
@@ -81,8 +98,12 @@ class TrustLog:
                     self._roots.append(payload.operator)
         return tuple(self._roots)
 
+    def knows(self, place: int) -> bool:
+        """Whether a change that stands at a place is known."""
+        return place < self._known
+
     def passed(self, received: Received) -> None:
-        """Take what comes next to a reader of everything, judged, all before it being known."""
+        """Take what comes next to a reader who is given every change, judged in its place."""
         place = received.stream_sequence
         if isinstance(received, StoredEvent) and received.event.run == TRUST_RUN:
             self._learn(received)

@@ -51,7 +51,7 @@ class Verifier:
         self._changes = TrustLog(connection, trust, self._judge)
 
     async def begin_after(self, place: int) -> None:
-        """Know what a reader of everything has to know that begins behind a place.
+        """Know what a reader has to know who is given every change of trust behind a place.
 
         Raises:
             BusUnreachable: the stream did not answer.
@@ -59,7 +59,7 @@ class Verifier:
         await self._changes.know(place + 1)
 
     async def check_next(self, received: Received) -> Received:
-        """`check` for a reader of everything, which meets each change of trust in its place.
+        """`check` for a reader who is given each change of trust in its place.
 
         Raises:
             BusUnreachable: the sender's credential or the object could not be looked up.
@@ -67,6 +67,15 @@ class Verifier:
         checked = await self._judge(received)
         self._changes.passed(checked)
         return checked
+
+    async def meet(self, change: Received) -> None:
+        """`check_next` of a change of trust that the reader wants for nothing else.
+
+        Raises:
+            BusUnreachable: the sender's credential could not be looked up.
+        """
+        if not self._changes.knows(change.stream_sequence):
+            await self.check_next(change)
 
     async def check(self, received: Received, *, unseal: bool = True) -> Received:
         """The event if it may be acted on, else what it is refused for.

@@ -1,9 +1,11 @@
 """A policy is in force from the event that adopts it; an event is judged where it stands."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import pytest
+from nats.aio.msg import Msg
 
 from actors.authority import acting_authority, adopt, announcement
 from actors.member import Domain
@@ -12,7 +14,7 @@ from bus.event import Draft, StoredEvent, derive_id
 from bus.log import EventLog
 from bus.payloads import AgentStarted, PolicyAdopted
 from bus.received import Received, RefusedEvent
-from bus.subjects import ALL_EVENTS, SYSTEM_RUN, TRUST_RUN, run_filter
+from bus.subjects import ALL_EVENTS, SYSTEM_RUN, TRUST_RUN, kind_filter, run_filter
 from bus.work import Delivery, Verdict, WorkQueue
 from policies.capabilities import Capabilities, queue_name, shipped_source
 from tests.broker import Broker
@@ -58,6 +60,38 @@ async def adoptions(log: EventLog) -> list[Received]:
 async def verdicts(log: EventLog, run: str) -> list[str]:
     found = [each async for each in log.read(run_filter(run))]
     return [each.error.code if isinstance(each, RefusedEvent) else "accepted" for each in found]
+
+
+@pytest.mark.parametrize("followed", [run_filter("r1"), kind_filter("run.submitted")])
+async def test_a_follower_is_given_what_changes_and_asks_the_log_for_nothing(
+    fresh: Broker, monkeypatch: pytest.MonkeyPatch, followed: str
+) -> None:
+    await change(fresh, SHIPPED)
+    async with (
+        fresh.joined("gateway") as gateway,
+        fresh.joined("auditor") as reader,
+        aclosing(reader.follow(followed)) as events,
+    ):
+        await gateway.append(submitted("r1", "before"))
+        assert isinstance(await anext(events), StoredEvent)
+        asked: list[str] = []
+        next_message = reader.connection.next_message
+
+        async def asking(subject: str, *, after: int) -> Msg | None:
+            asked.append(subject)
+            return await next_message(subject, after=after)
+
+        monkeypatch.setattr(reader.connection, "next_message", asking)
+        for objective in ("while", "it", "holds"):
+            await gateway.append(submitted("r1", objective))
+            assert isinstance(await anext(events), StoredEvent)
+        await change(fresh, MUTE)
+        await gateway.append(submitted("r1", "after"))
+        async with asyncio.timeout(10):
+            late = await anext(events)
+        assert isinstance(late, RefusedEvent)
+        assert isinstance(late.error, NotPermitted)
+        assert run_filter(TRUST_RUN) not in asked
 
 
 async def test_an_authority_that_starts_again_adopts_a_policy_once(fresh: Broker) -> None:
