@@ -166,11 +166,12 @@ class EventLog:
                 if message.metadata.sequence.consumer != expected:
                     return
                 expected += 1
-                if changes and is_change(message.subject):
+                ends = _ends_answers(message)  # yielded: the next reader has to begin behind it
+                if changes and is_change(message.subject) and not ends:
                     await self._verifier.meet(delivered(message))
                     continue
                 yield await check(delivered(message))
-                if _ends_answers(message):
+                if ends:
                     return
 
     async def renew(self, credential: Credential) -> None:
