@@ -98,6 +98,7 @@ class Connection:
         self._in_flight: dict[str, _InFlight] = {}
         self._inboxes: set[Inbox] = set()
         self._heard = 0
+        self._connects = 1
         self._changing = asyncio.Lock()
         self._connected: WeakSet[WireClient] = WeakSet()
         self._retiring: set[asyncio.Task[None]] = set()
@@ -137,6 +138,11 @@ class Connection:
         return self._ended or (self.client.is_closed and not self.is_renewed)
 
     @property
+    def connects(self) -> int:
+        """How often a broker took us in. It may have come back with an older log."""
+        return self._connects + int(self.client.stats["reconnects"])
+
+    @property
     def received(self) -> int:
         """The highest stream sequence of what a consumer has delivered here."""
         return max((self._heard, *(each.received for each in self._inboxes)))
@@ -157,6 +163,7 @@ class Connection:
                 await client.close()
                 raise BusUnreachable("the connection was closed meanwhile")
             old, replaced = self.client, self.credential
+            self._connects += 1 + int(old.stats["reconnects"])
             self.client, self.manager, self.credential = client, client.jsm(), credential
             self.refused.clear()
             left = (replaced.expires_at - datetime.now(UTC)).total_seconds()

@@ -57,6 +57,7 @@ class TrustLog:
         self._asking = asyncio.Lock()
         self._known = 1
         self._last = 0
+        self._connects = connection.connects
         self._roots = [trust.roots[-1]]
         self._last_root = 0
 
@@ -69,19 +70,33 @@ class TrustLog:
         Raises:
             BusUnreachable: the stream did not answer.
         """
+        self._doubt()
         if place <= self._known:
             return
         async with self._asking:
             # What has been received was stored before the question that follows now.
             covered = max(place, self._connection.received)
             while place > self._known:
-                message = await self._connection.next_message(_CHANGES, after=self._last)
+                # The stream looks through all that lies between the place and the answer.
+                after = max(self._last, self._known - 1)
+                message = await self._connection.next_message(_CHANGES, after=after)
+                if self._doubt():
+                    continue
                 if message is None:
                     self._known = max(self._known, covered)
                     return
                 change = fetched(message)
                 self._learn(await self._judge(change))
                 self._known = max(self._known, change.stream_sequence + 1)
+
+    def _doubt(self) -> bool:
+        """Whether the broker may have come back with an older log: what followed the last change
+        there has to be asked for once more."""
+        if self._connects == self._connection.connects:
+            return False
+        self._connects = self._connection.connects
+        self._known = min(self._known, self._last + 1)
+        return True
 
     async def roots(self) -> tuple[str, ...]:
         """The roots that follow each other by their endorsements alone, also later ones.

@@ -1,6 +1,7 @@
 """A policy is in force from the event that adopts it; an event is judged where it stands."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -92,6 +93,49 @@ async def test_a_follower_is_given_what_changes_and_asks_the_log_for_nothing(
         assert isinstance(late, RefusedEvent)
         assert isinstance(late.error, NotPermitted)
         assert run_filter(TRUST_RUN) not in asked
+
+
+async def test_who_asks_for_single_events_asks_only_for_changes_behind_what_it_knows(
+    fresh: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with fresh.joined("gateway") as gateway, fresh.joined("coder") as coder:
+        first = await gateway.append(submitted("r1", "first"))
+        assert isinstance(await coder.next_on(run_filter("r1"), after=0), StoredEvent)
+        asked: list[int] = []
+        next_message = coder.connection.next_message
+
+        async def asking(subject: str, *, after: int) -> Msg | None:
+            if subject == run_filter(TRUST_RUN):
+                asked.append(after)
+            return await next_message(subject, after=after)
+
+        monkeypatch.setattr(coder.connection, "next_message", asking)
+        await gateway.append(submitted("r1", "second"))
+        await coder.next_on(run_filter("r1"), after=first.stream_sequence)
+        assert asked == [first.stream_sequence - 1]
+
+
+async def test_a_change_in_a_log_that_was_set_back_is_learned_of(fresh: Broker) -> None:
+    """It stands at a place of which the reader knew, in the log that is gone, that there is none."""
+    store, older = fresh.directory / "store", fresh.directory / "older"
+    async with fresh.joined("gateway") as gateway, fresh.joined("coder") as coder:
+        await gateway.append(submitted("r1", "kept"))
+        await fresh.stop()
+        shutil.copytree(store, older)
+        await fresh.start()
+        lost = [await gateway.append(submitted("r1", f"lost {n}")) for n in range(20)]
+        behind = lost[-1].stream_sequence - 1
+        assert isinstance(await coder.next_on(run_filter("r1"), after=behind), StoredEvent)
+        await fresh.stop()
+        shutil.rmtree(store)
+        older.rename(store)
+        await fresh.start()
+        await change(fresh, MUTE)
+        for n in range(20):
+            await gateway.append(submitted("r2", f"after {n}"))
+        late = await coder.next_on(run_filter("r2"), after=lost[-1].stream_sequence)
+        assert isinstance(late, RefusedEvent)
+        assert isinstance(late.error, NotPermitted)
 
 
 async def test_an_authority_that_starts_again_adopts_a_policy_once(fresh: Broker) -> None:
