@@ -107,7 +107,9 @@ class Appender:
     def _advanced(self, event: Event, sequence: int) -> StoredEvent:
         self._sender.advance(event)
         self._position, self._unresolved = sequence, None
-        return StoredEvent(event=event, stream_sequence=sequence, stored_at=event.time)
+        stored = StoredEvent(event=event, stream_sequence=sequence, stored_at=event.time)
+        self._verifier.said(stored)
+        return stored
 
     async def _store(self, event: Event, expectation: Mapping[str, str]) -> StoredEvent:
         self._unresolved, self._expectation = event, expectation

@@ -231,7 +231,7 @@ class Connection:
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type] # it sleeps for it
                 )
-                await client.subscribe(f"{self._answers}.*", cb=self._take_answer)
+                await client.listen(f"{self._answers}.*", self._take_answer)
         except (TimeoutError, nats.errors.Error, OSError) as error:
             reason = str(last_error[0] if last_error else error) or "timed out"
             await client.close()
@@ -295,7 +295,7 @@ class Connection:
             raise said
         return _parse_ack(said)
 
-    async def _take_answer(self, message: Msg) -> None:
+    def _take_answer(self, message: Msg) -> None:
         """Give the stream's answer to the publish that waits for it, if one still does."""
         publish = self._in_flight.get(message.subject.rpartition(".")[2])
         if publish is not None and not publish.answer.done():

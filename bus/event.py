@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Final
 from urllib.parse import unquote
 
+from bus.attributes import TRACE_HEADER, is_canonical, is_misspelt
 from bus.errors import MalformedEvent
 from bus.nkey import decode_base64url
 from bus.payloads import Payload, payload_model
@@ -31,7 +32,6 @@ KEY_HEADER: Final = "swarm-key"
 SIGNATURE_HEADER: Final = "swarm-signature"
 SEALED_FOR: Final = "ce-sealedfor"
 """The person whose key opens what is sealed in the payload."""
-_TRACE: Final = "traceparent"
 _REQUIRED: Final = (
     "ce-id",
     "ce-source",
@@ -47,11 +47,10 @@ _REQUIRED: Final = (
     KEY_HEADER,
     SIGNATURE_HEADER,
 )
-_OPTIONAL: Final = ("ce-cause", "ce-onbehalfof", _TRACE)
+_OPTIONAL: Final = ("ce-cause", "ce-onbehalfof", TRACE_HEADER)
+_OF_THE_BYTES: Final = frozenset({"signed_bytes", "digest", "reference", "signature"})
 _SOURCE = re.compile(r"swarm://([a-z]+)/([A-Za-z0-9_-]{1,64})\Z")
 _HEX_64 = re.compile(r"[0-9a-f]{64}\Z")
-_NOT_PLAIN = re.compile(r'[^\x21-\x7e]+|["%]+')
-_PLAIN = re.compile(r"[!#$&-~]+\Z")
 _PLAIN_INTEGER = re.compile(r"[1-9][0-9]{0,17}\Z")
 
 
@@ -64,18 +63,6 @@ def derive_id(*parts: str) -> str:
     """A deterministic event id: the same parts give the same 32 hexadecimal digits."""
     encoded = pre_authentication_encoding(*(part.encode() for part in parts))
     return hashlib.sha256(encoded).hexdigest()[:32]
-
-
-def encode_attribute(value: str) -> str:
-    """Percent-encode an attribute for a header, as the NATS binding says.
-
-    Space, double quote, percent and all outside printable ASCII are encoded as UTF-8 bytes.
-    """
-    return value if _PLAIN.match(value) else _NOT_PLAIN.sub(_percent_encoded, value)
-
-
-def _percent_encoded(stretch: re.Match[str]) -> str:
-    return "".join(f"%{byte:02X}" for byte in stretch.group().encode())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,13 +95,13 @@ class Event:
         kept = {
             name: value
             for name, value in (headers or {}).items()
-            if name.startswith("ce-") or name in (_TRACE, KEY_HEADER, SIGNATURE_HEADER)
+            if name.startswith("ce-") or name in (TRACE_HEADER, KEY_HEADER, SIGNATURE_HEADER)
         }
         missing = [name for name in _REQUIRED if not kept.get(name)]
         if missing:
             raise MalformedEvent(f"event on {subject!r} lacks {', '.join(missing)}")
-        strange = [name for name in headers or {} if _is_misspelt(name)]
-        strange += [name for name, value in kept.items() if not _is_canonical(value)]
+        strange = [name for name in headers or {} if is_misspelt(name)]
+        strange += [name for name, value in kept.items() if not is_canonical(value)]
         if strange:
             raise MalformedEvent(f"event on {subject!r} has a malformed {', '.join(strange)[:200]}")
         event = cls(subject=subject, headers=kept, data=data)
@@ -135,6 +122,20 @@ class Event:
         if wrong:
             raise MalformedEvent(f"event on {self.subject!r} has a malformed {', '.join(wrong)}")
         _ = self.time, self.signature, self.reference
+
+    def with_content(self, content: bytes) -> "Event":
+        """The same event, with what it refers to."""
+        return self._knowing(replace(self, content=content))
+
+    def with_opened(self, body: bytes | None) -> "Event":
+        """The same event, with what was sealed in it; None marks that as erased."""
+        return self._knowing(replace(self, opened=body, is_erased=body is None))
+
+    def _knowing(self, same: "Event") -> "Event":
+        """What was computed of the bytes need not be computed again."""
+        for name in self.__dict__.keys() & _OF_THE_BYTES:
+            same.__dict__[name] = self.__dict__[name]
+        return same
 
     @cached_property
     def signed_bytes(self) -> bytes:
@@ -262,7 +263,7 @@ class Event:
     @property
     def traceparent(self) -> str | None:
         """W3C trace context of the sender's span."""
-        return _optional(self.headers, _TRACE)
+        return _optional(self.headers, TRACE_HEADER)
 
     @property
     def key(self) -> str:
@@ -330,6 +331,8 @@ class Draft:
     traceparent: str | None = None
     sealed: bytes | None = field(default=None, repr=False)
     """What is to be stored in place of the plain payload."""
+    is_erased: bool = False
+    """Whether nothing personal is kept of it: the person is forgotten."""
 
     @property
     def about(self) -> str | None:
@@ -353,7 +356,7 @@ class Draft:
         sealed = sealed_body(payload, key, binding=binding)
         if key is None:
             payload = type(payload).model_validate_json(withheld_body(sealed, type(payload)))
-        return replace(self, payload=payload, sealed=sealed)
+        return replace(self, payload=payload, sealed=sealed, is_erased=key is None)
 
     @property
     def needs_object(self) -> bool:
@@ -368,7 +371,7 @@ def sealing_binding(run: str, event_type: str, event_id: str) -> bytes:
 
 def signing_input(subject: str, headers: Mapping[str, str], data: bytes) -> bytes:
     """The bytes that are signed; headers as sent, in sorted order, ``ce-`` and traceparent only."""
-    signed = sorted(name for name in headers if name.startswith("ce-") or name == _TRACE)
+    signed = sorted(name for name in headers if name.startswith("ce-") or name == TRACE_HEADER)
     texts = [DOMAIN, subject]
     for name in signed:
         texts += (name, headers[name])
@@ -377,18 +380,6 @@ def signing_input(subject: str, headers: Mapping[str, str], data: bytes) -> byte
     if written.isascii():  # characters are bytes: the same encoding, several times as fast
         return b"%d%b %d %b" % (len(texts) + 1, written.encode(), len(digest), digest)
     return pre_authentication_encoding(*(text.encode() for text in texts), digest)
-
-
-def _is_misspelt(name: str) -> bool:
-    """Whether a reader that ignores case would take it for an attribute that is not signed."""
-    lower = name.lower()
-    return name != lower and lower.startswith(("ce-", "swarm-", _TRACE))
-
-
-def _is_canonical(value: str) -> bool:
-    """Whether `encode_attribute` spells the value so: no two spellings mean the same."""
-    plain = _PLAIN.match(value) is not None
-    return plain or ("%" in value and encode_attribute(unquote(value)) == value)
 
 
 def _optional(headers: Mapping[str, str], name: str) -> str | None:

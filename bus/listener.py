@@ -10,9 +10,10 @@ import asyncio
 from contextlib import suppress
 
 import nats.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+
+from bus.wire import WireClient
 
 
 class Inbox:
@@ -27,10 +28,10 @@ class Inbox:
         self.arrived: asyncio.Queue[Msg] = asyncio.Queue()
         self.received = 0
         self._subject = ""
-        self._client: Client | None = None
+        self._client: WireClient | None = None
         self._subscription: Subscription | None = None
 
-    async def ask(self, client: Client, subject: str, request: bytes) -> None:
+    async def ask(self, client: WireClient, subject: str, request: bytes) -> None:
         """Send a request; the one before it must have ended.
 
         Raises:
@@ -39,7 +40,7 @@ class Inbox:
         if client is not self._client:
             await self.close()
             self._client, self._subject = client, client.new_inbox()
-            self._subscription = await client.subscribe(self._subject, cb=self._take)
+            self._subscription = await client.listen(self._subject, self._take)
         await client.publish(subject, request, reply=self._subject)
 
     def is_control(self, message: Msg) -> bool:
@@ -56,7 +57,7 @@ class Inbox:
                 await self._subscription.unsubscribe()
             self._subscription = None
 
-    async def _take(self, message: Msg) -> None:
+    def _take(self, message: Msg) -> None:
         if not self.is_control(message):
             self.received = max(self.received, message.metadata.sequence.stream)
-        await self.arrived.put(message)
+        self.arrived.put_nowait(message)

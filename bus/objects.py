@@ -6,7 +6,6 @@ subject. An object whose event was never published harms nobody and goes with it
 
 import asyncio
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final
 
 from nats.js.errors import NotFoundError
@@ -81,7 +80,7 @@ class ObjectStore:
         if reference is None:
             return event
         content = await fetch_object(self._connection, event.run, event.key, reference)
-        return replace(event, content=content)
+        return event.with_content(content)
 
     async def _put_chunk(self, subject: str, chunk: bytes) -> None:
         deadline = asyncio.get_running_loop().time() + self._deadline_s

@@ -7,6 +7,7 @@ that silence for more than two beats means that the consumer or the broker is go
 import asyncio
 import json
 from collections.abc import AsyncGenerator
+from functools import lru_cache
 from typing import Final
 
 import nats.errors
@@ -14,6 +15,7 @@ from nats.aio.msg import Msg
 
 from bus.connection import Connection
 from bus.errors import BusUnreachable
+from bus.listener import Inbox
 from bus.subjects import STREAM
 
 HEARTBEAT_S: Final = 0.5
@@ -46,8 +48,7 @@ async def pull(connection: Connection, consumer: str, *, batch: int) -> AsyncGen
                 await inbox.ask(connection.client, subject, request)
                 received = 0
                 while received < batch:
-                    async with asyncio.timeout(_SILENCE_S):
-                        message = await inbox.arrived.get()
+                    message = await _next(inbox)
                     status = _status(message) if inbox.is_control(message) else None
                     if status == _HEARTBEAT:
                         continue
@@ -61,6 +62,14 @@ async def pull(connection: Connection, consumer: str, *, batch: int) -> AsyncGen
             ) from error
 
 
+async def _next(inbox: Inbox) -> Msg:
+    if not inbox.arrived.empty():
+        return inbox.arrived.get_nowait()
+    async with asyncio.timeout(_SILENCE_S):
+        return await inbox.arrived.get()
+
+
+@lru_cache(maxsize=16)
 def _request(batch: int, stands_s: float) -> bytes:
     beat_s = min(HEARTBEAT_S, stands_s / 2)  # the broker wants two of them at least
     return json.dumps(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal, Protocol
 
+from bus.attributes import encode_attribute
 from bus.errors import PublishDenied
 from bus.event import (
     FIRST_PREVIOUS,
@@ -13,7 +14,6 @@ from bus.event import (
     SIGNATURE_HEADER,
     Draft,
     Event,
-    encode_attribute,
 )
 from bus.identity import Credential
 from bus.nkey import AgentKey, encode_base64url
@@ -97,11 +97,18 @@ class Sender:
             raise PublishDenied(f"{self.source} may not publish on {subject}: {refusal}")
         headers = self._attributes(draft)
         data, content = draft.body, None
-        opened = None if draft.sealed is None else draft.plain
+        opened = None if draft.sealed is None or draft.is_erased else draft.plain
         if draft.needs_object:
             data, content = b"", draft.body
             headers[DATAREF] = str(ObjectReference.to(content))
-        event = Event(subject=subject, headers=headers, data=data, content=content, opened=opened)
+        event = Event(
+            subject=subject,
+            headers=headers,
+            data=data,
+            content=content,
+            opened=opened,
+            is_erased=draft.is_erased,
+        )
         # The signature's own header is not among what it covers.
         headers[SIGNATURE_HEADER] = encode_base64url(self.key.sign(event.signed_bytes))
         return event

@@ -90,8 +90,10 @@ class TrustLog:
                 self._known = max(self._known, change.stream_sequence + 1)
 
     def _doubt(self) -> bool:
-        """Whether the broker may have come back with an older log: what followed the last change
-        there has to be asked for once more."""
+        """Whether the broker may have come back with an older log.
+
+        Then what followed the last change there has to be asked for once more.
+        """
         if self._connects == self._connection.connects:
             return False
         self._connects = self._connection.connects

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final, ParamSpec, Protocol, TypeVar
 
 import structlog
@@ -85,14 +84,14 @@ class Vault:
             log.error("event.stays_sealed", run=event.run, type=event.type, reason=str(error))
             return event
         if key is None:
-            return replace(event, is_erased=True)
+            return event.with_opened(None)
         return await _off_the_loop(len(event.stored_body), _opened, event, key)
 
 
 def _opened(event: Event, key: bytes) -> Event:
     binding = sealing_binding(event.run, event.type, event.id)
     body = opened_body(event.stored_body, payload_model(event.type), key, binding=binding)
-    return replace(event, opened=body, is_erased=body is None)
+    return event.with_opened(body)
 
 
 async def _off_the_loop(

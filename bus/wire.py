@@ -6,18 +6,21 @@ as a message like any other, and the reader refuses it.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
 from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import ConnectionClosedError
 from nats.errors import Error as NatsError
 from nats.protocol.command import hpub_cmd, pub_cmd
 
 STREAM_HEADER: Final = "Nats-Stream"
 STATUS_HEADER: Final = "Status"
+_PLAIN_BLOCK: Final = re.compile(rb"NATS/1\.0\r\n(?:[!-9;-~]+: [!-~]+\r\n)+\r\n")
 _ATTRIBUTES: Final = (b"ce-", b"traceparent", b"swarm-")
 
 
@@ -26,15 +29,27 @@ class WireClient(Client):
 
     _is_over = False
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._takers: dict[int, Callable[[Msg], None]] = {}
+
+    async def listen(self, subject: str, take: Callable[[Msg], None]) -> Subscription:
+        """Subscribe, and be given each message the moment it is read.
+
+        A callback of nats-py's `subscribe` costs a queue and a task of its own on the way.
+        """
+        subscription = await self.subscribe(subject)
+        self._takers[subscription._id] = take  # noqa: SLF001 - it has no other name
+        return subscription
+
     async def publish_as_received(
         self, subject: str, reply: str, headers: Sequence[tuple[str, str]], data: bytes
     ) -> None:
         """Publish what was once received, byte for byte, whatever its sender made of it."""
-        lines = [f"{name}: {value}\r\n" for name, value in headers]
-        block = "".join(["NATS/1.0\r\n", *lines, "\r\n"]).encode("utf-8", "surrogateescape")
-        command = (
-            hpub_cmd(subject, reply, block, data) if headers else pub_cmd(subject, reply, data)
-        )
+        await self._publish_block(subject, reply, _block(headers) if headers else b"", data)
+
+    async def _publish_block(self, subject: str, reply: str, block: bytes, data: bytes) -> None:
+        command = hpub_cmd(subject, reply, block, data) if block else pub_cmd(subject, reply, data)
         await self._send_command(command)
         if self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
@@ -82,8 +97,44 @@ class WireClient(Client):
             self.drop()
             raise asyncio.CancelledError
 
+    async def _send_publish(
+        self,
+        subject: str,
+        reply: str,
+        payload: bytes,
+        payload_size: int,
+        headers: dict[str, str] | None,
+    ) -> None:
+        block = _block(headers.items()) if headers else b""
+        if _PLAIN_BLOCK.fullmatch(block):
+            await self._publish_block(subject, reply, block, payload)
+        else:
+            await super()._send_publish(subject, reply, payload, payload_size, headers)
+
+    async def _process_msg(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
+    ) -> None:
+        take = self._takers.get(sid) if sid in self._subs else None
+        if take is None:
+            await super()._process_msg(sid, subject, reply, data, headers)
+        else:
+            read = await self._process_headers(headers)
+            try:
+                take(self._build_message(sid, subject, reply, data, read))
+            except Exception as error:  # noqa: BLE001 - nothing that arrives ends the reading
+                await self._error_cb(error)
+
+    def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
+        super()._remove_sub(sid, max_msgs)
+        self._takers.pop(sid, None)
+
     async def _process_headers(self, headers: bytes | None) -> dict[str, str] | None:
-        if headers is None or _repeats_an_attribute(headers):
+        if headers is None:
+            return None
+        plain = _plain_headers(headers)
+        if plain is not None:
+            return plain
+        if _repeats_an_attribute(headers):
             return None
         try:
             parsed: dict[str, str] | None = await super()._process_headers(headers)
@@ -123,6 +174,25 @@ async def _ended(tasks: Iterable[asyncio.Task[None]]) -> None:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=1.0)
+
+
+def _block(headers: Iterable[tuple[str, str]]) -> bytes:
+    lines = [f"{name}: {value}\r\n" for name, value in headers]
+    return "".join(["NATS/1.0\r\n", *lines, "\r\n"]).encode("utf-8", "surrogateescape")
+
+
+def _plain_headers(block: bytes) -> dict[str, str] | None:
+    """The headers of a block that is spelt as our senders and the broker spell them.
+
+    None where anything needs a closer look: nats-py reads the same of it, at five times the
+    cost.
+    """
+    if _PLAIN_BLOCK.fullmatch(block) is None:
+        return None
+    lines = block.decode("ascii").split("\r\n")[1:-2]
+    found = {name: value for name, _, value in [line.partition(": ") for line in lines]}
+    names = {name.lower() for name in found}
+    return found if len(names) == len(lines) and STATUS_HEADER not in found else None
 
 
 def _repeats_an_attribute(block: bytes) -> bool:

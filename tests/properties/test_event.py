@@ -8,13 +8,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from bus.attributes import encode_attribute
 from bus.errors import MalformedEvent, UntrustedEvent
 from bus.event import (
     DOMAIN,
     SIGNATURE_HEADER,
     Event,
     derive_id,
-    encode_attribute,
     pre_authentication_encoding,
     signing_input,
 )

@@ -15,7 +15,7 @@ from bus.event import Draft, StoredEvent, derive_id
 from bus.log import EventLog
 from bus.payloads import AgentStarted, PolicyAdopted
 from bus.received import Received, RefusedEvent
-from bus.subjects import ALL_EVENTS, SYSTEM_RUN, TRUST_RUN, kind_filter, run_filter
+from bus.subjects import ALL_EVENTS, SYSTEM_RUN, TRUST_RUN, kind_filter, run_filter, subject_for
 from bus.work import Delivery, Verdict, WorkQueue
 from policies.capabilities import Capabilities, queue_name, shipped_source
 from tests.broker import Broker
@@ -95,6 +95,29 @@ async def test_a_follower_is_given_what_changes_and_asks_the_log_for_nothing(
         assert run_filter(TRUST_RUN) not in asked
 
 
+async def test_a_change_of_trust_that_is_nothing_at_all_does_not_stall_a_follower(
+    fresh: Broker,
+) -> None:
+    """To the broker, a message of nothing ends the answers of a request."""
+    async with (
+        fresh.joined("authority") as authority,
+        fresh.joined("gateway") as gateway,
+        fresh.joined("auditor") as reader,
+        aclosing(reader.follow(run_filter("r1"))) as events,
+    ):
+        await gateway.append(submitted("r1", "before"))
+        assert isinstance(await anext(events), StoredEvent)
+        subject = subject_for(TRUST_RUN, PolicyAdopted.TYPE)
+        await authority.connection.publish(subject, b"", {}, timeout_s=5)
+        await gateway.append(submitted("r1", "after"))
+        async with asyncio.timeout(10):
+            nothing, after = await anext(events), await anext(events)
+    assert isinstance(nothing, RefusedEvent)
+    assert nothing.subject == subject
+    assert isinstance(after, StoredEvent)
+    assert after.event.run == "r1"
+
+
 async def test_who_asks_for_single_events_asks_only_for_changes_behind_what_it_knows(
     fresh: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,7 +139,7 @@ async def test_who_asks_for_single_events_asks_only_for_changes_behind_what_it_k
 
 
 async def test_a_change_in_a_log_that_was_set_back_is_learned_of(fresh: Broker) -> None:
-    """It stands at a place of which the reader knew, in the log that is gone, that there is none."""
+    """It stands where there was none, as the reader knew, in the log that is gone."""
     store, older = fresh.directory / "store", fresh.directory / "older"
     async with fresh.joined("gateway") as gateway, fresh.joined("coder") as coder:
         await gateway.append(submitted("r1", "kept"))

@@ -110,7 +110,7 @@ async def test_a_large_answer_is_sealed_in_its_object(broker: Broker, run: str) 
 async def test_what_was_sealed_for_another_event_is_refused(broker: Broker, run: str) -> None:
     """A member may copy what it can see, but cannot pass it off as said elsewhere."""
     user = f"ann-{run}"
-    async with broker.joined("gateway") as gateway:
+    async with broker.joined("gateway") as gateway, broker.joined("gateway") as reader:
         await gateway.append(draft(run, submission(), user))
         (read,) = await stored(gateway, run)
         assert isinstance(read, StoredEvent)
@@ -119,7 +119,7 @@ async def test_what_was_sealed_for_another_event_is_refused(broker: Broker, run:
         sealed = await Vault(broker.keys).sealed(forged)
         object.__setattr__(sealed, "sealed", read.event.data)
         await gateway._appender.append(sealed)
-        (refused,) = await stored(gateway, other)
+        (refused,) = await stored(reader, other)
     assert isinstance(refused, RefusedEvent)
     assert isinstance(refused.error, MalformedEvent)
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from bus.attributes import encode_attribute
 from bus.errors import (
     BadSignature,
     ExpiredKey,
@@ -13,7 +14,7 @@ from bus.errors import (
     UnknownKey,
     UntrustedEvent,
 )
-from bus.event import Draft, Event, encode_attribute
+from bus.event import Draft, Event
 from bus.nkey import AgentKey, encode_base64url
 from bus.payloads import AgentStarted, RunFailed, StepClaimed
 from bus.signing import Sender

@@ -6,12 +6,14 @@ from collections.abc import Coroutine
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from bus.connection import Connection, StreamRefusal, _parse_ack
 from bus.errors import PublishDenied, PublishUnconfirmed
-from bus.wire import WireClient
-from tests.sending import new_sender
+from bus.wire import WireClient, _block, _plain_headers, _repeats_an_attribute
+from tests.sending import new_sender, submitted
 
 CLIENT = WireClient()
 
@@ -74,6 +76,47 @@ def test_any_subject_becomes_text(subject: bytes) -> None:
 def test_any_block_of_bytes_is_survived(block: bytes) -> None:
     found = drive(CLIENT._process_headers(block))
     assert all(name.isascii() for name in found or {})
+
+
+NAMES = st.text(st.sampled_from("aC-e:id \t"), max_size=6)
+VALUES = st.text(st.sampled_from("a1 :%\x7f\u00e9"), max_size=6)
+
+
+@given(st.lists(st.tuples(NAMES, VALUES), max_size=4))
+@example([("Status", "503"), ("Nats-Stream", "EVENTS")])
+@example([("ce-id", "1"), ("CE-ID", "2")])
+def test_what_is_read_the_short_way_is_what_the_long_way_reads(
+    headers: list[tuple[str, str]],
+) -> None:
+    short = _plain_headers(_block(headers))
+    if short is not None:
+        assert not _repeats_an_attribute(_block(headers))
+        assert drive(Client._process_headers(CLIENT, _block(headers))) == short
+
+
+async def test_the_headers_of_an_event_are_read_the_short_way() -> None:
+    event = new_sender().sign(submitted("r1"))
+    assert _plain_headers(_block(event.headers.items())) == event.headers
+
+
+async def test_a_taker_that_fails_does_not_end_the_reading() -> None:
+    client, errors, taken = WireClient(), list[Exception](), list[Msg]()
+
+    def take(message: Msg) -> None:
+        taken.append(message)
+        raise ValueError("not a message of a stream")
+
+    async def note(error: Exception) -> None:
+        errors.append(error)
+
+    client._error_cb = note
+    client._subs[1] = Subscription(client, id=1, subject="inbox")
+    client._takers[1] = take
+    await client._process_msg(1, b"inbox", b"", b"data", b"NATS/1.0\r\nce-id: 1\r\n\r\n")
+    client._remove_sub(1)
+    await client._process_msg(1, b"inbox", b"", b"nobody listens", b"")
+    assert [message.data for message in taken] == [b"data"]
+    assert [str(error) for error in errors] == ["not a message of a stream"]
 
 
 def drive(coroutine: Coroutine[object, object, dict[str, str] | None]) -> dict[str, str] | None:
