@@ -36,8 +36,8 @@ from storage.leaf import AuditRecord
 
 log = structlog.get_logger()
 
-BATCH: Final = 256
-BUFFERED_EVENTS: Final = 1_024
+BATCH: Final = 1_024
+BUFFERED_EVENTS: Final = 4_096
 RETRY_S: Final = 0.5
 CHECK_S: Final = 5.0
 """Between two looks at whether the stream still holds what was audited."""

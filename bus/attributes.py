@@ -17,13 +17,17 @@ def encode_attribute(value: str) -> str:
 
     Space, double quote, percent and all outside printable ASCII are encoded as UTF-8 bytes.
     """
-    return value if _PLAIN.match(value) else _NOT_PLAIN.sub(_percent_encoded, value)
+    return value if is_plain(value) else _NOT_PLAIN.sub(_percent_encoded, value)
+
+
+def is_plain(value: str) -> bool:
+    """Whether it is there, and nothing in it has to be encoded."""
+    return _PLAIN.match(value) is not None
 
 
 def is_canonical(value: str) -> bool:
     """Whether `encode_attribute` spells the value so: no two spellings mean the same."""
-    plain = _PLAIN.match(value) is not None
-    return plain or ("%" in value and encode_attribute(unquote(value)) == value)
+    return is_plain(value) or ("%" in value and encode_attribute(unquote(value)) == value)
 
 
 def is_misspelt(name: str) -> bool:

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Final
 from urllib.parse import unquote
 
-from bus.attributes import TRACE_HEADER, is_canonical, is_misspelt
+from bus.attributes import TRACE_HEADER, is_canonical, is_misspelt, is_plain
 from bus.errors import MalformedEvent
 from bus.nkey import decode_base64url
 from bus.payloads import Payload, payload_model
@@ -48,7 +48,7 @@ _REQUIRED: Final = (
     SIGNATURE_HEADER,
 )
 _OPTIONAL: Final = ("ce-cause", "ce-onbehalfof", TRACE_HEADER)
-_OF_THE_BYTES: Final = frozenset({"signed_bytes", "digest", "reference", "signature"})
+_OF_THE_BYTES: Final = frozenset({"signed_bytes", "digest", "reference", "signature", "time"})
 _SOURCE = re.compile(r"swarm://([a-z]+)/([A-Za-z0-9_-]{1,64})\Z")
 _HEX_64 = re.compile(r"[0-9a-f]{64}\Z")
 _PLAIN_INTEGER = re.compile(r"[1-9][0-9]{0,17}\Z")
@@ -101,7 +101,8 @@ class Event:
         if missing:
             raise MalformedEvent(f"event on {subject!r} lacks {', '.join(missing)}")
         strange = [name for name in headers or {} if is_misspelt(name)]
-        strange += [name for name, value in kept.items() if not is_canonical(value)]
+        if not (all(kept.values()) and is_plain("".join(kept.values()))):
+            strange += [name for name, value in kept.items() if not is_canonical(value)]
         if strange:
             raise MalformedEvent(f"event on {subject!r} has a malformed {', '.join(strange)[:200]}")
         event = cls(subject=subject, headers=kept, data=data)
@@ -110,15 +111,19 @@ class Event:
 
     def check_form(self) -> None:
         """Raise MalformedEvent unless each attribute has the form that our senders give it."""
-        problems = {
-            "ce-specversion": self.headers["ce-specversion"] != "1.0",
-            "ce-datacontenttype": self.headers["ce-datacontenttype"] != "application/json",
-            "ce-source": _SOURCE.match(self.source) is None,
-            "ce-sequence": _PLAIN_INTEGER.match(self.headers["ce-sequence"]) is None,
-            "ce-previous": _HEX_64.match(self.previous) is None,
-            "data": len(self.data) > (0 if DATAREF in self.headers else MAX_PAYLOAD_BYTES),
-        }
-        wrong = [name for name, is_wrong in problems.items() if is_wrong]
+        headers = self.headers
+        wrong = [
+            name
+            for name, is_right in (
+                ("ce-specversion", headers["ce-specversion"] == "1.0"),
+                ("ce-datacontenttype", headers["ce-datacontenttype"] == "application/json"),
+                ("ce-source", _SOURCE.match(self.source)),
+                ("ce-sequence", _PLAIN_INTEGER.match(headers["ce-sequence"])),
+                ("ce-previous", _HEX_64.match(self.previous)),
+                ("data", len(self.data) <= (0 if DATAREF in headers else MAX_PAYLOAD_BYTES)),
+            )
+            if not is_right
+        ]
         if wrong:
             raise MalformedEvent(f"event on {self.subject!r} has a malformed {', '.join(wrong)}")
         _ = self.time, self.signature, self.reference
@@ -218,7 +223,7 @@ class Event:
         """For example ``swarm.step.completed.v1``."""
         return unquote(self.headers["ce-type"])
 
-    @property
+    @cached_property
     def time(self) -> datetime:
         """When the sender says it signed, in UTC."""
         text = unquote(self.headers["ce-time"])

@@ -20,7 +20,7 @@ from pydantic import JsonValue
 from pydantic_core import from_json, to_json
 
 from bus.errors import MalformedEvent, SealBroken
-from bus.nkey import decode_base64url, encode_base64url
+from bus.nkey import decode_base64url, encode_base64url, is_base64url
 from bus.payload import Payload
 
 SUBJECT_KEY_BYTES: Final = 32
@@ -61,7 +61,8 @@ def opened_body(body: bytes, model: type[Payload], key: bytes, *, binding: bytes
         MalformedEvent: it is not of that form.
         SealBroken: it was changed, or was sealed for another event.
     """
-    clear, box = _parts(body, model)
+    clear, text = _parts(body, model)
+    box = decode_base64url(text)
     if not box or not box.startswith(_name_of(key)):
         return None
     nonce, rest = box[_NAME_BYTES : _NAME_BYTES + _NONCE_BYTES], box[_NAME_BYTES + _NONCE_BYTES :]
@@ -94,16 +95,16 @@ def _nonce(personal: bytes, key: bytes, binding: bytes) -> bytes:
     return hashlib.blake2b(said, key=key, digest_size=_NONCE_BYTES, person=_PURPOSE).digest()
 
 
-def _parts(body: bytes, model: type[Payload]) -> tuple[dict[str, JsonValue], bytes]:
-    """The fields that are in the clear, and the box."""
+def _parts(body: bytes, model: type[Payload]) -> tuple[dict[str, JsonValue], str]:
+    """The fields that are in the clear, and the box in base64url."""
     try:
         fields = from_json(body)
     except ValueError as error:
         raise MalformedEvent(f"the payload of {model.TYPE} is not JSON") from error
     box = fields.pop(_SEALED, None) if isinstance(fields, dict) else None
-    if not isinstance(box, str) or not model.PERSONAL:
+    if not isinstance(box, str) or not is_base64url(box) or not model.PERSONAL:
         raise MalformedEvent(f"the payload of {model.TYPE} is not sealed as it has to be")
-    return fields, decode_base64url(box)
+    return fields, box
 
 
 def _in_order(fields: dict[str, JsonValue], model: type[Payload]) -> bytes:
