@@ -26,6 +26,7 @@ from bus.event import StoredEvent
 from bus.log import EventLog
 from bus.payloads import LogLost
 from bus.received import Received, RefusedEvent
+from bus.signature_checks import SignatureChecks, signature_checks
 from bus.signing import ChainHead
 from bus.subjects import ALL_EVENTS, subject_for
 from bus.trust import ChainTracker
@@ -109,9 +110,13 @@ class Auditor:
 
     async def _session(self, after: int) -> None:
         """Audit until the reader breaks or the stream turns out to have been set back."""
+        async with signature_checks() as checks:
+            await self._audit_after(after, checks)
+
+    async def _audit_after(self, after: int, checks: SignatureChecks) -> None:
         self._chains = ChainTracker.resume(await self._audit.chain_heads())
         buffer = Intake(BUFFERED_EVENTS)
-        reading = asyncio.create_task(self._read(buffer, after))
+        reading = asyncio.create_task(self._read(buffer, after, checks))
         watching = asyncio.create_task(self._keep_watch())
         watching.add_done_callback(lambda _: reading.cancel())
         try:
@@ -131,8 +136,11 @@ class Auditor:
             if not task.cancelled():
                 task.result()
 
-    async def _read(self, buffer: asyncio.Queue[Received], after: int) -> None:
-        async with aclosing(self._log.follow_once(ALL_EVENTS, after=after)) as events:
+    async def _read(
+        self, buffer: asyncio.Queue[Received], after: int, checks: SignatureChecks
+    ) -> None:
+        following = self._log.follow_once(ALL_EVENTS, after=after, checks=checks)
+        async with aclosing(following) as events:
             async for received in events:
                 await buffer.put(received)
 

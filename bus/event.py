@@ -312,6 +312,11 @@ class StoredEvent:
     receipt: str | None = None
     """When it was first stored, if it was put back since; to be checked (bus/receipt.py)."""
 
+    @property
+    def subject(self) -> str:
+        """Where it was published."""
+        return self.event.subject
+
     def payload(self) -> Payload:
         """The typed payload of the event."""
         return self.event.payload()

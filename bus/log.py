@@ -6,11 +6,11 @@ something stood there and goes on.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
 from hashlib import sha256
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 from nats.aio.msg import Msg
@@ -23,9 +23,10 @@ from bus.identity import Credential
 from bus.objects import ObjectStore
 from bus.payloads import EventRefused
 from bus.policy import PublishRules
-from bus.pull import pull
+from bus.pull import pull, pull_arrived
 from bus.reader import make_reader
 from bus.received import Received, RefusedEvent, delivered, fetched
+from bus.signature_checks import SignatureChecks, checked
 from bus.signing import Consumption, MemberPolicy, Sender
 from bus.subjects import ALL_EVENTS, STREAM
 from bus.trust import TrustStore
@@ -40,7 +41,13 @@ log = structlog.get_logger()
 READ_BATCH: Final = 256
 RESTART_S: Final = 0.1
 
-Check = Callable[[Received], Awaitable[Received]]
+
+class Check(Protocol):
+    """Says of what was received whether it may be acted on."""
+
+    async def __call__(self, received: Received, *, is_signed: bool = False) -> Received:
+        """See `Verifier.check`."""
+        ...
 
 
 class EventLog:
@@ -121,7 +128,7 @@ class EventLog:
                     yield received
                     if message.metadata.num_pending == 0:
                         return
-                    if _ends_answers(message):
+                    if _ends_answers(received):
                         break
 
     async def follow(self, subject_filter: str, *, after: int = 0) -> AsyncGenerator[Received]:
@@ -147,10 +154,17 @@ class EventLog:
                 log.info("bus.reader_restarts", after=position, reason=str(error))
                 await asyncio.sleep(RESTART_S)
 
-    async def follow_once(self, subject_filter: str, *, after: int = 0) -> AsyncGenerator[Received]:
+    async def follow_once(
+        self, subject_filter: str, *, after: int = 0, checks: SignatureChecks | None = None
+    ) -> AsyncGenerator[Received]:
         """Like `follow`, up to where the reader has to be made anew.
 
         For a reader who must know: the broker may have come back with another log.
+
+        Args:
+            subject_filter: with NATS wildcards.
+            after: the stream sequence before the first that is wanted.
+            checks: take the checking of signatures off this process, where much arrives.
 
         Raises:
             ConsumptionDenied: the policy does not let this role read.
@@ -160,17 +174,15 @@ class EventLog:
         changes = changes_beside(subject_filter)
         check = await self._checking(subject_filter, after, is_given_changes=bool(changes))
         consumer, _ = await make_reader(self.connection, subject_filter, after, beside=changes)
-        expected = 1
-        async with aclosing(pull(self.connection, consumer, batch=READ_BATCH)) as messages:
-            async for message in messages:
-                if message.metadata.sequence.consumer != expected:
-                    return
-                expected += 1
-                ends = _ends_answers(message)  # yielded: the next reader has to begin behind it
-                if changes and is_change(message.subject) and not ends:
-                    await self._verifier.meet(delivered(message))
+        arrivals = _arrivals(self.connection, consumer)
+        async with aclosing(arrivals), aclosing(checked(arrivals, checks)) as events:
+            async for received, is_signed in events:
+                # Yielded where it ends the answers: the next reader has to begin behind it.
+                ends = _ends_answers(received)
+                if changes and is_change(received.subject) and not ends:
+                    await self._verifier.meet(received)
                     continue
-                yield await check(delivered(message))
+                yield await check(received, is_signed=is_signed)
                 if ends:
                     return
 
@@ -284,9 +296,25 @@ class EventLog:
         )
 
 
-def _ends_answers(message: Msg) -> bool:
+async def _arrivals(connection: Connection, consumer: str) -> AsyncGenerator[list[Received]]:
+    """Yield what a consumer delivers, as it arrives, up to where a message is missing."""
+    expected = 1
+    async with aclosing(pull_arrived(connection, consumer, batch=READ_BATCH)) as pulled:
+        async for arrived in pulled:
+            parsed = []
+            for message in arrived:
+                if message.metadata.sequence.consumer != expected:
+                    break
+                parsed.append(delivered(message))
+                expected += 1
+            yield parsed
+            if len(parsed) < len(arrived):
+                return
+
+
+def _ends_answers(received: Received) -> bool:
     """Whether the broker passes on no more answers of a pull to the account that asked.
 
     To it, a message of nothing at all is the end of the answers that cross accounts.
     """
-    return not message.data and not message.headers
+    return isinstance(received, RefusedEvent) and not received.data and not received.headers

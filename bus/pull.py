@@ -7,6 +7,7 @@ that silence for more than two beats means that the consumer or the broker is go
 import asyncio
 import json
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from functools import lru_cache
 from typing import Final
 
@@ -38,6 +39,16 @@ async def pull(connection: Connection, consumer: str, *, batch: int) -> AsyncGen
     Raises:
         BusUnreachable: the consumer or the broker fell silent; make it anew and go on.
     """
+    async with aclosing(pull_arrived(connection, consumer, batch=batch)) as arrivals:
+        async for arrived in arrivals:
+            for message in arrived:
+                yield message
+
+
+async def pull_arrived(
+    connection: Connection, consumer: str, *, batch: int
+) -> AsyncGenerator[list[Msg]]:
+    """Like `pull`: whatever has arrived, at least one message at a time."""
     subject = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{consumer}"
     # Not `next_msg`: on Python 3.11 its asyncio.wait_for loses a cancellation that comes
     # together with a message (python/cpython#86296); asyncio.timeout does not.
@@ -46,27 +57,35 @@ async def pull(connection: Connection, consumer: str, *, batch: int) -> AsyncGen
             while True:
                 request = _request(batch, connection.longest_request_s)
                 await inbox.ask(connection.client, subject, request)
-                received = 0
-                while received < batch:
-                    message = await _next(inbox)
-                    status = _status(message) if inbox.is_control(message) else None
-                    if status == _HEARTBEAT:
-                        continue
-                    if status is not None:
-                        break
-                    received += 1
-                    yield message
+                left, has_ended = batch, False
+                while left > 0 and not has_ended:
+                    arrived, has_ended = await _arrived(inbox, left)
+                    left -= len(arrived)
+                    if arrived:
+                        yield arrived
         except (TimeoutError, nats.errors.Error, OSError) as error:
             raise BusUnreachable(
                 f"consumer {consumer} is silent: {type(error).__name__}"
             ) from error
 
 
-async def _next(inbox: Inbox) -> Msg:
-    if not inbox.arrived.empty():
-        return inbox.arrived.get_nowait()
-    async with asyncio.timeout(_SILENCE_S):
-        return await inbox.arrived.get()
+async def _arrived(inbox: Inbox, most: int) -> tuple[list[Msg], bool]:
+    """Messages of the stream that are there, after waiting for something; whether no more come."""
+    arrived: list[Msg] = []
+    if inbox.arrived.empty():
+        async with asyncio.timeout(_SILENCE_S):
+            message = await inbox.arrived.get()
+    else:
+        message = inbox.arrived.get_nowait()
+    while True:
+        status = _status(message) if inbox.is_control(message) else None
+        if status is None:
+            arrived.append(message)
+        elif status != _HEARTBEAT:
+            return arrived, True
+        if len(arrived) == most or inbox.arrived.empty():
+            return arrived, False
+        message = inbox.arrived.get_nowait()
 
 
 @lru_cache(maxsize=16)

@@ -70,13 +70,13 @@ class Verifier:
         """
         await self._changes.know(place + 1)
 
-    async def check_next(self, received: Received) -> Received:
+    async def check_next(self, received: Received, *, is_signed: bool = False) -> Received:
         """`check` for a reader who is given each change of trust in its place.
 
         Raises:
             BusUnreachable: the sender's credential or the object could not be looked up.
         """
-        checked = await self._judge(received)
+        checked = await self._judge(received, is_signed=is_signed)
         self._changes.passed(checked)
         return checked
 
@@ -89,11 +89,14 @@ class Verifier:
         if not self._changes.knows(change.stream_sequence):
             await self.check_next(change)
 
-    async def check(self, received: Received, *, unseal: bool = True) -> Received:
+    async def check(
+        self, received: Received, *, is_signed: bool = False, unseal: bool = True
+    ) -> Received:
         """The event if it may be acted on, else what it is refused for.
 
         Args:
             received: from the log.
+            is_signed: whether its signature is known to be good.
             unseal: whether what is sealed in it is wanted.
 
         Raises:
@@ -103,9 +106,11 @@ class Verifier:
         if isinstance(received, RefusedEvent):
             return received
         await self._changes.know(received.stream_sequence)
-        return await self._judge(received, unseal=unseal)
+        return await self._judge(received, is_signed=is_signed, unseal=unseal)
 
-    async def _judge(self, received: Received, *, unseal: bool = True) -> Received:
+    async def _judge(
+        self, received: Received, *, is_signed: bool = False, unseal: bool = True
+    ) -> Received:
         """The same, once all changes of trust before the event are known."""
         if isinstance(received, RefusedEvent):
             return received
@@ -114,7 +119,7 @@ class Verifier:
         own = self._said.pop(received.stream_sequence, None)
         is_own = unseal and own == event
         try:
-            (permit if is_own else verify)(
+            (permit if is_own or is_signed else verify)(
                 event,
                 await self._standing(received),
                 self._policy_for(received),
