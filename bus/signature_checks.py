@@ -28,7 +28,7 @@ AT_ONCE: Final = 64
 """Events of one request."""
 PARTS_AHEAD: Final = 2
 """Requests that stand while the caller is busy with what it was given."""
-WORTH_ASKING: Final = 4
+WORTH_ASKING: Final = 32
 """Fewer are checked at once by who has them."""
 GIVES_WAY_EVERY: Final = 8
 """Events, while there are enough to do."""

@@ -1,5 +1,6 @@
 """How the application is put together: its life, its place in Ray Serve, its outermost layer."""
 
+import gc
 import pickle
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -120,6 +121,18 @@ async def test_parts_that_do_not_answer_yet_are_waited_for() -> None:
     async with app.router.lifespan_context(app):
         assert opened.open
     assert len(tries) == 2
+
+
+async def test_what_stays_is_left_out_of_garbage_collection() -> None:
+    """Else the gateway stands still for 100 ms now and then, to look through it."""
+    gc.unfreeze()
+    app = create_late_app(Opened())
+    try:
+        async with app.router.lifespan_context(app):
+            assert gc.get_freeze_count() > 10_000
+            assert len(gc.get_objects()) < gc.get_freeze_count() / 10
+    finally:
+        gc.unfreeze()
 
 
 def scope(kind: str, **more: object) -> Scope:
