@@ -107,20 +107,11 @@ async def open_pool(
                 max_size=max_size,
                 timeout=connect_timeout_s,
                 command_timeout=command_timeout_s,
-                reset=_leave_as_it_is,
             )
     try:
         yield pool
     finally:
         await _close(pool, connect_timeout_s)
-
-
-async def _leave_as_it_is(_: "asyncpg.Connection[asyncpg.Record]") -> None:
-    """Undo nothing after each use: no statement of ours leaves anything in the session.
-
-    The pool itself ends transactions. What it would send besides is one more round trip for
-    each statement.
-    """
 
 
 async def _close(pool: Pool, deadline_s: float) -> None:
@@ -253,16 +244,13 @@ async def migrate(
     check_numbering(steps)
     with translated("migrate the schema"):
         async with pool.acquire(timeout=lock_timeout_s) as connection:
+            await connection.execute(
+                "select pg_advisory_lock($1)", MIGRATION_LOCK, timeout=lock_timeout_s
+            )
             try:
-                await connection.execute(
-                    "select pg_advisory_lock($1)", MIGRATION_LOCK, timeout=lock_timeout_s
-                )
-                applied = await _apply_pending(connection, steps, migration_timeout_s)
+                return await _apply_pending(connection, steps, migration_timeout_s)
+            finally:
                 await connection.execute("select pg_advisory_unlock($1)", MIGRATION_LOCK)
-            except BaseException:
-                connection.terminate()  # its lock ends with it, wherever this was interrupted
-                raise
-            return applied
 
 
 async def _apply_pending(
