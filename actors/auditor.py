@@ -113,7 +113,7 @@ class Auditor:
         async with signature_checks() as checks:
             await self._audit_after(after, checks)
 
-    async def _audit_after(self, after: int, checks: SignatureChecks) -> None:
+    async def _audit_after(self, after: int, checks: SignatureChecks | None) -> None:
         self._chains = ChainTracker.resume(await self._audit.chain_heads())
         buffer = Intake(BUFFERED_EVENTS)
         reading = asyncio.create_task(self._read(buffer, after, checks))
@@ -137,7 +137,7 @@ class Auditor:
                 task.result()
 
     async def _read(
-        self, buffer: asyncio.Queue[Received], after: int, checks: SignatureChecks
+        self, buffer: asyncio.Queue[Received], after: int, checks: SignatureChecks | None
     ) -> None:
         following = self._log.follow_once(ALL_EVENTS, after=after, checks=checks)
         async with aclosing(following) as events:

@@ -93,7 +93,7 @@ def _item(event: Event) -> bytes:
 
 
 def _start(asked: socket.socket) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, str(_PROGRAM)]
+    command = [sys.executable, "-P", str(_PROGRAM)]  # our modules are not taken for Python's
     return subprocess.Popen(command, stdin=asked.fileno())  # nosec B603 # noqa: S603
 
 
@@ -106,15 +106,22 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 @asynccontextmanager
-async def signature_checks() -> AsyncIterator[SignatureChecks]:
+async def signature_checks() -> AsyncIterator[SignatureChecks | None]:
     """Start the process; it ends with the block, or with this process.
 
-    Raises:
-        OSError: it cannot be started.
+    None where it cannot be started: then whoever asks checks for himself.
     """
     ours, theirs = socket.socketpair()
     with theirs:
-        process = await asyncio.to_thread(_start, theirs)
+        try:
+            process = await asyncio.to_thread(_start, theirs)
+        except OSError as error:
+            log.warning("signature_checks.not_started", reason=str(error))
+            ours.close()
+            process = None
+    if process is None:
+        yield None
+        return
     reader, writer = await asyncio.open_unix_connection(sock=ours)
     try:
         yield SignatureChecks(reader, writer)

@@ -55,23 +55,27 @@ async def test_it_says_which_signatures_are_good() -> None:
         EVENTS[4],
     ]
     async with signature_checks() as checks:
+        assert checks is not None
         assert await checks.good(events) == [True] * MANY + [False] * 4 + [True]
 
 
 async def test_several_requests_stand_at_once() -> None:
     async with signature_checks() as checks:
+        assert checks is not None
         asked = [checks.good(EVENTS[n : n + MANY]) for n in range(0, 50, 5)]
         assert await asyncio.gather(*asked) == [[True] * MANY] * 10
 
 
 async def test_few_are_left_to_who_asks() -> None:
     async with signature_checks() as checks:
+        assert checks is not None
         assert await checks.good(EVENTS[: WORTH_ASKING - 1]) == [False] * (WORTH_ASKING - 1)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 async def test_where_the_process_is_gone_nothing_is_known_to_be_good(how: signal.Signals) -> None:
     async with signature_checks() as checks:
+        assert checks is not None
         process = child_of(os.getpid())
         process.send_signal(how)
         await is_gone(process)
@@ -81,6 +85,7 @@ async def test_where_the_process_is_gone_nothing_is_known_to_be_good(how: signal
 
 async def test_an_answer_that_is_not_awaited_is_not_taken_for_the_next() -> None:
     async with signature_checks() as checks:
+        assert checks is not None
         given_up = asyncio.create_task(checks.good([forged(each) for each in EVENTS[:100]]))
         await asyncio.sleep(0)  # lets it ask
         given_up.cancel()
@@ -91,11 +96,20 @@ async def test_an_answer_that_is_not_awaited_is_not_taken_for_the_next() -> None
 async def test_a_silent_process_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bus.signature_checks.DEADLINE_S", 0.1)
     async with signature_checks() as checks:
+        assert checks is not None
         process = child_of(os.getpid())
         process.suspend()
         assert await checks.good(EVENTS[:MANY]) == [False] * MANY
         process.resume()
         assert await checks.good(EVENTS[:MANY]) == [False] * MANY
+
+
+async def test_where_the_process_cannot_be_started_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    async with signature_checks() as checks:
+        assert checks is None
 
 
 async def test_the_process_ends_with_the_block() -> None:
