@@ -92,9 +92,14 @@ def _item(event: Event) -> bytes:
     return ITEM.pack(public, signature, len(message)) + message
 
 
-def _start(asked: socket.socket) -> "subprocess.Popen[bytes]":
+def _start(asked: socket.socket) -> "subprocess.Popen[bytes] | None":
+    """Takes milliseconds, in which nothing else is done: so nothing is begun by halves."""
     command = [sys.executable, "-P", str(_PROGRAM)]  # our modules are not taken for Python's
-    return subprocess.Popen(command, stdin=asked.fileno())  # nosec B603 # noqa: S603
+    try:
+        return subprocess.Popen(command, stdin=asked.fileno())  # nosec B603 # noqa: S603
+    except OSError as error:
+        log.warning("signature_checks.not_started", reason=str(error))
+        return None
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
@@ -113,20 +118,18 @@ async def signature_checks() -> AsyncIterator[SignatureChecks | None]:
     """
     ours, theirs = socket.socketpair()
     with theirs:
-        try:
-            process = await asyncio.to_thread(_start, theirs)
-        except OSError as error:
-            log.warning("signature_checks.not_started", reason=str(error))
-            ours.close()
-            process = None
+        process = _start(theirs)
     if process is None:
+        ours.close()
         yield None
         return
-    reader, writer = await asyncio.open_unix_connection(sock=ours)
+    ending: asyncio.StreamWriter | socket.socket = ours
     try:
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        ending = writer
         yield SignatureChecks(reader, writer)
     finally:
-        writer.close()
+        ending.close()
         await asyncio.to_thread(_end, process)
 
 

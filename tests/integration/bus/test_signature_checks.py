@@ -32,13 +32,15 @@ def forged(event: Event) -> Event:
     return replace(event, headers={**event.headers, SIGNATURE_HEADER: other})
 
 
+def children(pid: int) -> list[psutil.Process]:
+    """The processes that check for the one that asks them."""
+    found = psutil.Process(pid).children()
+    return [each for each in found if any(PROGRAM in word for word in each.cmdline())]
+
+
 def child_of(pid: int) -> psutil.Process:
-    """The process that checks, of the one that asks it."""
-    return next(
-        each
-        for each in psutil.Process(pid).children()
-        if any(PROGRAM in word for word in each.cmdline())
-    )
+    (child,) = children(pid)
+    return child
 
 
 async def is_gone(process: psutil.Process) -> None:
@@ -110,6 +112,20 @@ async def test_where_the_process_cannot_be_started_there_is_none(
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     async with signature_checks() as checks:
         assert checks is None
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_who_is_cancelled_meanwhile_leaves_no_process(steps: int) -> None:
+    async def enter() -> None:
+        async with signature_checks():
+            await asyncio.Event().wait()
+
+    entering = asyncio.create_task(enter())
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    entering.cancel()
+    await asyncio.gather(entering, return_exceptions=True)
+    assert not children(os.getpid())
 
 
 async def test_the_process_ends_with_the_block() -> None:

@@ -74,7 +74,7 @@ async def test_who_leaves_early_leaves_nothing_running() -> None:
         received, is_signed = await anext(events)
     assert received.stream_sequence == 1
     assert is_signed
-    assert asyncio.all_tasks() == before
+    assert asyncio.all_tasks() <= before
 
 
 @pytest.mark.parametrize("cut", [1, 4, 5, 60, 110])
