@@ -21,6 +21,7 @@ from tests.broker import Broker
 
 EVENTS = 6_000
 SENDERS = 32
+DEADLINE_S = 120
 RUN = "bench"
 RAW = subject_for("raw", RunSubmitted.TYPE)
 
@@ -49,10 +50,9 @@ async def _ours(world: Broker, database: str) -> float:
             beside(audit_all, str(world.directory), world.port, database),
             beside(send_all, str(world.directory), world.port) as senders,
         ):
-            first, began = await _audited(store, 1)
-            await gone(senders, 120)
-            last, ended = await _audited(store, EVENTS)
-            return (last - first) / (ended - began)
+            rate = await _rate(store)
+            await gone(senders, DEADLINE_S)
+            return rate
 
 
 async def _stored_before(world: Broker, database: str) -> float:
@@ -61,11 +61,17 @@ async def _stored_before(world: Broker, database: str) -> float:
         await migrate(pool)
         store = AuditStore(pool)
         with beside(send_all, str(world.directory), world.port) as senders:
-            await gone(senders, 120)
+            await gone(senders, DEADLINE_S)
         with beside(audit_all, str(world.directory), world.port, database):
-            first, began = await _audited(store, 1)
-            last, ended = await _audited(store, EVENTS)
-            return (last - first) / (ended - began)
+            return await _rate(store)
+
+
+async def _rate(store: AuditStore) -> float:
+    """Leaves per second, from the first that are there to the last."""
+    async with asyncio.timeout(DEADLINE_S):
+        first, began = await _audited(store, 1)
+        last, ended = await _audited(store, EVENTS)
+    return (last - first) / (ended - began)
 
 
 async def _audited(store: AuditStore, leaves: int) -> tuple[int, float]:

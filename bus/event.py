@@ -47,7 +47,6 @@ _REQUIRED: Final = (
     KEY_HEADER,
     SIGNATURE_HEADER,
 )
-_OPTIONAL: Final = ("ce-cause", "ce-onbehalfof", TRACE_HEADER)
 _OF_THE_BYTES: Final = frozenset({"signed_bytes", "digest", "reference", "signature", "time"})
 _SOURCE = re.compile(r"swarm://([a-z]+)/([A-Za-z0-9_-]{1,64})\Z")
 _HEX_64 = re.compile(r"[0-9a-f]{64}\Z")

@@ -172,26 +172,17 @@ def verify(
     *,
     stream_sequence: int,
     stored_at: datetime,
+    is_signed: bool = False,
 ) -> None:
     """Decide whether an event may be acted on. Cheap checks come before the signature.
 
-    Raises:
-        BadSignature: the signature does not cover what was received.
-        UntrustedEvent: its sender may not say this there, see `permit`.
-    """
-    permit(event, known, policy, stream_sequence=stream_sequence, stored_at=stored_at)
-    verify_signature(event.key, event.signed_bytes, event.signature)
-
-
-def permit(
-    event: Event,
-    known: Standing | None,
-    policy: SubjectPolicy,
-    *,
-    stream_sequence: int,
-    stored_at: datetime,
-) -> None:
-    """Decide whether an event may be acted on, if its signature is good.
+    Args:
+        event: what was received.
+        known: what the log says of its key.
+        policy: in force at its place.
+        stream_sequence: its place.
+        stored_at: when the stream stored it.
+        is_signed: whether its signature is known to be good.
 
     Raises:
         UnknownKey: nobody of this trust domain vouches for the key at this place in the log.
@@ -199,6 +190,7 @@ def permit(
         ExpiredKey: no credential was valid when signed and when stored.
         SubjectMismatch: subject, type, run and sender do not belong together.
         NotPermitted: the policy does not let this role publish there.
+        BadSignature: the signature does not cover what was received.
     """
     credential = _credential_of(event, known, stream_sequence, stored_at)
     if (event.role, event.agent) != (credential.role, credential.name):
@@ -209,6 +201,8 @@ def permit(
     refusal = policy.refusal(credential.role, subject)
     if refusal is not None:
         raise NotPermitted(f"{event.source} may not publish on {event.subject}: {refusal}")
+    if not is_signed:
+        verify_signature(event.key, event.signed_bytes, event.signature)
 
 
 def _credential_of(

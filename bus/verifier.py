@@ -31,7 +31,7 @@ from bus.receipt import first_stored
 from bus.received import Received, RefusedEvent, fetched, refused_event
 from bus.signing import SubjectPolicy
 from bus.subjects import SYSTEM_RUN, TRUST_RUN, subject_for
-from bus.trust import Standing, TrustStore, permit, verify
+from bus.trust import Standing, TrustStore, verify
 from bus.trust_log import TrustLog
 from bus.vault import Vault
 
@@ -117,16 +117,18 @@ class Verifier:
         received = await self._as_first_stored(received)
         event = received.event
         own = self._said.pop(received.stream_sequence, None)
-        is_own = unseal and own == event
+        if own != event or not unseal:
+            own = None
         try:
-            (permit if is_own or is_signed else verify)(
+            verify(
                 event,
                 await self._standing(received),
                 self._policy_for(received),
                 stream_sequence=received.stream_sequence,
                 stored_at=received.stored_at,
+                is_signed=is_signed or own is not None,
             )
-            whole = own if own is not None and is_own else await self._whole(event, unseal=unseal)
+            whole = own or await self._whole(event, unseal=unseal)
             self._adopt(whole, received.stream_sequence)
         except (UntrustedEvent, MalformedEvent) as error:
             return refused_event(event, received.stream_sequence, received.stored_at, error)

@@ -6,20 +6,17 @@ import pytest
 
 from bus import verifier
 from bus.event import MAX_PAYLOAD_BYTES, Event, StoredEvent
-from bus.log import EventLog
 from bus.received import RefusedEvent
 from bus.signing import SubjectPolicy
-from bus.subjects import RESERVED_RUNS, run_filter
+from bus.subjects import RESERVED_RUNS
 from bus.trust import verify
-from policies.capabilities import Capabilities, shipped_source
 from tests.broker import Broker
+from tests.integration.bus.test_log import read_all
 from tests.integration.bus.test_objects import completed
-from tests.integration.bus.test_policy import change, fresh
+from tests.integration.bus.test_policy import MUTE, change, fresh
 from tests.sending import submitted
 
 __all__ = ["fresh"]
-
-MUTE = Capabilities(shipped_source().replace(b"      - run.submitted\n", b""))
 
 
 @pytest.fixture
@@ -27,17 +24,15 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Ids of the events of runs whose signatures were checked."""
     ids: list[str] = []
 
-    def noting(event: Event, known: object, policy: SubjectPolicy, **where: object) -> None:
-        if event.run not in RESERVED_RUNS:
+    def noting(
+        event: Event, known: object, policy: SubjectPolicy, *, is_signed: bool, **where: object
+    ) -> None:
+        if event.run not in RESERVED_RUNS and not is_signed:
             ids.append(event.id)
-        verify(event, known, policy, **where)  # type: ignore[arg-type]
+        verify(event, known, policy, is_signed=is_signed, **where)  # type: ignore[arg-type]
 
     monkeypatch.setattr(verifier, "verify", noting)
     return ids
-
-
-async def read(log: EventLog, run: str) -> list[object]:
-    return [each async for each in log.read(run_filter(run))]
 
 
 async def test_a_signature_of_ones_own_is_checked_by_others_alone(
@@ -46,9 +41,9 @@ async def test_a_signature_of_ones_own_is_checked_by_others_alone(
     async with broker.joined("gateway") as writer, broker.joined("auditor") as other:
         sent = await writer.append(submitted(run))
         checked.clear()
-        (own,) = await read(writer, run)
+        (own,) = await read_all(writer, run)
         assert checked == []
-        await read(other, run)
+        await read_all(other, run)
         assert checked == [sent.event.id]
     assert isinstance(own, StoredEvent)
     assert own.event == sent.event
@@ -63,7 +58,7 @@ async def test_what_stands_where_ones_own_event_was_stored_is_checked(
         own = await writer.append(submitted(run, "own"))
         writer._verifier.said(replace(own, stream_sequence=theirs.stream_sequence))
         checked.clear()
-        found = await read(writer, run)
+        found = await read_all(writer, run)
         assert checked == [theirs.event.id]
     assert [each.event for each in found if isinstance(each, StoredEvent)] == [
         theirs.event,
@@ -75,7 +70,7 @@ async def test_ones_own_event_is_refused_where_the_policy_forbids_it(fresh: Brok
     async with fresh.joined("gateway") as writer:
         await change(fresh, MUTE)
         await writer.append(submitted("r1"))
-        (own,) = await read(writer, "r1")
+        (own,) = await read_all(writer, "r1")
         assert isinstance(own, RefusedEvent)
         assert own.error.code == "not_permitted"
 

@@ -10,6 +10,7 @@ from nats.aio.msg import Msg
 
 from actors.authority import acting_authority, adopt, announcement
 from actors.member import Domain
+from bus.connection import Connection
 from bus.errors import ConsumptionDenied, MalformedEvent, NotPermitted
 from bus.event import Draft, StoredEvent, derive_id
 from bus.log import EventLog
@@ -63,6 +64,19 @@ async def verdicts(log: EventLog, run: str) -> list[str]:
     return [each.error.code if isinstance(each, RefusedEvent) else "accepted" for each in found]
 
 
+def questions_to(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """What the log is asked for from now on: subjects, and after which place."""
+    asked: list[tuple[str, int]] = []
+    next_message = connection.next_message
+
+    async def asking(subject: str, *, after: int) -> Msg | None:
+        asked.append((subject, after))
+        return await next_message(subject, after=after)
+
+    monkeypatch.setattr(connection, "next_message", asking)
+    return asked
+
+
 @pytest.mark.parametrize("followed", [run_filter("r1"), kind_filter("run.submitted")])
 async def test_a_follower_is_given_what_changes_and_asks_the_log_for_nothing(
     fresh: Broker, monkeypatch: pytest.MonkeyPatch, followed: str
@@ -75,14 +89,7 @@ async def test_a_follower_is_given_what_changes_and_asks_the_log_for_nothing(
     ):
         await gateway.append(submitted("r1", "before"))
         assert isinstance(await anext(events), StoredEvent)
-        asked: list[str] = []
-        next_message = reader.connection.next_message
-
-        async def asking(subject: str, *, after: int) -> Msg | None:
-            asked.append(subject)
-            return await next_message(subject, after=after)
-
-        monkeypatch.setattr(reader.connection, "next_message", asking)
+        asked = questions_to(reader.connection, monkeypatch)
         for objective in ("while", "it", "holds"):
             await gateway.append(submitted("r1", objective))
             assert isinstance(await anext(events), StoredEvent)
@@ -92,7 +99,7 @@ async def test_a_follower_is_given_what_changes_and_asks_the_log_for_nothing(
             late = await anext(events)
         assert isinstance(late, RefusedEvent)
         assert isinstance(late.error, NotPermitted)
-        assert run_filter(TRUST_RUN) not in asked
+        assert run_filter(TRUST_RUN) not in [subject for subject, _ in asked]
 
 
 async def test_a_change_of_trust_that_is_nothing_at_all_does_not_stall_a_follower(
@@ -124,18 +131,11 @@ async def test_who_asks_for_single_events_asks_only_for_changes_behind_what_it_k
     async with fresh.joined("gateway") as gateway, fresh.joined("coder") as coder:
         first = await gateway.append(submitted("r1", "first"))
         assert isinstance(await coder.next_on(run_filter("r1"), after=0), StoredEvent)
-        asked: list[int] = []
-        next_message = coder.connection.next_message
-
-        async def asking(subject: str, *, after: int) -> Msg | None:
-            if subject == run_filter(TRUST_RUN):
-                asked.append(after)
-            return await next_message(subject, after=after)
-
-        monkeypatch.setattr(coder.connection, "next_message", asking)
+        asked = questions_to(coder.connection, monkeypatch)
         await gateway.append(submitted("r1", "second"))
         await coder.next_on(run_filter("r1"), after=first.stream_sequence)
-        assert asked == [first.stream_sequence - 1]
+        of_trust = [after for subject, after in asked if subject == run_filter(TRUST_RUN)]
+        assert of_trust == [first.stream_sequence - 1]
 
 
 async def test_a_change_in_a_log_that_was_set_back_is_learned_of(fresh: Broker) -> None:
