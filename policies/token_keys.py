@@ -64,10 +64,14 @@ class KeyRing:
             now: the time.
             life_s: of an access token.
         """
-        kept_s = life_s + DEFAULT_LEEWAY_S + NOTICE_S
         keys = [self.signing.public_key()]
-        keys += [key.public for key in self.retired if now.timestamp() < key.retired_at + kept_s]
+        keys += [key.public for key in self.needed(now, life_s=life_s)]
         return {key_thumbprint(key): key for key in reversed(keys)}
+
+    def needed(self, now: datetime, *, life_s: int) -> tuple[RetiredKey, ...]:
+        """The retired keys whose tokens may still be valid."""
+        since = now.timestamp() - life_s - DEFAULT_LEEWAY_S - NOTICE_S
+        return tuple(key for key in self.retired if key.retired_at > since)
 
     def rotated(self, successor: Ed25519PrivateKey, *, now: datetime, keep: bool) -> "KeyRing":
         """The ring with another key to sign; without `keep`, what older ones signed is void."""
@@ -75,6 +79,16 @@ class KeyRing:
         gone = RetiredKey(public=self.signing.public_key(), retired_at=at)
         needed = [key for key in self.retired if key.retired_at > at - LONGEST_LIFE_S]
         return KeyRing(signing=successor, retired=(*needed, gone) if keep else ())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _InForce:
+    """What was made of a ring, and holds until the ring or the keys needed of it change."""
+
+    ring: KeyRing
+    retired: tuple[RetiredKey, ...]
+    issuer: TokenIssuer
+    verifier: TokenVerifier
 
 
 class TokenKeys:
@@ -94,10 +108,11 @@ class TokenKeys:
         self._issuer = issuer
         self._audience = audience
         self.life_s = life_s
+        self._made: _InForce | None = None
 
     def issue(self, user: str, username: str, role: Role, *, session: str, now: datetime) -> str:
         """A token for a session, valid from now for `life_s`."""
-        issuer = TokenIssuer(self._read().signing, issuer=self._issuer, audience=self._audience)
+        issuer = self._in_force(now).issuer
         return issuer.issue(user, username, role, self.life_s, session=session, now=now)
 
     def verify(self, token: str, *, now: datetime) -> Claims:
@@ -107,9 +122,7 @@ class TokenKeys:
             ExpiredToken: it was valid before.
             InvalidToken: anything else that is wrong with it.
         """
-        keys = self._read().verifying(now, life_s=self.life_s)
-        verifier = TokenVerifier(keys, issuer=self._issuer, audience=self._audience)
-        return verifier.verify(token, now=now)
+        return self._in_force(now).verifier.verify(token, now=now)
 
     def public_keys(self, *, now: datetime) -> tuple[dict[str, str], ...]:
         """Every key that may verify a token now, as a JWK (RFC 7517, RFC 8037)."""
@@ -125,6 +138,20 @@ class TokenKeys:
             }
             for kid, key in keys.items()
         )
+
+    def _in_force(self, now: datetime) -> _InForce:
+        ring = self._read()
+        retired = ring.needed(now, life_s=self.life_s)
+        made = self._made
+        if made is None or made.ring is not ring or made.retired != retired:
+            names = {"issuer": self._issuer, "audience": self._audience}
+            made = self._made = _InForce(
+                ring=ring,
+                retired=retired,
+                issuer=TokenIssuer(ring.signing, **names),
+                verifier=TokenVerifier(ring.verifying(now, life_s=self.life_s), **names),
+            )
+        return made
 
 
 class KeyFolder:

@@ -12,6 +12,7 @@ import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 import jwt
@@ -34,6 +35,8 @@ DEFAULT_TTL_S = 3600
 DEFAULT_LEEWAY_S = 30
 """How far the clocks of two machines may differ."""
 MAX_TOKEN_BYTES = 4096
+KEPT_CLAIMS = 4096
+"""How many tokens that are good are known by heart; some 600 bytes each."""
 _LATEST = 253_402_300_799
 """The last second of the year 9999, as far as datetime goes."""
 
@@ -170,6 +173,8 @@ class TokenVerifier:
         self._issuer = issuer
         self._audience = audience
         self._leeway_s = leeway_s
+        # What a token says, and that it is signed, does not change while the keys are these.
+        self._claims = lru_cache(KEPT_CLAIMS)(self._read)
 
     def verify(self, token: str, *, now: datetime) -> Claims:
         """The token's claims, once everything about it has been checked.
@@ -182,13 +187,16 @@ class TokenVerifier:
             ExpiredToken: it was valid before.
             InvalidToken: anything else that is wrong with it.
         """
-        claims = _read_claims(self._checked_payload(token))
+        claims = self._claims(token)
         moment_s = _aware(now).timestamp()
         if moment_s >= claims.exp + self._leeway_s:
             raise ExpiredToken
         if max(claims.nbf, claims.iat) > moment_s + self._leeway_s:
             raise InvalidToken("The token is not valid yet.")
         return claims
+
+    def _read(self, token: str) -> Claims:
+        return _read_claims(self._checked_payload(token))
 
     def _checked_payload(self, token: str) -> object:
         """The payload, its signature, issuer and audience checked; its times are not."""

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
-from storage.postgres import Connection, Pool, translated
+from storage.postgres import Pool, translated
 from storage.users import UserRole
 
 Because = Literal["logout", "revoked", "reuse", "password", "disabled"]
@@ -23,16 +23,32 @@ _OPEN = """
 insert into sessions (user_id, client, created_at, refreshed_at, expires_at)
 values ($1, $2, $3, $3, $4) returning *
 """
-_ADD_NEXT = "insert into refresh_tokens (digest, session_id, expires_at) values ($1, $2, $3)"
-# The session is locked before its token, always: two refreshes queue here.
-_LOCK = """
-select s.*, u.username, u.role, u.tenant, u.disabled
-from sessions s join users u on u.id = s.user_id
-where s.id = (select session_id from refresh_tokens where digest = $1 and expires_at > $2)
-for update of s
-"""
-_USE_UP = """
-update refresh_tokens set used_at = $2 where digest = $1 and used_at is null returning digest
+_ADD_FIRST = "insert into refresh_tokens (digest, session_id, expires_at) values ($1, $2, $3)"
+# One statement, so that one round trip decides. The session is locked before its token, always:
+# two refreshes queue here, and the second finds the token used, though its snapshot says free.
+# Used tokens that have expired need not be known.
+_REFRESH = """
+with found as materialized (
+    select s.id, s.user_id, s.revoked_at is null and not u.disabled as is_going,
+        u.username, u.role, u.tenant
+    from sessions s join users u on u.id = s.user_id
+    where s.id = (select session_id from refresh_tokens where digest = $1 and expires_at > $3)
+    for update of s
+), used as (
+    update refresh_tokens set used_at = $3 from found
+    where digest = $1 and used_at is null returning session_id, found.is_going
+), forgotten as (
+    delete from refresh_tokens where session_id = (select id from found) and expires_at <= $3
+), next as (
+    insert into refresh_tokens (digest, session_id, expires_at)
+    select $2, session_id, $4 from used where is_going
+), moved as (
+    update sessions set refreshed_at = $3, expires_at = $4 from used
+    where id = used.session_id and used.is_going returning sessions.*
+)
+select moved.*, found.id as found_id, found.user_id as found_user_id, found.is_going,
+    found.username, found.role, found.tenant, exists (select from used) as is_first
+from found left join moved on true
 """
 _REVOKE = """
 update sessions set revoked_at = $2, revoked_because = $3
@@ -165,7 +181,7 @@ class SessionStore:
                 )
                 row = await connection.fetchrow(_OPEN, user_id, client, now, expires_at)
                 session = Session.from_row(row)  # type: ignore[arg-type]  # returning gives one
-                await connection.execute(_ADD_NEXT, digest, session.id, expires_at)
+                await connection.execute(_ADD_FIRST, digest, session.id, expires_at)
         return session
 
     async def refresh(
@@ -180,24 +196,17 @@ class SessionStore:
             expires_at: until when the next one works; the session with it.
         """
         with translated("refresh a session"):
-            async with (
-                asyncio.timeout(self._deadline_s),
-                self._pool.acquire() as connection,
-                connection.transaction(),
-            ):
-                found = await connection.fetchrow(_LOCK, digest, now)
-                if found is None:
-                    return Refused()
-                if await connection.fetchrow(_USE_UP, digest, now) is None:
-                    revoked = await connection.fetchrow(_REVOKE, found["id"], now, "reuse")
-                    return Reused(
-                        session_id=found["id"],
-                        user_id=found["user_id"],
-                        newly=revoked is not None,
-                    )
-                if found["revoked_at"] is not None or found["disabled"]:
-                    return Refused()
-                return await _succeed(connection, found, successor, now, expires_at)
+            async with asyncio.timeout(self._deadline_s):
+                row = await self._pool.fetchrow(_REFRESH, digest, successor, now, expires_at)
+                if row is not None and not row["is_first"]:
+                    return await self._reused(row["found_id"], row["found_user_id"], now)
+        if row is None or not row["is_going"]:
+            return Refused()
+        return Refreshed(session=Session.from_row(row), standing=Standing.from_row(row))
+
+    async def _reused(self, session_id: UUID, user_id: UUID, now: datetime) -> Reused:
+        revoked = await self._pool.fetchrow(_REVOKE, session_id, now, "reuse")
+        return Reused(session_id=session_id, user_id=user_id, newly=revoked is not None)
 
     async def standing(self, session_id: UUID, *, now: datetime) -> Standing | None:
         """What the session's user may do now; None if either of them has ended."""
@@ -231,27 +240,3 @@ class SessionStore:
             async with asyncio.timeout(self._deadline_s):
                 rows = await self._pool.fetch(_REVOKE_OTHERS, user_id, now, because, but)
         return tuple(row["id"] for row in rows)
-
-
-async def _succeed(
-    connection: Connection,
-    found: asyncpg.Record,
-    successor: bytes,
-    now: datetime,
-    expires_at: datetime,
-) -> Refreshed:
-    """The next token of a locked session; used ones that have expired need not be known."""
-    await connection.execute(
-        "delete from refresh_tokens where session_id = $1 and expires_at <= $2", found["id"], now
-    )
-    await connection.execute(_ADD_NEXT, successor, found["id"], expires_at)
-    row = await connection.fetchrow(
-        "update sessions set refreshed_at = $2, expires_at = $3 where id = $1 returning *",
-        found["id"],
-        now,
-        expires_at,
-    )
-    return Refreshed(
-        session=Session.from_row(row),  # type: ignore[arg-type]  # it is locked, so it is there
-        standing=Standing.from_row(found),
-    )

@@ -102,6 +102,21 @@ async def test_of_many_refreshes_at_once_one_is_first_and_the_others_are_theft(
         assert isinstance(await refresh(store, f"n{number}", "x"), Refused)
 
 
+async def test_a_session_that_ends_while_it_is_refreshed_has_ended(
+    store: SessionStore, ada: User
+) -> None:
+    for number in range(50):
+        session = await opened(store, ada, f"old{number}")
+        outcome, ended = await asyncio.gather(
+            refresh(store, f"old{number}", f"new{number}"),
+            store.revoke(session.id, user_id=ada.id, because="logout", now=NOW),
+        )
+        assert ended
+        assert isinstance(outcome, Refreshed | Refused)
+        assert await store.standing(session.id, now=NOW) is None
+        assert not isinstance(await refresh(store, f"new{number}", "x"), Refreshed)
+
+
 async def test_a_session_and_its_tokens_expire(store: SessionStore, ada: User) -> None:
     session = await opened(store, ada)
     assert await store.standing(session.id, now=NOW + MONTH) is None

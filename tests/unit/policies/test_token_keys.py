@@ -85,6 +85,7 @@ def test_a_key_that_leaked_can_be_dropped_at_once(
     path: Path, keys: TokenKeys, clock: Clock
 ) -> None:
     old = token(keys)
+    assert keys.verify(old, now=NOW).sub == "u1"
     rotate(path, now=NOW, keep=False)
     clock.s += REREAD_S
     with pytest.raises(InvalidToken, match="not known here"):

@@ -63,6 +63,27 @@ def test_each_token_has_an_id_of_its_own() -> None:
     assert len({VERIFIER.verify(token, now=NOW).jti for token in tokens}) == 2
 
 
+def test_a_token_that_is_good_is_read_once_and_its_times_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    verifier = TokenVerifier(ISSUER.public_keys, issuer="swarm", audience="gateway")
+    first = verifier.verify(TOKEN, now=NOW)
+    monkeypatch.delattr(jwt, "decode")
+    assert verifier.verify(TOKEN, now=NOW) == first
+    with pytest.raises(ExpiredToken):
+        verifier.verify(TOKEN, now=NOW + timedelta(days=1))
+    with pytest.raises(InvalidToken, match="not valid yet"):
+        verifier.verify(TOKEN, now=NOW - timedelta(days=1))
+
+
+def test_a_token_like_one_that_is_good_is_another() -> None:
+    VERIFIER.verify(TOKEN, now=NOW)
+    changed = TOKEN[:-1] + ("A" if TOKEN[-1] != "A" else "Q")
+    for _ in range(2):
+        with pytest.raises(InvalidToken):
+            VERIFIER.verify(changed, now=NOW)
+
+
 @pytest.mark.parametrize("after_s", [-30, 0, 3599, 3600, 3629])
 def test_a_token_is_valid_for_its_time_and_the_leeway(after_s: int) -> None:
     assert VERIFIER.verify(TOKEN, now=NOW + timedelta(seconds=after_s)).sub == "u-1"
