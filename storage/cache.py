@@ -93,9 +93,12 @@ def translated(action: str) -> Iterator[None]:
 class Cache:
     """A connection to Valkey or Redis; what it holds may vanish at any time."""
 
-    def __init__(self, client: "redis.asyncio.Redis", *, deadline_s: float) -> None:
+    def __init__(
+        self, client: "redis.asyncio.Redis", *, deadline_s: float, connections: int
+    ) -> None:
         self.client = client
         self._deadline_s = deadline_s
+        self._turns = asyncio.Semaphore(connections)
         self._take = client.register_script(_TAKE)
         self._give_back = client.register_script(_GIVE_BACK)
 
@@ -109,7 +112,7 @@ class Cache:
         Args:
             url: ``redis://host:port/0``, or ``rediss://`` for TLS.
             deadline_s: for each command; none is repeated.
-            connections: most connections at once.
+            connections: most connections at once; a command beyond them waits for its turn.
 
         Raises:
             StorageRefused: the address is not one of Redis.
@@ -117,7 +120,6 @@ class Cache:
         try:
             client = redis.asyncio.Redis.from_url(
                 url,
-                socket_timeout=deadline_s,
                 socket_connect_timeout=deadline_s,
                 max_connections=connections,
                 retry=Retry(NoBackoff(), 0),
@@ -125,7 +127,7 @@ class Cache:
         except ValueError as error:
             raise StorageRefused("Redis: the address is not a redis:// URL.") from error
         try:
-            yield cls(client, deadline_s=deadline_s)
+            yield cls(client, deadline_s=deadline_s, connections=connections)
         finally:
             await client.aclose()
 
@@ -133,7 +135,7 @@ class Cache:
     async def command(self, action: str) -> AsyncIterator[None]:
         """One use of `client`, within the deadline, its errors translated."""
         with translated(action):
-            async with asyncio.timeout(self._deadline_s):
+            async with asyncio.timeout(self._deadline_s), self._turns:
                 yield
 
     async def ping(self) -> None:
@@ -142,42 +144,36 @@ class Cache:
         Raises:
             StorageUnavailable: it does not, within the deadline.
         """
-        with translated("ping"):
-            async with asyncio.timeout(self._deadline_s):
-                await self.client.ping()
+        async with self.command("ping"):
+            await self.client.ping()
 
     async def take(self, key: str, *, limit: int, window_s: float) -> Allow | Deny:
         """Takes one of `limit` places under a key; all come back when the window ends.
 
         The window begins with the first place taken.
         """
-        with translated("count an attempt"):
-            async with asyncio.timeout(self._deadline_s):
-                taken, value = await self._take(
-                    keys=[key], args=[limit, max(1, round(window_s * 1000))]
-                )
+        async with self.command("count an attempt"):
+            args = [limit, max(1, round(window_s * 1000))]
+            taken, value = await self._take(keys=[key], args=args)
         if taken:
             return Allow(remaining=value)
         return Deny(reason="Too many failed attempts.", retry_after_s=max(value, 1) / 1000)
 
     async def give_back(self, key: str) -> None:
         """Gives one place under a key back before its window ends."""
-        with translated("give an attempt back"):
-            async with asyncio.timeout(self._deadline_s):
-                await self._give_back(keys=[key])
+        async with self.command("give an attempt back"):
+            await self._give_back(keys=[key])
 
     async def taken(self, key: str) -> int:
         """How many places under a key are taken."""
-        with translated("read a counter"):
-            async with asyncio.timeout(self._deadline_s):
-                value = await self.client.get(key)
+        async with self.command("read a counter"):
+            value = await self.client.get(key)
         return 0 if value is None else int(value)
 
     async def forget(self, key: str) -> None:
         """Removes a key."""
-        with translated("remove a key"):
-            async with asyncio.timeout(self._deadline_s):
-                await self.client.delete(key)
+        async with self.command("remove a key"):
+            await self.client.delete(key)
 
 
 class LoginThrottle:

@@ -50,6 +50,16 @@ async def test_attempts_side_by_side_do_not_slip_past_the_limit(cache: Cache, ke
     assert sum(isinstance(verdict, Allow) for verdict in verdicts) == 5
 
 
+async def test_more_commands_at_once_than_connections_wait_for_their_turn(
+    valkey: ValkeyServer, key: str
+) -> None:
+    async with Cache.open(valkey.connection_url, connections=4) as few:
+        takes = (few.take(key, limit=200, window_s=60) for _ in range(200))
+        verdicts = await asyncio.gather(*takes)
+    left = [verdict.remaining for verdict in verdicts if isinstance(verdict, Allow)]
+    assert sorted(left) == list(range(200))
+
+
 async def test_a_success_clears_the_count(cache: Cache, key: str) -> None:
     throttle = LoginThrottle(cache, limit=2, window_s=60)
     await throttle.check(key)
