@@ -144,12 +144,15 @@ class TokenKeys:
         retired = ring.needed(now, life_s=self.life_s)
         made = self._made
         if made is None or made.ring is not ring or made.retired != retired:
-            names = {"issuer": self._issuer, "audience": self._audience}
             made = self._made = _InForce(
                 ring=ring,
                 retired=retired,
-                issuer=TokenIssuer(ring.signing, **names),
-                verifier=TokenVerifier(ring.verifying(now, life_s=self.life_s), **names),
+                issuer=TokenIssuer(ring.signing, issuer=self._issuer, audience=self._audience),
+                verifier=TokenVerifier(
+                    ring.verifying(now, life_s=self.life_s),
+                    issuer=self._issuer,
+                    audience=self._audience,
+                ),
             )
         return made
 

@@ -13,6 +13,7 @@ import asyncpg
 import structlog
 
 from storage.errors import MigrationError, StorageError, StorageRefused, StorageUnavailable
+from storage.fair_pool import FairPool
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -101,12 +102,12 @@ async def open_pool(
     """
     with translated("connect"):
         async with asyncio.timeout(connect_timeout_s):
-            pool: Pool = await asyncpg.create_pool(
+            pool = await FairPool(
                 dsn,
                 min_size=min_size,
                 max_size=max_size,
-                timeout=connect_timeout_s,
-                command_timeout=command_timeout_s,
+                connect_timeout_s=connect_timeout_s,
+                command_timeout_s=command_timeout_s,
             )
     try:
         yield pool
@@ -244,13 +245,16 @@ async def migrate(
     check_numbering(steps)
     with translated("migrate the schema"):
         async with pool.acquire(timeout=lock_timeout_s) as connection:
-            await connection.execute(
-                "select pg_advisory_lock($1)", MIGRATION_LOCK, timeout=lock_timeout_s
-            )
             try:
-                return await _apply_pending(connection, steps, migration_timeout_s)
-            finally:
+                await connection.execute(
+                    "select pg_advisory_lock($1)", MIGRATION_LOCK, timeout=lock_timeout_s
+                )
+                applied = await _apply_pending(connection, steps, migration_timeout_s)
                 await connection.execute("select pg_advisory_unlock($1)", MIGRATION_LOCK)
+            except BaseException:
+                connection.terminate()  # its lock ends with it, wherever this was interrupted
+                raise
+            return applied
 
 
 async def _apply_pending(

@@ -77,6 +77,46 @@ async def test_a_migration_that_another_process_holds_up_ends_in_unavailable(
         assert await migrate(pool)
 
 
+async def test_a_use_costs_no_statement_but_its_own(dsn: str) -> None:
+    async with open_pool(dsn, max_size=1) as pool, open_pool(dsn, max_size=1) as other:
+        pid = await pool.fetchval("select pg_backend_pid()")
+        last = await other.fetchval("select query from pg_stat_activity where pid = $1", pid)
+    assert last == "select pg_backend_pid()"
+
+
+async def test_a_transaction_that_was_broken_off_leaves_nothing_to_the_next(dsn: str) -> None:
+    begun = asyncio.Event()
+    async with open_pool(dsn, max_size=1) as pool:
+        await pool.execute("create temporary table left_over (n int)")
+
+        async def break_off() -> None:
+            async with pool.acquire() as connection, connection.transaction():
+                await connection.execute("insert into left_over values (1)")
+                begun.set()
+                await connection.execute("select pg_sleep(60)")
+
+        task = asyncio.create_task(break_off())
+        await begun.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        async with pool.acquire() as connection:
+            assert not connection.is_in_transaction()
+            assert await connection.fetchval("select count(*) from left_over") == 0
+
+
+async def test_a_migration_that_is_cancelled_gives_its_lock_back(empty_dsn: str) -> None:
+    endless = Migration(version=1, name="endless", sql="select pg_sleep(60)")
+    async with open_pool(empty_dsn) as pool, open_pool(empty_dsn) as other:
+        task = asyncio.create_task(migrate(pool, migrations=[endless]))
+        query = "select count(*) from pg_locks where locktype = 'advisory' and granted"
+        async with asyncio.timeout(10):
+            while not await other.fetchval(query):  # noqa: ASYNC110 - nobody calls
+                await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert await migrate(pool, migrations=[ONE], lock_timeout_s=10) == ("0001_one",)
+
+
 async def test_a_server_that_does_not_listen_is_unavailable() -> None:
     with pytest.raises(StorageUnavailable, match="could not connect"):
         async with open_pool("postgresql://nobody@127.0.0.1:1/none"):
