@@ -24,6 +24,7 @@ from cluster.findings import (
     HomeFacts,
     judge_amount,
     judge_engine,
+    judge_fit,
     judge_home,
     judge_model,
     judge_port,
@@ -32,12 +33,14 @@ from cluster.findings import (
     judge_state,
     judge_weights,
 )
+from cluster.gpus import gpus_here
 from cluster.log_findings import log_findings
+from cluster.models import profile_of
 from cluster.parts.ray_head import SHM
 from cluster.settings import Settings, gpu_found
 from cluster.state import State
 from serve.errors import UnknownProfile, WeightsUnavailable
-from serve.profile import load_profile
+from serve.fit import misfits
 from serve.weights import PACKAGE, is_ready, source
 
 
@@ -151,10 +154,12 @@ def _asked_ports(settings: Settings) -> list[Finding]:
 def _model(settings: Settings) -> list[Finding]:
     name, gpu = settings.profile(), gpu_found()
     try:
-        profile = load_profile(name)
+        profile = profile_of(settings)
     except UnknownProfile:
         return [judge_model(name, gpu=gpu, known=False)]
     findings = [judge_model(name, gpu=gpu, known=True)]
+    if profile.accelerator == "gpu" and settings.ray_address is None:
+        findings.append(judge_fit(name, misfits(profile, gpus_here())))
     if profile.weights == PACKAGE:
         prepared = is_ready(settings.located_home().models / profile.name)
         findings.append(judge_weights(prepared=prepared, found=_weights_found()))

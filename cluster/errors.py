@@ -14,6 +14,7 @@ ClusterError
   PartFailed           an embedded server or an actor group that did not come up
     PortTaken          another program listens on the port that was asked for
   StartTimeout         not ready within SWARM_START_TIMEOUT_S
+  ModelDoesNotFit      a model that the GPUs have no room for
   NotAnswering         a server that cannot be reached, or answers nonsense
 
 The supervisor writes an error down as its code and message; `from_code` reads it back.
@@ -97,6 +98,13 @@ class StartTimeout(ClusterError):
     code = "start_timeout"
     retryable = True
     hint = "Raise SWARM_START_TIMEOUT_S on a slow machine, or choose a smaller model profile."
+
+
+class ModelDoesNotFit(ClusterError):
+    """The GPUs have no room for the model."""
+
+    code = "model_does_not_fit"
+    hint = "Choose a profile that fits with SWARM_MODEL_PROFILE; `swarm models` lists them."
 
 
 class NotAnswering(ClusterError):

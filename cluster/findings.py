@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.comparison import Assessment, SelfCheck
-from cluster.errors import HomeNotUsable, RecoveryUnfinished
+from cluster.errors import HomeNotUsable, ModelDoesNotFit, RecoveryUnfinished
 from cluster.settings import GiB
 from cluster.state import Phase, State
 from storage.objects import OwedObject
@@ -133,6 +133,16 @@ def judge_model(profile: str, *, gpu: bool, known: bool) -> Finding:
         ok=known,
         detail=f"{profile}; {'a GPU was found' if gpu else 'no GPU'}",
         hint="Set SWARM_MODEL_PROFILE to one of the profiles in serve/profiles.",
+    )
+
+
+def judge_fit(profile: str, reasons: Sequence[str]) -> Finding:
+    """Whether the GPUs have room for the model."""
+    return Finding(
+        check="gpus",
+        ok=not reasons,
+        detail=" ".join(reasons) or f"{profile} fits",
+        hint=ModelDoesNotFit.hint,
     )
 
 

@@ -32,6 +32,7 @@ from cluster.errors import MemberBarred
 from cluster.home import Home
 from cluster.log_key import log_key_jwt, log_origin
 from cluster.members import Members, Roster
+from cluster.models import profile_of, refuse_misfit, warn_of_misfit
 from cluster.people import (
     attempt_secret_file,
     audit_key_file,
@@ -49,7 +50,7 @@ from serve.gateway_parts import GatewayConfig
 from serve.inference import ModelClient
 from serve.people import PeopleRules
 from serve.ports import Web
-from serve.profile import ModelProfile, load_profile
+from serve.profile import ModelProfile
 from serve.weights import ensure_weights
 
 log = structlog.get_logger()
@@ -96,6 +97,8 @@ async def start(
         bundle=bundle_of(settings),
     )
     profile = profile_of(settings)
+    if settings.ray_address is None:
+        await asyncio.to_thread(refuse_misfit, profile)
     async with asyncio.TaskGroup() as group:
         group.create_task(_step(progress, "bus", _provision(settings, root, domain)))
         group.create_task(_step(progress, "people", prepare_people(home, addresses.database)))
@@ -116,6 +119,8 @@ async def start(
     web = Web(tls=addresses.gateway_tls, origins=settings.gateway_origins)
     log_key = log_key_jwt(home, root)
     gateway = _gateway(settings, home, addresses, domain, secret, profile, workflows, web, log_key)
+    if settings.ray_address is not None:
+        warn_of_misfit(profile, ray.nodes())  # type: ignore[no-untyped-call]
     async with asyncio.TaskGroup() as group:
         group.create_task(_step(progress, "agents", members.ready(), f"{members.count} actors"))
         await serving.deploy(profile, weights.result(), gateway)
@@ -124,22 +129,6 @@ async def start(
     rules = Rules(max_age_s=settings.log_max_age_s)
     retention = Retention(root, domain, addresses.database, rules)
     return Launched(members, serving, asyncio.create_task(retention.run()))
-
-
-def profile_of(settings: Settings) -> ModelProfile:
-    """The model profile that the settings ask for.
-
-    Raises:
-        UnknownProfile: there is none of that name.
-    """
-    profile = load_profile(
-        settings.profile(),
-        gpu_memory_utilization=settings.vllm_gpu_memory_utilization,
-        max_model_len=settings.vllm_max_model_len,
-    )
-    if profile.engine == "scripted":
-        return profile.model_copy(update={"delay_s": settings.scripted_delay_s})
-    return profile
 
 
 def _join_ray(address: str) -> None:

@@ -313,7 +313,12 @@ class Settings(BaseSettings):
 
 def gpu_found() -> bool:
     """Whether an NVIDIA GPU is visible to this process."""
-    return Path("/dev/nvidia0").exists() and _environment.get("CUDA_VISIBLE_DEVICES", "0") != ""
+    return Path("/dev/nvidia0").exists() and visible_gpus() != ""
+
+
+def visible_gpus() -> str | None:
+    """The GPUs that this process is told to use, as CUDA_VISIBLE_DEVICES names them; None is all."""
+    return _environment.get("CUDA_VISIBLE_DEVICES")
 
 
 def child_environment(settings: Settings) -> dict[str, str]:

@@ -47,7 +47,14 @@ def engine_kwargs(profile: ModelProfile) -> dict[str, JsonValue]:
     }
     if profile.gpu_memory_utilization is not None:
         kwargs["gpu_memory_utilization"] = profile.gpu_memory_utilization
-    return {**kwargs, **profile.engine_kwargs}
+    if profile.quantization is not None:
+        kwargs["quantization"] = profile.quantization
+    given = dict(profile.engine_kwargs)
+    if profile.structured_outputs is not None:
+        asked = given.pop("structured_outputs_config", {})
+        rest = asked if isinstance(asked, dict) else {}
+        kwargs["structured_outputs_config"] = {**rest, "backend": profile.structured_outputs}
+    return {**kwargs, **given}
 
 
 def placement_bundles(profile: ModelProfile) -> list[dict[str, float]]:
@@ -75,7 +82,10 @@ def llm_config(profile: ModelProfile, weights: str) -> dict[str, Any]:
         "model_loading_config": {"model_id": profile.served_name, "model_source": weights},
         "engine_kwargs": engine_kwargs(profile),
         "accelerator_config": {"kind": profile.accelerator},
-        "placement_group_config": {"bundles": placement_bundles(profile), "strategy": "PACK"},
+        "placement_group_config": {
+            "bundles": placement_bundles(profile),
+            "strategy": profile.placement,
+        },
         "experimental_configs": {
             "stream_batching_interval_ms": _STREAM_BATCH_MS[profile.accelerator]
         },
@@ -113,16 +123,23 @@ def deployment_options(profile: ModelProfile, env: Mapping[str, str]) -> dict[st
     """Options of the Serve deployment for the profile."""
     options: dict[str, Any] = {
         "name": f"VLLM:{profile.name}" if profile.engine == "vllm" else "Scripted",
-        "num_replicas": profile.replicas,
         "max_ongoing_requests": profile.max_ongoing_requests,
         "health_check_period_s": _HEALTH_PERIOD_S,
         "health_check_timeout_s": _HEALTH_TIMEOUT_S,
         "graceful_shutdown_timeout_s": _SHUTDOWN_S,
         "ray_actor_options": {"num_cpus": 1, "runtime_env": {"env_vars": dict(env)}},
     }
+    if profile.autoscaling is None:
+        options["num_replicas"] = profile.replicas
+    else:
+        options["autoscaling_config"] = {
+            "min_replicas": profile.autoscaling.least,
+            "max_replicas": profile.autoscaling.most,
+            "target_ongoing_requests": profile.autoscaling.target_ongoing_requests,
+        }
     if profile.engine == "vllm":
         options["placement_group_bundles"] = placement_bundles(profile)
-        options["placement_group_strategy"] = "PACK"
+        options["placement_group_strategy"] = profile.placement
     return options
 
 

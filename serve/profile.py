@@ -17,6 +17,48 @@ _FOLDER = "profiles"
 _SUFFIX = ".yaml"
 
 
+class ModelShape(BaseModel):
+    """What of a model's own configuration decides how much memory it takes.
+
+    Attributes:
+        parameters: how many numbers the weights are.
+        layers: of the transformer.
+        heads: attention heads of a layer; tensor parallelism deals them out.
+        kv_heads: of these, how many keep keys and values.
+        head_size: numbers in each of a head's keys and values.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    parameters: Annotated[int, Field(gt=0)]
+    layers: Annotated[int, Field(gt=0)]
+    heads: Annotated[int, Field(gt=0)]
+    kv_heads: Annotated[int, Field(gt=0)]
+    head_size: Annotated[int, Field(gt=0)]
+
+
+class Autoscaling(BaseModel):
+    """Replicas that come and go with the load.
+
+    Attributes:
+        least: replicas that always run.
+        most: replicas that may run.
+        target_ongoing_requests: of each replica; above it another one is started.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    least: Annotated[int, Field(ge=1)] = 1
+    most: Annotated[int, Field(ge=1)]
+    target_ongoing_requests: Annotated[float, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.least > self.most:
+            raise ValueError("autoscaling: least must not be above most")
+        return self
+
+
 class ModelProfile(BaseModel):
     """How one model is served. Values are checked when the file is read."""
 
@@ -41,7 +83,17 @@ class ModelProfile(BaseModel):
     """GPUs that each layer is split over."""
     pipeline_parallel: Annotated[int, Field(ge=1)] = 1
     """Groups of GPUs that the layers are dealt out to."""
+    placement: Literal["PACK", "STRICT_PACK", "SPREAD"] = "PACK"
+    """How the GPUs of a replica are chosen: on few nodes, on one node only, or on many."""
+    quantization: str | None = None
+    """Of the weights, as vLLM names it, such as `fp8`; None serves them as they are."""
+    structured_outputs: Literal["xgrammar", "guidance", "outlines"] | None = None
+    """What holds an answer to a schema; None leaves the choice to vLLM."""
+    shape: ModelShape | None = None
+    """Needed of a model on GPUs: whether it fits is worked out before anything is started."""
     replicas: Annotated[int, Field(ge=1)] = 1
+    autoscaling: Autoscaling | None = None
+    """In place of a fixed number of replicas."""
     max_ongoing_requests: Annotated[int, Field(ge=1)] = 256
     """Requests one replica takes at once; more wait at their senders."""
     delay_s: Annotated[float, Field(ge=0)] = 0.0
@@ -55,6 +107,29 @@ class ModelProfile(BaseModel):
     def accelerators(self) -> int:
         """GPUs, or groups of CPU cores, that one replica spans."""
         return self.tensor_parallel * self.pipeline_parallel
+
+    @property
+    def least_replicas(self) -> int:
+        """Replicas that run when nobody asks anything."""
+        return self.autoscaling.least if self.autoscaling else self.replicas
+
+    @model_validator(mode="after")
+    def _scales_one_way(self) -> Self:
+        if self.autoscaling is not None and self.replicas != 1:
+            raise ValueError("autoscaling stands in place of replicas: name one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _splits_evenly(self) -> Self:
+        if self.shape is None:
+            if self.accelerator == "gpu":
+                raise ValueError("a GPU profile states the model's shape")
+            return self
+        if self.shape.heads % self.tensor_parallel:
+            raise ValueError(f"tensor_parallel must divide the model's {self.shape.heads} heads")
+        if self.pipeline_parallel > self.shape.layers:
+            raise ValueError(f"pipeline_parallel is above the model's {self.shape.layers} layers")
+        return self
 
     @model_validator(mode="after")
     def _belongs_together(self) -> Self:

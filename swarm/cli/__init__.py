@@ -31,6 +31,7 @@ from swarm.cli import (
     forking,
     keys,
     lifecycle,
+    models,
     people,
     policy,
     recover,
@@ -64,6 +65,7 @@ forking.add_to(app)
 audit.add_to(app)
 verify.add_to(app)
 policy.add_to(app)
+models.add_to(app)
 credentials.add_to(app)
 keys.add_to(app)
 people.add_to(app)

@@ -12,6 +12,7 @@ from cluster.findings import (
     judge_amount,
     judge_audit_log,
     judge_engine,
+    judge_fit,
     judge_home,
     judge_model,
     judge_objects,
@@ -195,3 +196,11 @@ def test_lost_objects_are_counted_and_the_first_are_named() -> None:
     assert "300000 bytes of event 3 in run r1" in finding.detail
     assert finding.detail.count("in run r1") == NAMED
     assert "swarm recover" in finding.hint
+
+
+def test_a_model_without_room_is_told_with_the_reason() -> None:
+    assert judge_fit("qwen3-8b", []).ok
+    finding = judge_fit("qwen3-8b", ["qwen3-8b needs 1 GPU; none was found."])
+    assert not finding.ok
+    assert finding.detail == "qwen3-8b needs 1 GPU; none was found."
+    assert "swarm models" in finding.hint

@@ -3,6 +3,7 @@ import sys
 
 import pytest
 from pydantic import BaseModel
+from ray.serve.config import AutoscalingConfig
 
 import tests.unit.serve.quiet_ray  # noqa: F401  # before what imports ray.serve
 from serve.llm import (
@@ -13,7 +14,7 @@ from serve.llm import (
     placement_bundles,
     process_env,
 )
-from serve.profile import ModelProfile, load_profile
+from serve.profile import Autoscaling, ModelProfile, load_profile
 
 CPU = load_profile("smollm2-135m")
 GPU = load_profile("phi-3.5-mini")
@@ -39,6 +40,33 @@ def test_the_gpu_engine_gets_its_share_of_memory_and_its_length() -> None:
     assert kwargs["gpu_memory_utilization"] == 0.90
     assert kwargs["max_model_len"] == 16384
     assert (kwargs["tensor_parallel_size"], kwargs["pipeline_parallel_size"]) == (1, 1)
+
+
+def test_what_a_profile_names_reaches_the_engine() -> None:
+    named = {"quantization": "fp8", "structured_outputs": "guidance"}
+    assert engine_kwargs(GPU.model_copy(update=named))["quantization"] == "fp8"
+    kwargs = engine_kwargs(CPU.model_copy(update=named))
+    assert kwargs["structured_outputs_config"] == {
+        "backend": "guidance",
+        "disable_any_whitespace": True,
+    }
+    assert "quantization" not in engine_kwargs(GPU)
+
+
+def test_replicas_are_a_number_or_follow_the_load() -> None:
+    assert deployment_options(GPU, {})["num_replicas"] == 1
+    scaling = Autoscaling(least=2, most=5, target_ongoing_requests=8)
+    options = deployment_options(GPU.model_copy(update={"autoscaling": scaling}), {})
+    assert "num_replicas" not in options
+    assert AutoscalingConfig(**options["autoscaling_config"]).max_replicas == 5
+    assert options["autoscaling_config"]["min_replicas"] == 2
+
+
+def test_the_gpus_of_a_layer_can_be_kept_in_one_node() -> None:
+    profile = load_profile("qwen3-32b")
+    assert deployment_options(profile, {})["placement_group_strategy"] == "STRICT_PACK"
+    config = llm_config(profile, profile.weights)
+    assert config["placement_group_config"]["strategy"] == "STRICT_PACK"
 
 
 @pytest.mark.parametrize(

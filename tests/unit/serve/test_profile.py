@@ -4,15 +4,39 @@ from pydantic import ValidationError
 from serve.errors import UnknownProfile
 from serve.profile import ModelProfile, load_profile, profile_names
 
+SHAPE: dict[str, object] = {
+    "parameters": 1_000_000,
+    "layers": 2,
+    "heads": 4,
+    "kv_heads": 2,
+    "head_size": 8,
+}
+ON_GPU: dict[str, object] = {
+    "engine": "vllm",
+    "weights": "x",
+    "accelerator": "gpu",
+    "shape": SHAPE,
+}
+SCALING: dict[str, object] = {"least": 1, "most": 4, "target_ongoing_requests": 8}
+
 
 def test_the_shipped_profiles_all_load_under_their_own_names() -> None:
-    assert profile_names() == ["phi-3.5-mini", "scripted", "smollm2-135m"]
+    assert profile_names() == [
+        "phi-3.5-mini",
+        "qwen2.5-72b",
+        "qwen3-32b",
+        "qwen3-8b",
+        "scripted",
+        "smollm2-135m",
+    ]
     for name in profile_names():
         assert load_profile(name).name == name
 
 
 def test_an_unknown_name_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(UnknownProfile, match=r"'gpt-5'; there are phi-3\.5-mini, scripted, smollm"):
+    with pytest.raises(
+        UnknownProfile, match=r"'gpt-5'; there are phi-3\.5-mini, .*, scripted, smollm"
+    ):
         load_profile("gpt-5")
 
 
@@ -51,6 +75,11 @@ def test_a_share_of_memory_out_of_range_is_refused(share: float) -> None:
         {"engine": "vllm"},  # names no weights
         {"engine": "vllm", "weights": "x", "tensor_parallel": 2},  # two processes on CPU
         {"engine": "vllm", "weights": "x", "gpu_memory_utilization": 0.5},  # of no GPU
+        {"engine": "vllm", "weights": "x", "accelerator": "gpu"},  # of no known shape
+        {"engine": "scripted", "replicas": 2, "autoscaling": SCALING},  # which of them?
+        {"engine": "scripted", "autoscaling": {**SCALING, "least": 5}},  # above the most
+        {**ON_GPU, "tensor_parallel": 3},  # of four heads
+        {**ON_GPU, "pipeline_parallel": 3},  # of two layers
         {"engine": "magic"},
         {"engine": "scripted", "surprise": 1},
     ],
@@ -63,3 +92,11 @@ def test_values_that_do_not_belong_together_are_refused(values: dict[str, object
 def test_a_profile_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
         load_profile("scripted").delay_s = 1.0  # type: ignore[misc]
+
+
+def test_what_is_refused_above_is_refused_for_that_one_reason() -> None:
+    good = {"name": "x", "served_name": "x"}
+    sharded = {"tensor_parallel": 4, "pipeline_parallel": 2}
+    assert ModelProfile.model_validate({**good, **ON_GPU, **sharded}).accelerators == 8
+    scaled = ModelProfile.model_validate({**good, "engine": "scripted", "autoscaling": SCALING})
+    assert scaled.least_replicas == 1

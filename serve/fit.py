@@ -1,0 +1,127 @@
+"""Whether a model fits on the GPUs that there are, before anything is started. Pure.
+
+What a GPU needs is its part of the weights, the keys and values of one answer of full length,
+and an allowance for what vLLM takes besides. That is the least with which the engine starts;
+whatever is left over is room for more answers at once.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from serve.profile import ModelProfile, ModelShape
+
+_GIB: Final = 1024**3
+RESERVE_BYTES: Final = 2 * _GIB
+"""For CUDA's context, captured graphs and activations: an allowance, not a measurement."""
+_NUMBER_BYTES: Final = {"float32": 4.0}
+_QUANTIZED_BYTES: Final = {"fp8": 1.0, "awq": 0.6, "gptq": 0.6, "awq_marlin": 0.6}
+"""Of a number of the weights; four bits, with their scales, take 0.6 bytes."""
+_HALF_BYTES: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuNode:
+    """The GPUs of one machine, which are all alike.
+
+    Attributes:
+        name: of the machine.
+        count: GPUs that may be used.
+        memory_bytes: of each; None where nobody can say.
+        kind: as Ray names it, such as `A100`; None where nobody can say.
+    """
+
+    name: str
+    count: int
+    memory_bytes: int | None = None
+    kind: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuNeed:
+    """Bytes that each GPU of a replica must have to give."""
+
+    weights: int
+    cache: int
+    reserve: int = RESERVE_BYTES
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.cache + self.reserve
+
+
+def gpu_need(profile: ModelProfile, shape: ModelShape) -> GpuNeed:
+    """What one GPU needs of a profile.
+
+    Keys and values follow the layers over the stages of the pipeline, and the heads over the
+    GPUs of a stage, as far as there are heads for them (Kwon et al. 2023, section 4.6).
+    """
+    number = _NUMBER_BYTES.get(profile.dtype, _HALF_BYTES)
+    stored = _QUANTIZED_BYTES.get(profile.quantization or "", number)
+    heads = math.ceil(shape.kv_heads / profile.tensor_parallel)
+    layers = math.ceil(shape.layers / profile.pipeline_parallel)
+    cache = 2 * layers * heads * shape.head_size * number * profile.max_model_len
+    weights = shape.parameters * stored / profile.accelerators
+    return GpuNeed(weights=math.ceil(weights), cache=math.ceil(cache))
+
+
+def misfits(profile: ModelProfile, nodes: Sequence[GpuNode]) -> tuple[str, ...]:
+    """Why the profile cannot run on these nodes: sentences, none if it can."""
+    if profile.accelerator != "gpu" or profile.shape is None:
+        return ()
+    if not any(node.count for node in nodes):
+        return (f"{profile.name} needs {_gpus(profile.accelerators)}; none was found.",)
+    wanted = profile.accelerator_type
+    right = [n for n in nodes if wanted is None or n.kind in (None, wanted)]
+    if not right:
+        kinds = ", ".join(sorted({str(node.kind) for node in nodes}))
+        return (f"{profile.name} asks for GPUs of kind {wanted}; found: {kinds}.",)
+    need = gpu_need(profile, profile.shape)
+    share = profile.gpu_memory_utilization or 1.0
+    roomy = [n for n in right if n.memory_bytes is None or n.memory_bytes * share >= need.total]
+    if not roomy:
+        return (_too_small(profile, need, right, share),)
+    return _too_few(profile, roomy)
+
+
+def _too_small(profile: ModelProfile, need: GpuNeed, nodes: Sequence[GpuNode], share: float) -> str:
+    largest = max(nodes, key=lambda node: node.memory_bytes or 0)
+    have = (largest.memory_bytes or 0) * share
+    return (
+        f"{profile.name} needs {_in_gib(need.total)} on each GPU:"
+        f" {_in_gib(need.weights)} of weights,"
+        f" {_in_gib(need.cache)} for one answer of {profile.max_model_len} tokens,"
+        f" {_in_gib(need.reserve)} besides."
+        f" The largest, on {largest.name}, gives {_in_gib(have)}"
+        f" ({share:.0%} of {_in_gib(largest.memory_bytes or 0)})."
+    )
+
+
+def _too_few(profile: ModelProfile, nodes: Sequence[GpuNode]) -> tuple[str, ...]:
+    """A stage of the pipeline stands in one node: its GPUs talk after each token."""
+    width = profile.tensor_parallel
+    stages = sum(node.count // width for node in nodes)
+    wanted = profile.pipeline_parallel * profile.least_replicas
+    if profile.placement == "STRICT_PACK":
+        whole = profile.accelerators
+        if sum(node.count // whole for node in nodes) >= profile.least_replicas:
+            return ()
+        where, groups = _gpus(whole), profile.least_replicas
+    elif stages >= wanted:
+        return ()
+    else:
+        where, groups = _gpus(width), wanted
+    have = ", ".join(f"{node.name} has {node.count}" for node in nodes)
+    return (
+        f"{profile.name} needs {where} in one node, {groups} time{'s' * (groups > 1)}: {have}.",
+    )
+
+
+def _gpus(count: int) -> str:
+    return f"{count} GPU{'s' * (count > 1)}"
+
+
+def _in_gib(size: float) -> str:
+    return f"{size / _GIB:.1f} GiB"
