@@ -317,7 +317,7 @@ def gpu_found() -> bool:
 
 
 def visible_gpus() -> str | None:
-    """The GPUs that this process is told to use, as CUDA_VISIBLE_DEVICES names them; None is all."""
+    """The GPUs that CUDA_VISIBLE_DEVICES leaves to this process; None where it leaves all."""
     return _environment.get("CUDA_VISIBLE_DEVICES")
 
 
