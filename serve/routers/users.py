@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bus.people import UserChanged, UserCreated
 from policies.errors import NameRejected
+from policies.passwords import MAX_BYTES, MIN_CHARACTERS
 from policies.rate_limits import REGISTRATION
 from policies.roles import Role
 from policies.usernames import check_username
@@ -32,11 +33,19 @@ Username = Annotated[
         min_length=1,
         max_length=128,
         description="Letters of one script, digits and . _ - @ +, in whatever case.",
+        json_schema_extra={"pattern": r"^[^\x00-\x20!-*,/:-?\[-^`{-\x7f]+$"},
     ),
 ]
 Password = Annotated[
-    str, Field(min_length=1, max_length=1_024, description="At least 12 characters.")
+    str,
+    Field(
+        min_length=1,
+        max_length=MAX_BYTES,
+        description=f"At least {MIN_CHARACTERS} characters.",
+        json_schema_extra={"minLength": MIN_CHARACTERS},
+    ),
 ]
+"""The schema says more than is checked here: what it means is judged, and told, by policies/."""
 
 
 class Registration(BaseModel):

@@ -114,7 +114,7 @@ async def test_a_node_that_is_lost_is_replaced_by_another(cluster: Any) -> None:
         cluster.remove_node(lost)
         cluster.add_node(num_cpus=2, num_gpus=8)
         async with asyncio.timeout(DEADLINE_S):
-            while lost.node_id in (after := nodes_of(group)) or len(after) != 2:
+            while lost.node_id in (after := nodes_of(group)) or len(after) != 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         assert sorted(after.values()) == [8, 8]
         assert len(before.keys() & after.keys()) == 1

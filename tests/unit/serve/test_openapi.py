@@ -1,13 +1,18 @@
 """The OpenAPI document: what a stranger's program can rely on."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
 from fastapi.routing import APIRoute
+from hypothesis import given
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import JsonValue
 
 import tests.unit.serve.quiet_ray  # noqa: F401  # before what imports ray.serve
+from policies.errors import NameRejected
+from policies.usernames import check_username
 from serve import openapi
 from serve.app import create_app
 from serve.problems import MEDIA_TYPE, Problem
@@ -96,3 +101,13 @@ async def test_the_gateway_hands_the_document_out_to_who_is_logged_in() -> None:
     assert "401" in first.json()["paths"]["/v1/runs"]["get"]["responses"]
     async with Fakes().client(None) as client:
         assert (await client.get("/openapi.json")).status_code == 401
+
+
+@given(st.text(max_size=20))
+def test_the_document_refuses_no_name_that_a_user_may_have(name: str) -> None:
+    pattern = str(SCHEMAS["UserRequest"]["properties"]["username"]["pattern"])  # type: ignore[index,call-overload]
+    try:
+        check_username(name)
+    except NameRejected:
+        return
+    assert re.search(pattern, name)
