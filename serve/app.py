@@ -39,6 +39,7 @@ from serve.routers import (
     forks,
     health,
     jwks,
+    models,
     runs,
     sessions,
     users,
@@ -105,6 +106,7 @@ def create_app(parts: GatewayParts, *, echo_request_id: bool = True) -> FastAPI:
         raw_log,
         audit,
         evidence,
+        models,
         chat,
         health,
     ):

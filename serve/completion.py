@@ -1,16 +1,19 @@
-"""The JSON documents that a model app yields, as OpenAI's chat API defines them.
+"""The JSON documents that a model app yields, as OpenAI's API defines them.
 
-With `stream: true` they are `chat.completion.chunk` objects, else there is one
-`chat.completion`; a failure is one `{"error": ...}` object either way.
+Of a chat with `stream: true` they are `chat.completion.chunk` objects, else there is one
+`chat.completion`; of a completion they are `text_completion` objects. A failure is one
+`{"error": ...}` object either way.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, JsonValue
 
+Task = Literal["chat", "completion"]
+"""What is asked of a model: the next message of a chat, or how a text goes on."""
 _ERROR_TYPES = {400: "invalid_request_error", 404: "not_found_error"}
 
 
@@ -35,15 +38,6 @@ class Answer:
         """Why the text ends, in OpenAI's words."""
         return "length" if self.truncated else "stop"
 
-    @property
-    def usage(self) -> dict[str, JsonValue]:
-        """Token counts, in OpenAI's words."""
-        return {
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "total_tokens": self.prompt_tokens + self.completion_tokens,
-        }
-
 
 def error_document(message: str, code: int) -> str:
     """The document for a request that cannot be answered; `code` is an HTTP status."""
@@ -61,7 +55,7 @@ def completion_document(answer: Answer, *, created: int) -> str:
             "created": created,
             "model": answer.model,
             "choices": [{"index": 0, "message": message, "finish_reason": answer.finish_reason}],
-            "usage": answer.usage,
+            "usage": usage_of([answer]),
         }
     )
 
@@ -84,7 +78,41 @@ def chunk_documents(answer: Answer, *, created: int, include_usage: bool) -> Ite
         yield chunk({"content": piece}, None)
     yield chunk({}, answer.finish_reason)
     if include_usage:
-        yield json.dumps({**head, "choices": [], "usage": answer.usage})
+        yield json.dumps({**head, "choices": [], "usage": usage_of([answer])})
+
+
+def text_documents(
+    answers: Sequence[Answer], *, created: int, stream: bool, include_usage: bool
+) -> Iterator[str]:
+    """The documents of a completion, one answer for each prompt; `created` is in Unix seconds."""
+    first = answers[0]
+    head = {"id": first.id, "object": "text_completion", "created": created, "model": first.model}
+
+    def choice(index: int, text: str, finish_reason: str | None) -> dict[str, JsonValue]:
+        return {"index": index, "text": text, "logprobs": None, "finish_reason": finish_reason}
+
+    usage = usage_of(answers)
+    if not stream:
+        whole = [choice(i, "".join(a.pieces), a.finish_reason) for i, a in enumerate(answers)]
+        yield json.dumps({**head, "choices": whole, "usage": usage})
+        return
+    for index, answer in enumerate(answers):
+        for piece in answer.pieces:
+            yield json.dumps({**head, "choices": [choice(index, piece, None)]})
+        yield json.dumps({**head, "choices": [choice(index, "", answer.finish_reason)]})
+    if include_usage:
+        yield json.dumps({**head, "choices": [], "usage": usage})
+
+
+def usage_of(answers: Sequence[Answer]) -> dict[str, JsonValue]:
+    """Token counts of all answers together, in OpenAI's words."""
+    prompt = sum(answer.prompt_tokens for answer in answers)
+    completion = sum(answer.completion_tokens for answer in answers)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
 
 
 class _Text(BaseModel):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from pydantic import JsonValue, ValidationError
 
 from actors.model import Completion, Message
-from serve.completion import Failure, Reply, WholeAnswer
+from serve.completion import Failure, Reply, Task, WholeAnswer
 from serve.errors import ModelError, ModelRefused, ModelTimeout, ModelUnavailable
 
 if TYPE_CHECKING:
@@ -66,16 +66,21 @@ class ModelClient:
         raise ModelUnavailable("the model app answered nothing")
 
     async def stream(
-        self, request: dict[str, JsonValue], *, deadline_s: float = _STREAM_DEADLINE_S
+        self,
+        request: dict[str, JsonValue],
+        *,
+        deadline_s: float = _STREAM_DEADLINE_S,
+        task: Task = "chat",
     ) -> AsyncGenerator[str, None]:
-        """Pass an OpenAI chat request on, and its documents back as they come.
+        """Pass an OpenAI request on, and its documents back as they come.
 
         The documents are those of serve/completion.py; one that says `error` is passed on like
         any other. Closing the generator before its end stops the model's work on the request.
 
         Args:
-            request: The JSON body of a chat request; not checked here.
+            request: The JSON body of the request; not checked here.
             deadline_s: Seconds until the last document.
+            task: Which kind of request it is.
 
         Raises:
             ModelUnavailable: No model app runs, or it broke off.
@@ -87,7 +92,7 @@ class ModelClient:
                 handle = await self._connect()
             response = cast(
                 "DeploymentResponseGenerator[str]",
-                handle.options(stream=True).chat.remote(request),
+                getattr(handle.options(stream=True), task).remote(request),
             )
             ended = False
             try:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from pydantic import JsonValue, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 from ray import serve
 from ray.serve import Application
 
@@ -204,18 +204,31 @@ class VllmModel:
         )
 
     async def chat(self, request: dict[str, JsonValue]) -> AsyncGenerator[str, None]:
-        """Answer an OpenAI chat request, as the documents of serve/inference.py."""
+        """Answer an OpenAI chat request, as the documents of serve/completion.py."""
         from ray.serve.llm.openai_api_models import ChatCompletionRequest  # noqa: PLC0415
 
+        async with aclosing(self._answer(ChatCompletionRequest, request, "chat")) as answer:
+            async for document in answer:
+                yield document
+
+    async def completion(self, request: dict[str, JsonValue]) -> AsyncGenerator[str, None]:
+        """Say how a text goes on, for an OpenAI completion request."""
+        from ray.serve.llm.openai_api_models import CompletionRequest  # noqa: PLC0415
+
+        async with aclosing(self._answer(CompletionRequest, request, "completions")) as answer:
+            async for document in answer:
+                yield document
+
+    async def _answer(
+        self, kind: type[BaseModel], request: dict[str, JsonValue], method: str
+    ) -> AsyncGenerator[str, None]:
         try:
-            parsed = ChatCompletionRequest.model_validate(
-                {"model": self._profile.served_name, **request}
-            )
+            parsed = kind.model_validate({"model": self._profile.served_name, **request})
         except ValidationError as error:
             yield error_document(str(error), 400)
             return
         # Closing the stream, as Serve does when the caller has gone, aborts the engine's request.
-        async with aclosing(await self._server.chat(parsed)) as stream:
+        async with aclosing(await getattr(self._server, method)(parsed)) as stream:
             async for item in stream:
                 for document in documents(item):
                     yield document

@@ -20,6 +20,7 @@ from bus.received import Received
 from policies.bundle import UNLIMITED
 from policies.capabilities import Capabilities
 from policies.pace import Pace
+from serve.completion import Task
 from serve.evidence import Anchors
 from serve.people import People
 from storage.audit_reader import AuditSummary, StoredCheckpoint
@@ -56,7 +57,7 @@ class ChatModel(Protocol):
     """The model behind the OpenAI-compatible routes."""
 
     def stream(
-        self, request: dict[str, JsonValue], *, deadline_s: float
+        self, request: dict[str, JsonValue], *, deadline_s: float, task: Task = "chat"
     ) -> AsyncGenerator[str, None]:
         """One JSON document per piece: chunks for a stream, else one completion, or an error.
 

@@ -10,12 +10,19 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import AsyncGenerator
-from typing import Annotated, Final, Literal
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from serve.completion import Answer, chunk_documents, completion_document, error_document
+from serve.completion import (
+    Answer,
+    chunk_documents,
+    completion_document,
+    error_document,
+    text_documents,
+)
 from serve.errors import ModelRefused
 from serve.profile import ModelProfile
 from serve.sample import Sampler
@@ -61,16 +68,27 @@ class _StreamOptions(_Request):
     include_usage: bool = False
 
 
-class ChatRequest(_Request):
-    """What is read of an OpenAI chat request."""
-
+class _AnyRequest(_Request):
     model: str = NAME
-    messages: Annotated[list[_ChatMessage], Field(min_length=1)]
-    response_format: _ResponseFormat | None = None
     max_tokens: Annotated[int, Field(gt=0)] | None = None
     seed: int | None = None
     stream: bool = False
     stream_options: _StreamOptions | None = None
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with the count of tokens."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+
+_Kind = TypeVar("_Kind", bound=_AnyRequest)
+
+
+class ChatRequest(_AnyRequest):
+    """What is read of an OpenAI chat request."""
+
+    messages: Annotated[list[_ChatMessage], Field(min_length=1)]
+    response_format: _ResponseFormat | None = None
 
     @property
     def schema_wanted(self) -> dict[str, JsonValue] | None:
@@ -79,6 +97,25 @@ class ChatRequest(_Request):
             return None
         wanted = self.response_format.json_schema
         return {"type": "object"} if wanted is None else wanted.schema_
+
+
+class CompletionRequest(_AnyRequest):
+    """What is read of an OpenAI completion request."""
+
+    prompt: str | Annotated[list[str], Field(min_length=1)]
+
+    @property
+    def chats(self) -> list[ChatRequest]:
+        """A chat for each prompt, which is its only message."""
+        prompts = [self.prompt] if isinstance(self.prompt, str) else self.prompt
+        return [
+            ChatRequest(
+                messages=[_ChatMessage(role="user", content=prompt)],
+                max_tokens=self.max_tokens,
+                seed=self.seed,
+            )
+            for prompt in prompts
+        ]
 
 
 def answer(request: ChatRequest) -> Answer:
@@ -110,18 +147,34 @@ def answer(request: ChatRequest) -> Answer:
     )
 
 
-def parse(body: dict[str, JsonValue]) -> ChatRequest:
+def parse(kind: type[_Kind], body: dict[str, JsonValue]) -> _Kind:
     """Read a request body.
 
     Raises:
-        ModelRefused: It is not a chat request; the message names the first field at fault.
+        ModelRefused: It is not such a request; the message names the first field at fault.
     """
     try:
-        return ChatRequest.model_validate(body)
+        return kind.model_validate(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the request"
         raise ModelRefused(f"{where}: {first['msg']}") from error
+
+
+def _chat_documents(request: ChatRequest, created: int) -> Iterator[str]:
+    made = answer(request)
+    if not request.stream:
+        return iter([completion_document(made, created=created)])
+    return chunk_documents(made, created=created, include_usage=request.include_usage)
+
+
+def _text_documents(request: CompletionRequest, created: int) -> Iterator[str]:
+    return text_documents(
+        [answer(chat) for chat in request.chats],
+        created=created,
+        stream=request.stream,
+        include_usage=request.include_usage,
+    )
 
 
 class ScriptedModel:
@@ -134,25 +187,36 @@ class ScriptedModel:
 
     async def chat(self, request: dict[str, JsonValue]) -> AsyncGenerator[str, None]:
         """Answer an OpenAI chat request with the documents of serve/completion.py."""
+        async with aclosing(self._documents(ChatRequest, request, _chat_documents)) as made:
+            async for document in made:
+                yield document
+
+    async def completion(self, request: dict[str, JsonValue]) -> AsyncGenerator[str, None]:
+        """Answer an OpenAI completion request likewise."""
+        async with aclosing(self._documents(CompletionRequest, request, _text_documents)) as made:
+            async for document in made:
+                yield document
+
+    async def _documents(
+        self,
+        kind: type[_Kind],
+        request: dict[str, JsonValue],
+        make: Callable[[_Kind, int], Iterator[str]],
+    ) -> AsyncGenerator[str, None]:
         try:
-            wanted = parse(request)
+            wanted = parse(kind, request)
             if wanted.model != NAME:
                 yield error_document(f"the model {wanted.model!r} does not exist", 404)
                 return
-            made = answer(wanted)
+            made = make(wanted, int(time.time()))
         except ModelRefused as error:
             yield error_document(str(error), 400)
             return
         await asyncio.sleep(self._delay_s)
-        created = int(time.time())
-        if not wanted.stream:
-            yield completion_document(made, created=created)
-            return
-        options = wanted.stream_options
-        usage = options is not None and options.include_usage
-        for document in chunk_documents(made, created=created, include_usage=usage):
+        for document in made:
             yield document
-            await asyncio.sleep(0)  # lets a cancelled request stop here
+            if wanted.stream:
+                await asyncio.sleep(0)  # lets a cancelled request stop here
 
     async def models(self) -> dict[str, JsonValue]:
         """The OpenAI list of models, of which there is one."""

@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 from policies.roles import PERMISSIONS, SCOPES, Permission, Role
 from serve.access import OPEN
 from serve.app import create_app
-from tests.unit.serve.fakes import Fakes, ask_approval, complete, give_up, submit
+from tests.unit.serve.fakes import MODEL, Fakes, ask_approval, complete, give_up, submit
 
 SOME_ID = "00000000-0000-0000-0000-0000000000aa"
 P = Permission
@@ -47,6 +47,8 @@ ROUTES: dict[tuple[str, str], Permission | None] = {
     ("GET", "/v1/dead-letters"): P.RUN_READ,
     ("POST", "/v1/dead-letters/{letter}/redrive"): P.RUN_CONTROL,
     ("GET", "/v1/models"): P.MODEL_READ,
+    ("GET", "/v1/models/{model}"): P.MODEL_READ,
+    ("POST", "/v1/completions"): P.CHAT_COMPLETE,
     ("POST", "/v1/chat/completions"): P.CHAT_COMPLETE,
     ("GET", "/health/ready"): None,
     ("GET", "/openapi.json"): None,
@@ -63,7 +65,9 @@ NAMES = {Role.ADMIN: "ada", Role.USER: "uma", Role.VIEWER: "vic"}
 
 def filled(path: str, **ids: str) -> str:
     known = dict.fromkeys(("session", "key", "user"), SOME_ID)
-    return path.format(**{**known, "run": "r1", "approval": "a1", "letter": "d1", **ids})
+    return path.format(
+        **{**known, "run": "r1", "approval": "a1", "letter": "d1", "model": MODEL, **ids}
+    )
 
 
 def body_for(path: str) -> dict[str, object]:

@@ -46,6 +46,7 @@ from policies.tokens import DEFAULT_TTL_S
 from serve.app import create_app
 from serve.attempts import Attempts
 from serve.callers import Callers
+from serve.completion import Task
 from serve.people import People, PeopleRules
 from serve.ports import GatewayParts, Limits, Probe
 from storage.audit_reader import AuditSummary, StoredCheckpoint
@@ -270,14 +271,16 @@ class EchoModel:
 
     def __init__(self) -> None:
         self.requests: list[dict[str, JsonValue]] = []
+        self.tasks: list[Task] = []
         self.says: list[str | Exception] | None = None
         self.closed = 0
         self.deadline_s = 0.0
 
     async def stream(
-        self, request: dict[str, JsonValue], *, deadline_s: float
+        self, request: dict[str, JsonValue], *, deadline_s: float, task: Task = "chat"
     ) -> AsyncGenerator[str, None]:
         self.requests.append(request)
+        self.tasks.append(task)
         self.deadline_s = deadline_s
         try:
             for piece in self._pieces(request) if self.says is None else self.says:
@@ -291,7 +294,7 @@ class EchoModel:
         return {"object": "list", "data": [{"id": MODEL, "object": "model"}]}
 
     def _pieces(self, request: dict[str, JsonValue]) -> list[str]:
-        messages = request["messages"]
+        messages = request.get("messages", [{"content": request.get("prompt")}])
         assert isinstance(messages, list)
         assert isinstance(messages[-1], dict)
         text = str(messages[-1].get("content"))

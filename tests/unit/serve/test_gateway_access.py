@@ -8,7 +8,7 @@ import pytest
 from fastapi.routing import APIRoute
 
 from serve.app import create_app
-from tests.unit.serve.fakes import BASE_URL, NOW, PASSWORD, Fakes, submit
+from tests.unit.serve.fakes import BASE_URL, MODEL, NOW, PASSWORD, Fakes, submit
 
 S1 = "00000000-0000-0000-0000-0000000000aa"
 EVERY_CLOSED_ROUTE = [
@@ -26,6 +26,8 @@ EVERY_CLOSED_ROUTE = [
     ("GET", "/health/ready"),
     ("GET", "/openapi.json"),
     ("GET", "/v1/models"),
+    ("GET", f"/v1/models/{MODEL}"),
+    ("POST", "/v1/completions"),
     ("GET", "/v1/runs/r1"),
     ("GET", "/v1/runs/r1/audit"),
     ("GET", "/v1/runs/r1/evidence"),
@@ -146,7 +148,9 @@ def test_the_list_of_closed_routes_is_complete() -> None:
     routes = {
         (
             method,
-            route.path.format(run="r1", approval="a1", letter="d1", session=S1, key=S1, user=S1),
+            route.path.format(
+                run="r1", approval="a1", letter="d1", session=S1, key=S1, user=S1, model=MODEL
+            ),
         )
         for route in create_app(Fakes().parts()).routes
         if isinstance(route, APIRoute)

@@ -136,6 +136,40 @@ async def test_the_models_are_listed() -> None:
     assert [model["id"] for model in answer.json()["data"]] == [MODEL]
 
 
+async def test_one_model_is_shown_by_its_name() -> None:
+    async with Fakes().client("vic") as client:
+        answer = await client.get(f"/v1/models/{MODEL}")
+        unknown = await client.get("/v1/models/some/other")
+    assert answer.json()["id"] == MODEL
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize("prompt", ["Go on", ["Go on", "and on"]])
+async def test_a_text_is_gone_on_with(prompt: str | list[str]) -> None:
+    fakes = Fakes()
+    async with fakes.client() as client:
+        answer = await client.post("/v1/completions", json={"prompt": prompt, "logprobs": 2})
+        streamed = await client.post("/v1/completions", json={"prompt": prompt, "stream": True})
+    assert (answer.status_code, streamed.status_code) == (200, 200)
+    assert fakes.model.tasks == ["completion", "completion"]
+    assert fakes.model.requests[0] == {
+        "model": MODEL,
+        "prompt": prompt,
+        "logprobs": 2,
+        "stream": False,
+    }
+    assert streamed.text.endswith("data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("prompt", ["", [], [""], None, 3, [1, 2]])
+async def test_what_is_no_prompt_does_not_reach_a_model(prompt: object) -> None:
+    fakes = Fakes()
+    async with fakes.client() as client:
+        answer = await client.post("/v1/completions", json={"prompt": prompt})
+    assert answer.status_code == 422
+    assert fakes.model.requests == []
+
+
 async def test_a_model_that_the_policy_keeps_from_people_is_not_asked() -> None:
     fakes = Fakes()
     fakes.policy = Capabilities(b"version: 1\nroles: {gateway: {call: {models: [other]}}}")

@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from serve.errors import ModelRefused
 from serve.profile import load_profile
-from serve.scripted import ScriptedModel, answer, parse
+from serve.scripted import ChatRequest, ScriptedModel, answer, parse
 
 ASKED: dict[str, JsonValue] = {
     "messages": [
@@ -33,12 +33,14 @@ async def chat(
 
 
 def test_the_same_request_gets_the_same_answer() -> None:
-    assert answer(parse(ASKED)) == answer(parse(ASKED))
-    assert answer(parse({**ASKED, "seed": 1})) != answer(parse({**ASKED, "seed": 2}))
+    assert answer(parse(ChatRequest, ASKED)) == answer(parse(ChatRequest, ASKED))
+    assert answer(parse(ChatRequest, {**ASKED, "seed": 1})) != answer(
+        parse(ChatRequest, {**ASKED, "seed": 2})
+    )
 
 
 def test_plain_text_quotes_the_request_and_says_what_it_is() -> None:
-    text = "".join(answer(parse(ASKED)).pieces)
+    text = "".join(answer(parse(ChatRequest, ASKED)).pieces)
     assert text.startswith("A scripted answer")
     assert "No model was asked" in text
     quoted = re.findall(r'"(.*?)"', text)
@@ -47,22 +49,22 @@ def test_plain_text_quotes_the_request_and_says_what_it_is() -> None:
 
 
 def test_a_schema_shapes_the_answer() -> None:
-    value = json.loads("".join(answer(parse({**ASKED, **FORMAT})).pieces))
+    value = json.loads("".join(answer(parse(ChatRequest, {**ASKED, **FORMAT})).pieces))
     assert value.keys() == {"summary", "accepted"}
     assert value["accepted"] is True
     assert value["summary"].startswith("Summary")
 
 
 def test_tokens_are_words() -> None:
-    made = answer(parse(ASKED))
+    made = answer(parse(ChatRequest, ASKED))
     assert made.prompt_tokens == 2 + 7
     assert made.completion_tokens == len("".join(made.pieces).split())
 
 
 def test_max_tokens_cuts_text_but_not_json() -> None:
-    cut = answer(parse({**ASKED, "max_tokens": 3}))
+    cut = answer(parse(ChatRequest, {**ASKED, "max_tokens": 3}))
     assert (cut.completion_tokens, cut.finish_reason) == (3, "length")
-    whole = answer(parse({**ASKED, **FORMAT, "max_tokens": 3}))
+    whole = answer(parse(ChatRequest, {**ASKED, **FORMAT, "max_tokens": 3}))
     assert whole.finish_reason == "stop"
     json.loads("".join(whole.pieces))
 
@@ -73,8 +75,8 @@ async def test_an_answer_that_is_not_streamed_is_one_completion() -> None:
     assert document["model"] == "scripted"
     assert document["usage"] == {
         "prompt_tokens": 9,
-        "completion_tokens": answer(parse(ASKED)).completion_tokens,
-        "total_tokens": 9 + answer(parse(ASKED)).completion_tokens,
+        "completion_tokens": answer(parse(ChatRequest, ASKED)).completion_tokens,
+        "total_tokens": 9 + answer(parse(ChatRequest, ASKED)).completion_tokens,
     }
 
 
@@ -125,7 +127,7 @@ async def test_a_schema_that_allows_nothing_gets_an_error_document() -> None:
 
 def test_the_field_at_fault_is_named() -> None:
     with pytest.raises(ModelRefused, match=r"^messages\.0\.role: "):
-        parse({"messages": [{"role": "wizard", "content": "x"}]})
+        parse(ChatRequest, {"messages": [{"role": "wizard", "content": "x"}]})
 
 
 async def test_the_delay_of_the_profile_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,3 +146,51 @@ async def test_the_list_of_models_has_the_one() -> None:
     listed = await ScriptedModel(load_profile("scripted")).models()
     assert listed["object"] == "list"
     assert [one["id"] for one in listed["data"]] == ["scripted"]  # type: ignore[union-attr, index, call-overload]
+
+
+async def completion(request: Mapping[str, JsonValue]) -> list[dict[str, JsonValue]]:
+    model = ScriptedModel(load_profile("scripted"))
+    return [json.loads(document) async for document in model.completion(dict(request))]
+
+
+async def test_a_text_goes_on_as_a_chat_would_be_answered() -> None:
+    (document,) = await completion({"prompt": "Once upon a time", "seed": 7})
+    (chatted,) = await chat(
+        {"messages": [{"role": "user", "content": "Once upon a time"}], "seed": 7}
+    )
+    assert document["object"] == "text_completion"
+    assert document["choices"][0]["text"] == chatted["choices"][0]["message"]["content"]  # type: ignore[index,call-overload]
+    assert document["usage"] == chatted["usage"]
+
+
+async def test_each_prompt_is_answered_under_its_number() -> None:
+    (both,) = await completion({"prompt": ["One", "Two words"]})
+    (one,) = await completion({"prompt": "One"})
+    (two,) = await completion({"prompt": "Two words"})
+    texts = [choice["text"] for choice in both["choices"]]  # type: ignore[union-attr,index,call-overload]
+    assert texts == [each["choices"][0]["text"] for each in (one, two)]  # type: ignore[index,call-overload]
+    assert [choice["index"] for choice in both["choices"]] == [0, 1]  # type: ignore[union-attr,index,call-overload]
+    assert both["usage"]["prompt_tokens"] == 3  # type: ignore[index,call-overload]
+
+
+async def test_a_streamed_text_says_the_same_and_counts_where_it_is_asked() -> None:
+    asked: dict[str, JsonValue] = {"prompt": ["One", "Two"]}
+    (whole,) = await completion(asked)
+    parts = await completion({**asked, "stream": True, "stream_options": {"include_usage": True}})
+    texts = {0: "", 1: ""}
+    ends = {}
+    for part in parts[:-1]:
+        (choice,) = part["choices"]  # type: ignore[misc]
+        texts[choice["index"]] += choice["text"]  # type: ignore[index,call-overload,operator]
+        ends[choice["index"]] = choice["finish_reason"]  # type: ignore[index,call-overload]
+    assert texts == {i: c["text"] for i, c in enumerate(whole["choices"])}  # type: ignore[arg-type,index,call-overload]
+    assert ends == {0: "stop", 1: "stop"}
+    assert parts[-1] == {**parts[-1], "choices": [], "usage": whole["usage"]}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{}, {"prompt": []}, {"prompt": 3}, {"prompt": "x", "max_tokens": 0}]
+)
+async def test_what_is_no_prompt_is_refused(wrong: dict[str, JsonValue]) -> None:
+    (document,) = await completion(wrong)
+    assert document["error"]["code"] == 400  # type: ignore[index,call-overload]

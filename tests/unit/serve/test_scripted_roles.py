@@ -6,7 +6,7 @@ from jsonschema import validate
 from pydantic import JsonValue
 
 from actors.roles import TASKS
-from serve.scripted import answer, parse
+from serve.scripted import ChatRequest, answer, parse
 
 WORDS = st.lists(
     st.sampled_from(["a", "API", "internationalisation", "specification", "v1.2", "Größe", "x-y"]),
@@ -27,5 +27,5 @@ def test_every_role_gets_an_answer_of_its_shape(
             "json_schema": {"name": "answer", "schema": spec.schema},
         },
     }
-    text = "".join(answer(parse(request)).pieces)
+    text = "".join(answer(parse(ChatRequest, request)).pieces)
     validate(spec.read(text), spec.schema)
