@@ -187,6 +187,16 @@ class ProblemField(BaseModel):
     reason: str
 
 
+class OpenAIError(BaseModel):
+    """The same in the words of OpenAI's API, whose clients look here and nowhere else."""
+
+    model_config = ConfigDict(frozen=True)
+    message: str
+    type: str
+    code: str
+    param: str | None = Field(None, description="The first field at fault.")
+
+
 class Problem(BaseModel):
     """The body of every refusal (RFC 9457)."""
 
@@ -200,6 +210,7 @@ class Problem(BaseModel):
     hint: str | None = None
     request_id: str | None = None
     errors: tuple[ProblemField, ...] = ()
+    error: OpenAIError
 
 
 def refusal_of(error: Exception) -> RequestRefused | None:
@@ -239,6 +250,9 @@ def problem_of(refusal: RequestRefused | None, request_id: str | None = None) ->
         hint=hint or None,
         request_id=request_id,
         errors=tuple(ProblemField(field=f.field, reason=f.reason) for f in fields[:_MAX_FIELDS]),
+        error=OpenAIError(
+            message=detail, type=code, code=code, param=fields[0].field if fields else None
+        ),
     )
 
 

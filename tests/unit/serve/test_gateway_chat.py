@@ -68,7 +68,10 @@ async def test_a_request_that_no_model_could_answer_does_not_reach_one(
     async with fakes.client() as client:
         answer = await client.post("/v1/chat/completions", json=body)
     assert answer.status_code == 422
-    assert answer.json()["errors"][0]["field"] == field
+    problem = answer.json()
+    assert problem["errors"][0]["field"] == field
+    told = {"message": problem["detail"], "type": "invalid_fields", "code": "invalid_fields"}
+    assert problem["error"] == {**told, "param": field}
     assert fakes.model.requests == []
 
 

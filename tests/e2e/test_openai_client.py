@@ -1,0 +1,121 @@
+"""OpenAI's own client against the gateway: an address and an API key, and nothing special."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+
+import openai
+import pytest
+from pydantic import BaseModel
+
+from serve.tls import trusting_only
+from swarm import AsyncSwarm
+from swarm.home import gateway_certificate, gateway_url
+from tests.commands import Shell
+
+pytestmark = pytest.mark.timeout(120)
+MODEL = "scripted"
+STREAMS = 64
+
+
+class Verdict(BaseModel):
+    summary: str
+    accepted: bool
+
+
+@pytest.fixture
+async def program(shell: Shell, client: AsyncSwarm) -> AsyncIterator[openai.AsyncOpenAI]:
+    """OpenAI's client with a key that may ask models and no more."""
+    scopes = ["chat.complete", "model.read"]
+    key = (await client.people.create_api_key("openai", scopes)).key
+    certificate = gateway_certificate(shell.home)
+    assert certificate is not None
+    async with openai.AsyncOpenAI(
+        base_url=f"{gateway_url(shell.home)}/v1",
+        api_key=key,
+        max_retries=0,
+        http_client=openai.DefaultAsyncHttpxClient(verify=trusting_only(certificate)),
+    ) as made:
+        yield made
+
+
+async def test_the_models_are_listed_and_shown(program: openai.AsyncOpenAI) -> None:
+    assert [model.id async for model in program.models.list()] == [MODEL]
+    assert (await program.models.retrieve(MODEL)).id == MODEL
+    with pytest.raises(openai.NotFoundError):
+        await program.models.retrieve("gpt-9")
+
+
+async def test_a_chat_is_answered(program: openai.AsyncOpenAI) -> None:
+    answer = await program.chat.completions.create(
+        model=MODEL, messages=[{"role": "user", "content": "What is a token bucket?"}]
+    )
+    assert answer.model == MODEL
+    assert "scripted answer" in (answer.choices[0].message.content or "")
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage is not None
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+
+
+async def test_a_stream_says_the_same_piece_by_piece(program: openai.AsyncOpenAI) -> None:
+    asked = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "What is a leaky bucket?"}],
+        "seed": 7,
+    }
+    whole = await program.chat.completions.create(**asked)
+    stream = await program.chat.completions.create(
+        **asked, stream=True, stream_options={"include_usage": True}
+    )
+    chunks = [chunk async for chunk in stream]
+    pieces = [c.choices[0].delta.content or "" for c in chunks if c.choices]
+    assert len(pieces) > 3
+    assert "".join(pieces) == whole.choices[0].message.content
+    assert chunks[-1].usage == whole.usage
+
+
+async def test_an_answer_keeps_to_a_schema(program: openai.AsyncOpenAI) -> None:
+    parsed = await program.chat.completions.parse(
+        model=MODEL,
+        messages=[{"role": "user", "content": "Judge this plan."}],
+        response_format=Verdict,
+    )
+    assert isinstance(parsed.choices[0].message.parsed, Verdict)
+
+
+async def test_a_text_is_gone_on_with(program: openai.AsyncOpenAI) -> None:
+    answer = await program.completions.create(model=MODEL, prompt=["Once", "Twice"])
+    assert [choice.index for choice in answer.choices] == [0, 1]
+    stream = await program.completions.create(model=MODEL, prompt="Once", stream=True)
+    text = "".join([choice.text async for chunk in stream for choice in chunk.choices])
+    assert text == answer.choices[0].text
+
+
+async def test_every_one_of_many_streams_gets_its_own_answer(program: openai.AsyncOpenAI) -> None:
+    async def ask(number: int) -> str:
+        stream = await program.chat.completions.create(
+            model=MODEL,
+            messages=[{"role": "user", "content": f"mark{number}"}],
+            stream=True,
+        )
+        return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+    answers = await asyncio.gather(*(ask(number) for number in range(STREAMS)))
+    for number, answer in enumerate(answers):
+        assert re.findall(r"mark\d+", answer) == [f"mark{number}"]
+
+
+async def test_what_is_wrong_is_an_error_of_the_right_kind(
+    program: openai.AsyncOpenAI, shell: Shell
+) -> None:
+    hello = [{"role": "user", "content": "Hello"}]
+    with pytest.raises(openai.UnprocessableEntityError, match="there are scripted"):
+        await program.chat.completions.create(model="gpt-9", messages=hello)
+    with pytest.raises(openai.UnprocessableEntityError) as refused:
+        await program.chat.completions.create(model=MODEL, messages=[])
+    assert (refused.value.code, refused.value.param) == ("invalid_fields", "messages")
+    stranger = program.with_options(api_key="swk_k3v7q2xw5mda_made-up")
+    with pytest.raises(openai.AuthenticationError):
+        await stranger.chat.completions.create(model=MODEL, messages=hello)
+    with pytest.raises(openai.PermissionDeniedError):
+        await program.post("/runs", body={"objective": "x"}, cast_to=object)
