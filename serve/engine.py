@@ -58,8 +58,10 @@ class CpuEngine(VLLMEngine):
         registry._run_in_subprocess = _call  # type: ignore[assignment]  # noqa: SLF001
         args, frontend, config = super()._prepare_engine_config(callback_ctx)
         # vLLM insists on a worker process of its own because OpenMP reads its settings when a
-        # process starts. Here the fork server was started with them.
-        config.parallel_config.distributed_executor_backend = "uni"
+        # process starts. Here the fork server was started with them. A model that is split has
+        # a worker for each part.
+        if config.parallel_config.world_size == 1:
+            config.parallel_config.distributed_executor_backend = "uni"
         return args, frontend, config
 
     def _start_async_llm_engine(self, *args: Any) -> Any:

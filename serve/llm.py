@@ -63,7 +63,7 @@ def placement_bundles(profile: ModelProfile) -> list[dict[str, float]]:
     The replica itself runs in the first bundle, beside the first worker.
     """
     if profile.accelerator == "cpu":
-        return [{"CPU": 1.0}]
+        return [{"CPU": float(profile.accelerators)}]
     bundle = {"GPU": 1.0}
     if profile.accelerator_type is not None:
         bundle[f"accelerator_type:{profile.accelerator_type}"] = 0.001
@@ -113,7 +113,7 @@ def process_env(
     if profile.accelerator == "cpu" and profile.engine == "vllm":
         # OpenMP reads this once, when a process starts. One core is left to everybody else: its
         # threads wait for each other after each layer, so one that is held up holds up all.
-        env["OMP_NUM_THREADS"] = str(max(1, cores - 1))
+        env["OMP_NUM_THREADS"] = str(max(1, (cores - 1) // profile.accelerators))
         if preload:
             env["LD_PRELOAD"] = ":".join(preload)
     return {**env, **profile.env}

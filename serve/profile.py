@@ -80,7 +80,7 @@ class ModelProfile(BaseModel):
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of each GPU's memory that vLLM may take; None on CPU."""
     tensor_parallel: Annotated[int, Field(ge=1)] = 1
-    """GPUs that each layer is split over."""
+    """GPUs, or on the CPU processes of one machine, that each layer is split over."""
     pipeline_parallel: Annotated[int, Field(ge=1)] = 1
     """Groups of GPUs that the layers are dealt out to."""
     placement: Literal["PACK", "STRICT_PACK", "SPREAD"] = "PACK"
@@ -105,7 +105,7 @@ class ModelProfile(BaseModel):
 
     @property
     def accelerators(self) -> int:
-        """GPUs, or groups of CPU cores, that one replica spans."""
+        """GPUs, or processes on the CPU, that one replica spans."""
         return self.tensor_parallel * self.pipeline_parallel
 
     @property
@@ -137,8 +137,8 @@ class ModelProfile(BaseModel):
             raise ValueError("a vLLM profile names its weights")
         if self.accelerator == "cpu" and self.gpu_memory_utilization is not None:
             raise ValueError("gpu_memory_utilization needs accelerator: gpu")
-        if self.accelerator == "cpu" and self.accelerators > 1:
-            raise ValueError("a CPU profile runs on one process; parallel sizes are for GPUs")
+        if self.accelerator == "cpu" and self.pipeline_parallel > 1:
+            raise ValueError("a model on the CPU is split by tensor_parallel only")
         return self
 
 

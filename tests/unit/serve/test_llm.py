@@ -73,6 +73,7 @@ def test_the_gpus_of_a_layer_can_be_kept_in_one_node() -> None:
     ("profile", "bundles"),
     [
         (CPU, [{"CPU": 1.0}]),
+        (CPU.model_copy(update={"tensor_parallel": 2}), [{"CPU": 2.0}]),
         (GPU, [{"CPU": 1.0, "GPU": 1.0}]),
         (
             SHARDED,
@@ -112,9 +113,15 @@ def test_the_sharded_config_asks_for_its_gpus() -> None:
     assert len(config["placement_group_config"]["bundles"]) == 4
 
 
-@pytest.mark.parametrize(("cores", "threads"), [(1, "1"), (2, "1"), (8, "7")])
-def test_a_cpu_replica_leaves_a_core_to_the_others(cores: int, threads: str) -> None:
-    assert process_env(CPU, cores=cores)["OMP_NUM_THREADS"] == threads
+@pytest.mark.parametrize(
+    ("processes", "cores", "threads"),
+    [(1, 1, "1"), (1, 2, "1"), (1, 8, "7"), (2, 2, "1"), (2, 9, "4")],
+)
+def test_a_cpu_replica_leaves_a_core_to_the_others(
+    processes: int, cores: int, threads: str
+) -> None:
+    profile = CPU.model_copy(update={"tensor_parallel": processes})
+    assert process_env(profile, cores=cores)["OMP_NUM_THREADS"] == threads
 
 
 def test_a_cpu_replica_is_started_with_its_libraries_and_environment() -> None:

@@ -73,7 +73,7 @@ def test_a_share_of_memory_out_of_range_is_refused(share: float) -> None:
     "values",
     [
         {"engine": "vllm"},  # names no weights
-        {"engine": "vllm", "weights": "x", "tensor_parallel": 2},  # two processes on CPU
+        {"engine": "vllm", "weights": "x", "pipeline_parallel": 2},  # on the CPU
         {"engine": "vllm", "weights": "x", "gpu_memory_utilization": 0.5},  # of no GPU
         {"engine": "vllm", "weights": "x", "accelerator": "gpu"},  # of no known shape
         {"engine": "scripted", "replicas": 2, "autoscaling": SCALING},  # which of them?

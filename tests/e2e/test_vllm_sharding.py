@@ -1,0 +1,165 @@
+"""A model split over two processes, on the CPU: the same tokens as from one, and what a kill does.
+
+The model is tiny and its weights are random: it says nonsense, always the same.
+"""
+
+import asyncio
+import json
+import tempfile
+import warnings
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+
+import psutil
+import pytest
+from pydantic import JsonValue
+
+from serve.errors import ModelUnavailable
+from serve.inference import ModelClient
+from serve.profile import ModelProfile, load_profile
+from serve.weights import ensure_weights
+from tests.unit.serve.quiet_ray import TOKEN, serve
+
+pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
+
+SHIPPED = load_profile("smollm2-135m")
+WEIGHTS = Path(tempfile.gettempdir()) / "swarm-test-weights"  # as in test_vllm_model.py
+PROMPTS = ("The quick brown fox", "def parse(text):", "Zwei Prozesse,", "1, 2, 3,")
+TOKENS = 48
+RECOVERED_WITHIN_S = 120.0
+LOOK_AGAIN_S = 0.5
+
+
+def make_tiny(tokenizer: Path, folder: Path) -> None:
+    """Weights of a Llama with four heads, and a tokenizer that is real."""
+    import torch  # noqa: PLC0415  # seconds, which other modules need not pay
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM  # noqa: PLC0415
+
+    words = AutoTokenizer.from_pretrained(tokenizer)
+    torch.manual_seed(7)
+    config = LlamaConfig(
+        vocab_size=len(words),
+        hidden_size=256,
+        intermediate_size=512,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=words.bos_token_id,
+        eos_token_id=words.eos_token_id,
+        tie_word_embeddings=False,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+
+
+def split_over(processes: int) -> ModelProfile:
+    return SHIPPED.model_copy(
+        update={
+            "name": f"tiny-{processes}",
+            "served_name": "tiny",
+            "max_model_len": 256,
+            "tensor_parallel": processes,
+            "engine_kwargs": {"enforce_eager": True, "max_num_seqs": 4},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+async def whole_and_split() -> AsyncIterator[tuple[ModelClient, ModelClient]]:
+    """The tiny model twice on a Ray of its own: in one process, and over two."""
+    environment = pytest.MonkeyPatch()
+    environment.setenv("RAY_AUTH_TOKEN", TOKEN)
+    environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    tokenizer = await ensure_weights(SHIPPED, WEIGHTS)
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        warnings.simplefilter("ignore")
+        import ray  # noqa: PLC0415
+
+        from serve.llm import build_model_app  # noqa: PLC0415
+
+        weights = Path(folder) / "tiny"
+        await asyncio.to_thread(make_tiny, Path(tokenizer), weights)
+        ray.init(
+            address="local",
+            _temp_dir=f"{folder}/ray",
+            num_cpus=6,
+            include_dashboard=False,
+            log_to_driver=False,
+        )
+        try:
+            serve.start(proxy_location="Disabled")
+            for processes in (1, 2):
+                app = build_model_app(split_over(processes), weights)
+                await asyncio.to_thread(serve.run, app, name=f"over{processes}", route_prefix=None)
+            yield ModelClient(app="over1"), ModelClient(app="over2")
+        finally:
+            serve.shutdown()  # type: ignore[no-untyped-call]
+            ray.shutdown()
+            environment.undo()
+
+
+def asked(prompt: str, **besides: JsonValue) -> dict[str, JsonValue]:
+    return {"prompt": prompt, "max_tokens": TOKENS, "temperature": 0, "ignore_eos": True, **besides}
+
+
+async def goes_on(model: ModelClient, prompt: str) -> str:
+    stream = model.stream(asked(prompt), task="completion", deadline_s=60)
+    async with aclosing(stream) as documents:
+        async for document in documents:
+            return str(json.loads(document)["choices"][0]["text"])
+    raise AssertionError("nothing was said")
+
+
+def workers() -> list[psutil.Process]:
+    """The processes that a model is split over."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = " ".join(process.info["cmdline"] or ())
+        if line.startswith("VLLM::Worker_TP"):
+            found.append(process)
+    return found
+
+
+async def read_and_kill(model: ModelClient, process: psutil.Process) -> None:
+    """Read a stream whose model loses a process after the first word."""
+    long = asked(PROMPTS[0], stream=True) | {"max_tokens": 200}
+    async with aclosing(model.stream(long, task="completion", deadline_s=60)) as documents:
+        async for document in documents:
+            if error := json.loads(document).get("error"):
+                raise ModelUnavailable(error["message"])
+            process.kill()
+
+
+async def test_two_processes_say_the_same_as_one(
+    whole_and_split: tuple[ModelClient, ModelClient],
+) -> None:
+    whole, split = whole_and_split
+    assert len(workers()) == 2
+    said = [await asyncio.gather(*(goes_on(m, p) for p in PROMPTS)) for m in (whole, split)]
+    assert said[0] == said[1]
+    assert len(set(said[0])) == len(PROMPTS)
+
+
+@pytest.mark.parametrize("victim", ["a worker", "the engine"])
+async def test_a_kill_in_the_middle_of_a_stream_is_told_and_got_over(
+    whole_and_split: tuple[ModelClient, ModelClient], victim: str
+) -> None:
+    _, split = whole_and_split
+    before = await goes_on(split, PROMPTS[0])
+    worker = workers()[-1]
+    process = worker if victim == "a worker" else worker.parent()
+    assert process is not None
+    with pytest.raises(ModelUnavailable):
+        await read_and_kill(split, process)
+    async with asyncio.timeout(RECOVERED_WITHIN_S):
+        while True:
+            try:
+                after = await goes_on(split, PROMPTS[0])
+            except ModelUnavailable:
+                await asyncio.sleep(LOOK_AGAIN_S)
+            else:
+                break
+    assert after == before
+    assert len(workers()) == 2
