@@ -5,6 +5,7 @@ ServeError
   WeightsUnavailable  the weights could not be found or prepared
   ModelError          a request that a model did not answer
     ModelUnavailable    nothing is there to answer it, for now
+      ModelBusy           too many wait for an answer already
     ModelRefused        the model, or the server before it, said no
     ModelTimeout        the answer did not come before the deadline
 """
@@ -44,6 +45,13 @@ class ModelUnavailable(ModelError):
     code = "model_unavailable"
     retryable = True
     hint = "See whether the model is up: swarm status."
+
+
+class ModelBusy(ModelUnavailable):
+    """The model has as much to do as it can take, and enough wait for it."""
+
+    code = "model_busy"
+    hint = "Ask again in a moment, or add replicas."
 
 
 class ModelRefused(ModelError):

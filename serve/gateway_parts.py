@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from policies.token_keys import KeyFolder, TokenKeys
 from policies.tokens import DEFAULT_TTL_S
 from serve.attempts import Attempts
 from serve.callers import Callers
+from serve.errors import ModelBusy
 from serve.evidence import Anchors
 from serve.inference import APP, ModelClient
 from serve.people import People, PeopleRules
@@ -165,6 +166,7 @@ def _probes(log: EventLog, pool: Pool, cache: Cache, model: ChatModel) -> dict[s
         await log.last_sequence()
 
     async def model_app() -> None:
-        await model.models()
+        with suppress(ModelBusy):  # it is there, and has too much to do
+            await model.models()
 
     return {"nats": bus, "postgres": partial(ping, pool), "redis": cache.ping, "model": model_app}

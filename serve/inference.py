@@ -13,7 +13,7 @@ from pydantic import JsonValue, ValidationError
 
 from actors.model import Completion, Message
 from serve.completion import Failure, Reply, Task, WholeAnswer
-from serve.errors import ModelError, ModelRefused, ModelTimeout, ModelUnavailable
+from serve.errors import ModelBusy, ModelError, ModelRefused, ModelTimeout, ModelUnavailable
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
@@ -83,6 +83,7 @@ class ModelClient:
             task: Which kind of request it is.
 
         Raises:
+            ModelBusy: As many requests wait here as may.
             ModelUnavailable: No model app runs, or it broke off.
             ModelTimeout: The deadline passed.
         """
@@ -149,12 +150,14 @@ class ModelClient:
     def _translated(self, deadline_s: float) -> Iterator[None]:
         """Turn Ray's errors into this package's."""
         from ray.exceptions import RayError  # noqa: PLC0415  # see _connect
-        from ray.serve.exceptions import RayServeException  # noqa: PLC0415
+        from ray.serve.exceptions import BackPressureError, RayServeException  # noqa: PLC0415
 
         try:
             yield
         except TimeoutError as error:
             raise ModelTimeout(f"no answer from the model within {deadline_s:g} s") from error
+        except BackPressureError as error:
+            raise ModelBusy("too many requests wait for the model already") from error
         except (RayServeException, RayError) as error:
             self._handle = None
             first = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -124,6 +124,7 @@ def deployment_options(profile: ModelProfile, env: Mapping[str, str]) -> dict[st
     options: dict[str, Any] = {
         "name": f"VLLM:{profile.name}" if profile.engine == "vllm" else "Scripted",
         "max_ongoing_requests": profile.max_ongoing_requests,
+        "max_queued_requests": profile.max_queued_requests,
         "health_check_period_s": _HEALTH_PERIOD_S,
         "health_check_timeout_s": _HEALTH_TIMEOUT_S,
         "graceful_shutdown_timeout_s": _SHUTDOWN_S,

@@ -32,13 +32,15 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from bus.errors import BusUnreachable, PublishUnconfirmed, SwarmError
-from serve.errors import ModelRefused, ModelTimeout, ModelUnavailable, ServeError
+from serve.errors import ModelBusy, ModelRefused, ModelTimeout, ModelUnavailable, ServeError
 from storage.errors import StorageUnavailable
 
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_PREFIX: Final = "urn:vllm-swarm:problem:"
 RETRY_AFTER_S: Final = 2
 """What a 503 asks for: brokers and databases on one machine restart in about that time."""
+BUSY_RETRY_AFTER_S: Final = 1
+"""What a 429 asks for where the model has too much to do: answers end all the time."""
 _MAX_FIELDS = 20
 _MAX_REASON_CHARS = 300
 _MAX_NAME_CHARS = 64
@@ -227,6 +229,9 @@ def refusal_of(error: Exception) -> RequestRefused | None:
             return _from_http(error)
         case ModelRefused():
             return InvalidFields(short(str(error)))
+        case ModelBusy():
+            wait = {"Retry-After": str(BUSY_RETRY_AFTER_S)}
+            return TooManyRequests("Too many wait for the model already.", headers=wait)
         case _:
             return _from_fault(error)
 

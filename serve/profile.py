@@ -96,6 +96,8 @@ class ModelProfile(BaseModel):
     """In place of a fixed number of replicas."""
     max_ongoing_requests: Annotated[int, Field(ge=1)] = 256
     """Requests one replica takes at once; more wait at their senders."""
+    max_queued_requests: Annotated[int, Field(ge=1)] = 128
+    """Requests that wait in one process, such as the gateway; more are refused as they come."""
     delay_s: Annotated[float, Field(ge=0)] = 0.0
     """Scripted engine only: seconds that each answer takes."""
     engine_kwargs: Mapping[str, JsonValue] = Field(default_factory=dict)

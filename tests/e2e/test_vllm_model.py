@@ -3,7 +3,6 @@
 import asyncio
 import json
 import tempfile
-import warnings
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +15,8 @@ from serve.errors import ModelRefused, ModelTimeout
 from serve.inference import ModelClient
 from serve.profile import load_profile
 from serve.weights import ensure_weights
-from tests.unit.serve.quiet_ray import TOKEN, serve
+from tests.local_ray import serving_ray
+from tests.unit.serve.quiet_ray import serve
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(900)]
 
@@ -33,32 +33,13 @@ class Plan(BaseModel):
 @pytest.fixture(scope="module")
 async def model() -> AsyncIterator[ModelClient]:
     """The default profile on a Ray of its own."""
-    environment = pytest.MonkeyPatch()
-    environment.setenv("RAY_AUTH_TOKEN", TOKEN)
-    environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
     weights = await ensure_weights(PROFILE, WEIGHTS)
-    with warnings.catch_warnings(), tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        warnings.simplefilter("ignore")
-        import ray  # noqa: PLC0415
+    with serving_ray(num_cpus=4):
+        from serve.llm import build_model_app  # noqa: PLC0415  # imports Ray
 
-        from serve.llm import build_model_app  # noqa: PLC0415
-
-        ray.init(
-            address="local",
-            _temp_dir=folder,
-            num_cpus=4,
-            include_dashboard=False,
-            log_to_driver=False,
-        )
-        try:
-            serve.start(proxy_location="Disabled")
-            app = build_model_app(PROFILE, weights)
-            await asyncio.to_thread(serve.run, app, name="model", route_prefix=None)
-            yield ModelClient()
-        finally:
-            serve.shutdown()  # type: ignore[no-untyped-call]
-            ray.shutdown()
-            environment.undo()
+        app = build_model_app(PROFILE, weights)
+        await asyncio.to_thread(serve.run, app, name="model", route_prefix=None)
+        yield ModelClient()
 
 
 async def ask(

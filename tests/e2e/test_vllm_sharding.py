@@ -6,7 +6,6 @@ The model is tiny and its weights are random: it says nonsense, always the same.
 import asyncio
 import json
 import tempfile
-import warnings
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -19,7 +18,8 @@ from serve.errors import ModelUnavailable
 from serve.inference import ModelClient
 from serve.profile import ModelProfile, load_profile
 from serve.weights import ensure_weights
-from tests.unit.serve.quiet_ray import TOKEN, serve
+from tests.local_ray import serving_ray
+from tests.unit.serve.quiet_ray import serve
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
 
@@ -69,35 +69,16 @@ def split_over(processes: int) -> ModelProfile:
 @pytest.fixture(scope="module")
 async def whole_and_split() -> AsyncIterator[tuple[ModelClient, ModelClient]]:
     """The tiny model twice on a Ray of its own: in one process, and over two."""
-    environment = pytest.MonkeyPatch()
-    environment.setenv("RAY_AUTH_TOKEN", TOKEN)
-    environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
     tokenizer = await ensure_weights(SHIPPED, WEIGHTS)
-    with warnings.catch_warnings(), tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        warnings.simplefilter("ignore")
-        import ray  # noqa: PLC0415
+    with serving_ray(num_cpus=6) as folder:
+        from serve.llm import build_model_app  # noqa: PLC0415  # imports Ray
 
-        from serve.llm import build_model_app  # noqa: PLC0415
-
-        weights = Path(folder) / "tiny"
+        weights = folder / "tiny"
         await asyncio.to_thread(make_tiny, Path(tokenizer), weights)
-        ray.init(
-            address="local",
-            _temp_dir=f"{folder}/ray",
-            num_cpus=6,
-            include_dashboard=False,
-            log_to_driver=False,
-        )
-        try:
-            serve.start(proxy_location="Disabled")
-            for processes in (1, 2):
-                app = build_model_app(split_over(processes), weights)
-                await asyncio.to_thread(serve.run, app, name=f"over{processes}", route_prefix=None)
-            yield ModelClient(app="over1"), ModelClient(app="over2")
-        finally:
-            serve.shutdown()  # type: ignore[no-untyped-call]
-            ray.shutdown()
-            environment.undo()
+        for processes in (1, 2):
+            app = build_model_app(split_over(processes), weights)
+            await asyncio.to_thread(serve.run, app, name=f"over{processes}", route_prefix=None)
+        yield ModelClient(app="over1"), ModelClient(app="over2")
 
 
 def asked(prompt: str, **besides: JsonValue) -> dict[str, JsonValue]:

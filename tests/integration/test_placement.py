@@ -1,21 +1,18 @@
 """Where the GPUs of each profile come from, on a cluster whose GPUs are only numbers."""
 
 import asyncio
-import tempfile
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import tests.unit.serve.quiet_ray as quiet
 from cluster.gpus import gpus_in
 from serve.fit import misfits
 from serve.llm import placement_bundles
 from serve.profile import ModelProfile, load_profile, profile_names
+from tests.local_ray import ray_environment
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -28,13 +25,8 @@ DEADLINE_S = 60.0
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:  # ray.cluster_utils.Cluster, which has no types
     """A head without a GPU and two nodes of eight."""
-    environment = pytest.MonkeyPatch()
-    environment.setenv("RAY_AUTH_TOKEN", quiet.TOKEN)
-    environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    with warnings.catch_warnings(), tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        warnings.simplefilter("ignore")
-        environment.setenv("RAY_TMPDIR", folder)
-        (Path(folder) / "ray").mkdir()
+    with ray_environment() as folder:
+        (folder / "ray").mkdir()
         import ray  # noqa: PLC0415  # reads its environment when it is imported
         from ray.cluster_utils import Cluster  # noqa: PLC0415
 
@@ -48,7 +40,6 @@ def cluster() -> Iterator[Any]:  # ray.cluster_utils.Cluster, which has no types
         finally:
             ray.shutdown()
             made.shutdown()
-            environment.undo()
 
 
 @contextmanager

@@ -2,20 +2,18 @@
 
 import asyncio
 import json
-import tempfile
-import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import JsonValue
 
 from actors.model import Completion, Message
-from serve.errors import ModelRefused, ModelTimeout, ModelUnavailable
+from serve.errors import ModelBusy, ModelRefused, ModelTimeout, ModelUnavailable
 from serve.inference import ModelClient
 from serve.profile import load_profile
-from tests.unit.serve.quiet_ray import TOKEN, serve
+from tests.local_ray import serving_ray
+from tests.unit.serve.quiet_ray import serve
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -25,42 +23,24 @@ SCHEMA: dict[str, JsonValue] = {
     "required": ["summary", "accepted"],
 }
 SLOW_S = 30.0
+NARROW_S = 0.5
 
 
 @pytest.fixture(scope="module")
 def apps() -> Iterator[None]:
-    """A Ray of its own with the app `model`, and `slow` whose answers take half a minute."""
-    environment = pytest.MonkeyPatch()
-    # Ray makes a token in the home directory unless it is given one.
-    environment.setenv("RAY_AUTH_TOKEN", TOKEN)
-    environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    """`model`; `slow`, whose answers take half a minute; `narrow`: one at a time, two may wait."""
     profile = load_profile("scripted")
     slow = profile.model_copy(update={"delay_s": SLOW_S})
-    with (
-        warnings.catch_warnings(),
-        tempfile.TemporaryDirectory(dir="/tmp") as folder,
-    ):  # sockets want short paths
-        warnings.simplefilter("ignore")
-        import ray  # noqa: PLC0415  # reads its environment when it is imported
+    narrow = profile.model_copy(
+        update={"delay_s": NARROW_S, "max_ongoing_requests": 1, "max_queued_requests": 2}
+    )
+    with serving_ray(num_cpus=4):
+        from serve.llm import build_model_app  # noqa: PLC0415  # imports Ray
 
-        from serve.llm import build_model_app  # noqa: PLC0415
-
-        ray.init(
-            address="local",
-            _temp_dir=str(Path(folder)),
-            num_cpus=4,
-            include_dashboard=False,
-            log_to_driver=False,
-        )
-        try:
-            serve.start(proxy_location="Disabled")
-            serve.run(build_model_app(profile, ""), name="model", route_prefix=None)
-            serve.run(build_model_app(slow, ""), name="slow", route_prefix=None)
-            yield
-        finally:
-            serve.shutdown()  # type: ignore[no-untyped-call]
-            ray.shutdown()
-            environment.undo()
+        serve.run(build_model_app(profile, ""), name="model", route_prefix=None)
+        serve.run(build_model_app(slow, ""), name="slow", route_prefix=None)
+        serve.run(build_model_app(narrow, ""), name="narrow", route_prefix=None)
+        yield
 
 
 async def ask(
@@ -147,3 +127,14 @@ async def test_a_cancelled_completion_ends_at_once(apps: None) -> None:
     async with asyncio.timeout(5.0):
         with pytest.raises(asyncio.CancelledError):
             await task
+
+
+async def test_more_than_may_wait_are_refused_and_the_others_answered(apps: None) -> None:
+    model = ModelClient(app="narrow")
+    asked = (ask(model) for _ in range(12))
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    answered = [outcome for outcome in outcomes if isinstance(outcome, Completion)]
+    refused = [outcome for outcome in outcomes if isinstance(outcome, ModelBusy)]
+    assert len(answered) + len(refused) == 12
+    assert 1 <= len(answered) < 12
+    assert (await ask(model)).text  # and nothing is left of it

@@ -6,7 +6,7 @@ import pytest
 
 from policies.capabilities import Capabilities
 from policies.pace import Pace
-from serve.errors import ModelTimeout, ModelUnavailable
+from serve.errors import ModelBusy, ModelTimeout, ModelUnavailable
 from serve.ports import Limits
 from tests.unit.serve.fakes import MODEL, Fakes
 
@@ -86,6 +86,7 @@ async def test_a_request_that_no_model_could_answer_does_not_reach_one(
         (error(500), 502),
         (error(None), 502),
         ('{"error": "odd"}', 502),
+        (ModelBusy("10.0.0.7"), 429),
         (ModelUnavailable("replica 7 on 10.0.0.7 died"), 503),
         (ModelTimeout("10.0.0.7"), 504),
     ],
@@ -104,6 +105,15 @@ async def test_a_model_that_refuses_or_fails_is_told_by_the_status(
     assert "secrets" not in answer.text
     assert "10.0.0.7" not in answer.text
     assert fakes.model.closed == 1
+
+
+async def test_a_model_that_has_too_much_to_do_says_when_to_come_again() -> None:
+    fakes = Fakes()
+    fakes.model.says = [ModelBusy("full")]
+    async with fakes.client() as client:
+        answer = await client.post("/v1/chat/completions", json={"messages": HELLO})
+    assert answer.headers["Retry-After"] == "1"
+    assert answer.json()["error"]["message"] == "Too many wait for the model already."
 
 
 async def test_a_model_that_says_nothing_has_failed() -> None:

@@ -62,6 +62,11 @@ def test_replicas_are_a_number_or_follow_the_load() -> None:
     assert options["autoscaling_config"]["min_replicas"] == 2
 
 
+def test_only_so_many_requests_wait_for_a_replica() -> None:
+    options = deployment_options(CPU, {})
+    assert (options["max_ongoing_requests"], options["max_queued_requests"]) == (64, 128)
+
+
 def test_the_gpus_of_a_layer_can_be_kept_in_one_node() -> None:
     profile = load_profile("qwen3-32b")
     assert deployment_options(profile, {})["placement_group_strategy"] == "STRICT_PACK"
