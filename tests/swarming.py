@@ -17,7 +17,7 @@ from bus.payloads import RunCancelled, RunCompleted, RunFailed, RunSubmitted
 from bus.subjects import run_filter
 from bus.work import WorkQueue
 from policies.capabilities import queue_name
-from serve.scripted import answer, parse
+from serve.scripted import ChatRequest, answer, parse
 from tests.broker import Broker
 
 Gate = Callable[[Sequence[Message]], Awaitable[None]]
@@ -50,6 +50,7 @@ class ScriptedAnswers:
         self.calls.append(messages[0].content)
         await self.gate(messages)
         request = parse(
+            ChatRequest,
             {
                 "model": "scripted",
                 "messages": [{"role": m.role, "content": m.content} for m in messages],
@@ -58,7 +59,7 @@ class ScriptedAnswers:
                     "json_schema": {"name": "answer", "schema": dict(schema or {})},
                 },
                 "max_tokens": max_tokens,
-            }
+            },
         )
         text = "".join(answer(request).pieces)
         return Completion(
