@@ -34,8 +34,8 @@ def forged(event: Event) -> Event:
 
 def children(pid: int) -> list[psutil.Process]:
     """The processes that check for the one that asks them."""
-    found = psutil.Process(pid).children()
-    return [each for each in found if any(PROGRAM in word for word in each.cmdline())]
+    alive = [c for c in psutil.Process(pid).children() if c.status() != psutil.STATUS_ZOMBIE]
+    return [each for each in alive if any(PROGRAM in word for word in each.cmdline())]
 
 
 def child_of(pid: int) -> psutil.Process:
