@@ -101,22 +101,16 @@ def _too_small(profile: ModelProfile, need: GpuNeed, nodes: Sequence[GpuNode], s
 
 def _too_few(profile: ModelProfile, nodes: Sequence[GpuNode]) -> tuple[str, ...]:
     """A stage of the pipeline stands in one node: its GPUs talk after each token."""
-    width = profile.tensor_parallel
-    stages = sum(node.count // width for node in nodes)
-    wanted = profile.pipeline_parallel * profile.least_replicas
     if profile.placement == "STRICT_PACK":
-        whole = profile.accelerators
-        if sum(node.count // whole for node in nodes) >= profile.least_replicas:
-            return ()
-        where, groups = _gpus(whole), profile.least_replicas
-    elif stages >= wanted:
-        return ()
+        size, groups = profile.accelerators, profile.least_replicas
     else:
-        where, groups = _gpus(width), wanted
+        size = profile.tensor_parallel
+        groups = profile.pipeline_parallel * profile.least_replicas
+    if sum(node.count // size for node in nodes) >= groups:
+        return ()
     have = ", ".join(f"{node.name} has {node.count}" for node in nodes)
-    return (
-        f"{profile.name} needs {where} in one node, {groups} time{'s' * (groups > 1)}: {have}.",
-    )
+    often = f"{groups} time{'s' * (groups > 1)}"
+    return (f"{profile.name} needs {_gpus(size)} in one node, {often}: {have}.",)
 
 
 def _gpus(count: int) -> str:
