@@ -27,7 +27,7 @@ SHIPPED = load_profile("smollm2-135m")
 WEIGHTS = Path(tempfile.gettempdir()) / "swarm-test-weights"  # as in test_vllm_model.py
 PROMPTS = ("The quick brown fox", "def parse(text):", "Zwei Prozesse,", "1, 2, 3,")
 TOKENS = 48
-RECOVERED_WITHIN_S = 120.0
+RECOVERED_WITHIN_S = 240.0  # a replica imports vLLM anew, beside the other half of the suite
 LOOK_AGAIN_S = 0.5
 
 
@@ -86,7 +86,7 @@ def asked(prompt: str, **besides: JsonValue) -> dict[str, JsonValue]:
 
 
 async def goes_on(model: ModelClient, prompt: str) -> str:
-    stream = model.stream(asked(prompt), task="completion", deadline_s=60)
+    stream = model.stream(asked(prompt), task="completion", deadline_s=RECOVERED_WITHIN_S)
     async with aclosing(stream) as documents:
         async for document in documents:
             return str(json.loads(document)["choices"][0]["text"])
@@ -139,7 +139,7 @@ async def test_a_kill_in_the_middle_of_a_stream_is_told_and_got_over(
             try:
                 after = await goes_on(split, PROMPTS[0])
             except ModelUnavailable:
-                await asyncio.sleep(LOOK_AGAIN_S)
+                await asyncio.sleep(LOOK_AGAIN_S)  # else the request waits for the new replica
             else:
                 break
     assert after == before
