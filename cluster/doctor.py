@@ -23,6 +23,7 @@ from cluster.findings import (
     Finding,
     HomeFacts,
     judge_amount,
+    judge_embedder,
     judge_engine,
     judge_fit,
     judge_home,
@@ -41,7 +42,8 @@ from cluster.settings import Settings, gpu_found
 from cluster.state import State
 from serve.errors import UnknownProfile, WeightsUnavailable
 from serve.fit import misfits
-from serve.weights import PACKAGE, is_ready, source
+from serve.profile import load_profile
+from serve.weights import EMBEDDING_PACKAGE, PACKAGE, embedding_source, is_ready, source
 
 
 async def diagnose(settings: Settings) -> list[Finding]:
@@ -157,13 +159,23 @@ def _model(settings: Settings) -> list[Finding]:
         profile = profile_of(settings)
     except UnknownProfile:
         return [judge_model(name, gpu=gpu, known=False)]
-    findings = [judge_model(name, gpu=gpu, known=True)]
+    findings = [judge_model(name, gpu=gpu, known=True), _embedder(settings.embedder())]
     if profile.accelerator == "gpu" and settings.ray_address is None:
         findings.append(judge_fit(name, misfits(profile, gpus_here())))
     if profile.weights == PACKAGE:
         prepared = is_ready(settings.located_home().models / profile.name)
         findings.append(judge_weights(prepared=prepared, found=_weights_found()))
     return findings
+
+
+def _embedder(name: str) -> Finding:
+    try:
+        carried = load_profile(name).weights == EMBEDDING_PACKAGE
+        if carried:
+            embedding_source()
+    except (UnknownProfile, WeightsUnavailable) as error:
+        return judge_embedder(name, str(error))
+    return judge_embedder(name)
 
 
 def _weights_found() -> bool:

@@ -146,6 +146,16 @@ def judge_fit(profile: str, reasons: Sequence[str]) -> Finding:
     )
 
 
+def judge_embedder(profile: str, missing: str = "") -> Finding:
+    """Whether there is what turns texts into vectors."""
+    return Finding(
+        check="embedding",
+        ok=not missing,
+        detail=missing or profile,
+        hint="Install with make install, or set SWARM_EMBEDDING_PROFILE.",
+    )
+
+
 def judge_reach(ray_host: str, embedded: list[str]) -> Finding:
     """Whether actors on another machine reach the servers, which listen on loopback if embedded."""
     local = ray_host in {"127.0.0.1", "localhost", "[::1]"}

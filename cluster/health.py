@@ -17,8 +17,6 @@ from serve.tls import trusting_only
 PROBE_LIMIT_S = 5.0
 """Longer than any healthy part takes on a busy machine."""
 
-MODEL_APPLICATION = "model"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartHealth:
@@ -49,26 +47,27 @@ async def check(state: State, settings: Settings) -> list[PartHealth]:
         url = addresses.ray_dashboard
         asked += [
             ("dashboard", url, lambda: _dashboard(url, token)),
-            ("model", state.model_profile, lambda: _model(url, token)),
+            ("model", state.model_profile, lambda: _application("model", url, token)),
+            ("embedding", state.embedding_profile, lambda: _application("embedding", url, token)),
         ]
     return list(await asyncio.gather(*(_ask(*question) for question in asked)))
 
 
-def model_status(document: str) -> str:
-    """What Ray Serve's application list says of the model.
+def application_status(document: str, name: str) -> str:
+    """What Ray Serve's list of applications says of one.
 
     Raises:
         NotAnswering: it is not running, with its status and Serve's message.
     """
     try:
-        application = json.loads(document)["applications"].get(MODEL_APPLICATION)
+        application = json.loads(document)["applications"].get(name)
         if application is None:
-            raise NotAnswering("No model is deployed.")
+            raise NotAnswering(f"No {name} is deployed.")
         status, message = application["status"], application.get("message", "")
     except (ValueError, KeyError, AttributeError) as error:
         raise NotAnswering("Ray Serve's answer is not understood.") from error
     if status != "RUNNING":
-        raise NotAnswering(f"The model is {status.lower()}. {message}".strip())
+        raise NotAnswering(f"The {name} is {status.lower()}. {message}".strip())
     return "running"
 
 
@@ -117,8 +116,9 @@ async def _dashboard(url: str, token: str | None) -> str:
     return f"Ray {version.get('ray_version', '')}"
 
 
-async def _model(url: str, token: str | None) -> str:
-    return model_status(await probe.http(f"{url}/api/serve/applications/", token=token))
+async def _application(name: str, url: str, token: str | None) -> str:
+    document = await probe.http(f"{url}/api/serve/applications/", token=token)
+    return application_status(document, name)
 
 
 def _ray_token(home: Home) -> str | None:

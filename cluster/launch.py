@@ -50,7 +50,7 @@ from serve.gateway_parts import GatewayConfig
 from serve.inference import ModelClient
 from serve.people import PeopleRules
 from serve.ports import Web
-from serve.profile import ModelProfile
+from serve.profile import ModelProfile, load_profile
 from serve.weights import ensure_weights
 
 log = structlog.get_logger()
@@ -96,7 +96,7 @@ async def start(
         workers=application.load().roles if application else (),
         bundle=bundle_of(settings),
     )
-    profile = profile_of(settings)
+    profile, embedder = profile_of(settings), load_profile(settings.embedder())
     if settings.ray_address is None:
         await asyncio.to_thread(refuse_misfit, profile)
     async with asyncio.TaskGroup() as group:
@@ -104,6 +104,7 @@ async def start(
         group.create_task(_step(progress, "people", prepare_people(home, addresses.database)))
         group.create_task(asyncio.to_thread(_join_ray, addresses.ray))
         weights = group.create_task(_weights(progress, profile, home.models))
+        vectors = group.create_task(ensure_weights(embedder, home.models))
     secret = enrolment_secret_file(home).read_bytes().strip()
     barred = root.ring.barred
     members = Members(
@@ -123,8 +124,11 @@ async def start(
         warn_of_misfit(profile, ray.nodes())  # type: ignore[no-untyped-call]
     async with asyncio.TaskGroup() as group:
         group.create_task(_step(progress, "agents", members.ready(), f"{members.count} actors"))
-        await serving.deploy(profile, weights.result(), gateway)
+        models = (profile, weights.result()), (embedder, vectors.result())
+        await serving.deploy(*models, gateway)
         group.create_task(_step(progress, "model", serving.model_ready(), profile.served_name))
+        ready = serving.embedder_ready()
+        group.create_task(_step(progress, "embedding", ready, embedder.served_name))
         group.create_task(_step(progress, "gateway", serving.gateway_ready(), addresses.gateway))
     rules = Rules(max_age_s=settings.log_max_age_s)
     retention = Retention(root, domain, addresses.database, rules)

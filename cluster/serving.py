@@ -1,8 +1,8 @@
-"""The Serve applications: the model, reached by handle only, and the gateway over HTTP."""
+"""The Serve applications: two models, reached by handle only, and the gateway over HTTP."""
 
 import asyncio
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from ray import serve
 from ray.serve.config import HTTPOptions
@@ -11,13 +11,17 @@ from ray.serve.schema import ApplicationStatus
 from cluster.errors import PartFailed
 from serve.gateway import build_gateway_app
 from serve.gateway_parts import GatewayConfig
-from serve.inference import APP
+from serve.inference import APP, EMBEDDING_APP
 from serve.llm import build_model_app
 from serve.profile import ModelProfile
 
 GATEWAY_APP: Final = "gateway"
 POLL_S: Final = 0.25
 _FAILED: Final = frozenset({ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY})
+
+
+Weighed: TypeAlias = tuple[ModelProfile, str]
+"""A profile, and the weights that serve/weights.py found for it."""
 
 
 class Serving:
@@ -41,15 +45,16 @@ class Serving:
             ssl_keyfile=None if key is None else str(key),
         )
 
-    async def deploy(self, profile: ModelProfile, weights: str, gateway: GatewayConfig) -> None:
-        """Ask for both applications; returns before they are ready."""
-        await asyncio.to_thread(self._deploy, profile, weights, gateway)
+    async def deploy(self, model: Weighed, embedder: Weighed, gateway: GatewayConfig) -> None:
+        """Ask for the applications; returns before they are ready."""
+        await asyncio.to_thread(self._deploy, model, embedder, gateway)
 
-    def _deploy(self, profile: ModelProfile, weights: str, gateway: GatewayConfig) -> None:
+    def _deploy(self, model: Weighed, embedder: Weighed, gateway: GatewayConfig) -> None:
         serve.start(proxy_location="HeadOnly", http_options=self._http)
         serve.run_many(
             [
-                serve.RunTarget(build_model_app(profile, weights), name=APP, route_prefix=None),
+                serve.RunTarget(build_model_app(*model), name=APP, route_prefix=None),
+                serve.RunTarget(build_model_app(*embedder), name=EMBEDDING_APP, route_prefix=None),
                 serve.RunTarget(build_gateway_app(gateway), name=GATEWAY_APP, route_prefix="/"),
             ],
             wait_for_ingress_deployment_creation=False,
@@ -63,6 +68,14 @@ class Serving:
             PartFailed: Serve gave it up, with Serve's reason.
         """
         await _running(APP)
+
+    async def embedder_ready(self) -> None:
+        """Return once the embedding model answers.
+
+        Raises:
+            PartFailed: Serve gave it up, with Serve's reason.
+        """
+        await _running(EMBEDDING_APP)
 
     async def gateway_ready(self) -> None:
         """Return once the gateway answers.

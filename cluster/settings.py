@@ -35,6 +35,8 @@ MARKER = "SWARM_INSTANCE"
 of a swarm that was killed are told from everything else on the machine."""
 
 CPU_PROFILE = "smollm2-135m"
+EMBEDDING_PROFILE = "all-minilm-l6-v2"
+SCRIPTED = ("scripted", "scripted-embedding")
 GPU_PROFILE = "phi-3.5-mini"
 
 _environment = os.environ  # noqa: TID251  the one place that reads it
@@ -81,6 +83,9 @@ class Settings(BaseSettings):
 
     model_profile: str | None = None
     """Which model to serve; None chooses by machine: a small one without a GPU."""
+
+    embedding_profile: str | None = None
+    """What turns texts into vectors; None: a small model, or a stand-in beside a scripted model."""
 
     nats_url: SecretStr | None = Field(None, validation_alias=_either("nats_url"))
     """An external NATS that trusts this home's operator (SWARM_HOME/keys); None embeds one."""
@@ -305,6 +310,12 @@ class Settings(BaseSettings):
     def profile(self) -> str:
         """The model profile that was asked for, or the one for this machine."""
         return self.model_profile or (GPU_PROFILE if gpu_found() else CPU_PROFILE)
+
+    def embedder(self) -> str:
+        """The profile of the embedding model that was asked for, or the one that goes with it."""
+        writing, embedding = SCRIPTED
+        beside = embedding if self.profile() == writing else EMBEDDING_PROFILE
+        return self.embedding_profile or beside
 
     def located_home(self) -> homes.Home:
         """The home's paths; nothing is created."""

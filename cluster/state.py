@@ -80,6 +80,7 @@ class State(_Document):
     """Seconds since the epoch: a process id alone may be reused."""
     began: datetime
     model_profile: str
+    embedding_profile: str = ""
     versions: dict[str, str] = Field(default_factory=dict)
     addresses: PublicAddresses = PublicAddresses()
     seconds: dict[str, float] = Field(default_factory=dict)

@@ -94,6 +94,7 @@ class Supervisor:
             supervisor_started=me.create_time(),
             began=states.now(),
             model_profile=settings.profile(),
+            embedding_profile=settings.embedder(),
             gateway_certificate=settings.gateway_tls_certificate,
             versions=installed(),
             addresses=PublicAddresses() if after is None else after.addresses,

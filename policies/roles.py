@@ -30,6 +30,7 @@ class Permission(StrEnum):
     RUN_APPROVE = "run.approve"
     """Answer for a step that may not begin unasked."""
     CHAT_COMPLETE = "chat.complete"
+    EMBEDDING_CREATE = "embedding.create"
     MODEL_READ = "model.read"
     MEMORY_READ = "memory.read"
     MEMORY_WRITE = "memory.write"
@@ -57,6 +58,7 @@ _USER = _EVERYBODY | {
     Permission.RUN_CONTROL,
     Permission.RUN_APPROVE,
     Permission.CHAT_COMPLETE,
+    Permission.EMBEDDING_CREATE,
     Permission.MEMORY_WRITE,
     Permission.API_KEY_MANAGE,
 }

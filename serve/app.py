@@ -35,6 +35,7 @@ from serve.routers import (
     chat,
     control,
     dead_letters,
+    embeddings,
     evidence,
     forks,
     health,
@@ -108,6 +109,7 @@ def create_app(parts: GatewayParts, *, echo_request_id: bool = True) -> FastAPI:
         evidence,
         models,
         chat,
+        embeddings,
         health,
     ):
         # Authenticate has done the work; this only says so in the OpenAPI document.

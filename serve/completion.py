@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, JsonValue
 
-Task = Literal["chat", "completion"]
-"""What is asked of a model: the next message of a chat, or how a text goes on."""
+Task = Literal["chat", "completion", "embedding"]
+"""What is asked of a model: the next message of a chat, how a text goes on, or its vector."""
 _ERROR_TYPES = {400: "invalid_request_error", 404: "not_found_error"}
 
 

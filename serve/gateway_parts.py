@@ -21,7 +21,7 @@ from serve.attempts import Attempts
 from serve.callers import Callers
 from serve.errors import ModelBusy
 from serve.evidence import Anchors
-from serve.inference import APP, ModelClient
+from serve.inference import APP, EMBEDDING_APP, ModelClient, ServedModels
 from serve.people import People, PeopleRules
 from serve.ports import ChatModel, GatewayParts, Limits, Probe, Web
 from storage.api_keys import ApiKeyStore
@@ -57,6 +57,7 @@ class GatewayConfig:
         log_key_jwt: the root's word over the key that signs checkpoints; goes into evidence.
         workflows: what may be run, by name.
         model_app: the Serve application that holds it.
+        embedding_app: the one that turns texts into vectors.
         login_attempts: may fail per user name within `login_window_s`.
         token_ttl_s: life of an access token.
         people: what is set about people.
@@ -75,6 +76,7 @@ class GatewayConfig:
     log_key_jwt: str
     workflows: Mapping[str, WorkflowSpec] = field(default_factory=lambda: WORKFLOWS)
     model_app: str = APP
+    embedding_app: str = EMBEDDING_APP
     login_attempts: int = 5
     login_window_s: float = 300.0
     token_ttl_s: int = DEFAULT_TTL_S
@@ -100,7 +102,9 @@ async def connect_parts(
         BusUnreachable, StorageUnavailable: no connection in time; start again.
     """
     keys = KeyFolder(config.token_key)
-    chat_model = model or ModelClient(app=config.model_app)
+    chat_model = model or ServedModels(
+        ModelClient(app=config.model_app), ModelClient(app=config.embedding_app)
+    )
     policy = config.domain.policy()
     async with (
         open_pool(config.database_url, min_size=POOL_KEPT) as pool,

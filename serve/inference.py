@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 APP: Final = "model"
+EMBEDDING_APP: Final = "embedding"
 _STREAM_DEADLINE_S: Final = 600.0  # as long as a person waits for one answer
 _MODELS_DEADLINE_S: Final = 10.0
 _DEPLOYED_WITHIN_S: Final = 60.0
@@ -162,6 +163,37 @@ class ModelClient:
             self._handle = None
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelUnavailable(f"the model app {self._app!r} failed: {first}") from error
+
+
+class ServedModels:
+    """The model that writes and the one that embeds; implements serve.ports.ChatModel.
+
+    Args:
+        writing: the app of the agents' model.
+        embedding: the app that turns texts into vectors.
+    """
+
+    def __init__(self, writing: ModelClient, embedding: ModelClient) -> None:
+        self._writing = writing
+        self._embedding = embedding
+
+    def stream(
+        self, request: dict[str, JsonValue], *, deadline_s: float, task: Task = "chat"
+    ) -> AsyncGenerator[str, None]:
+        """Ask the one that the task is for; see ModelClient.stream."""
+        model = self._embedding if task == "embedding" else self._writing
+        return model.stream(request, deadline_s=deadline_s, task=task)
+
+    async def models(self) -> dict[str, JsonValue]:
+        """The OpenAI list of both.
+
+        Raises:
+            ModelUnavailable: One of them does not run.
+            ModelTimeout: One did not say within ten seconds.
+        """
+        lists = await asyncio.gather(self._writing.models(), self._embedding.models())
+        lines = [line for listed in lists for line in cast("list[JsonValue]", listed["data"])]
+        return {"object": "list", "data": lines}
 
 
 def _find(app: str) -> "DeploymentHandle[Any]":

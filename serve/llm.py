@@ -20,6 +20,7 @@ from ray import serve
 from ray.serve import Application
 
 from serve.completion import error_document
+from serve.embedder import Embedder
 from serve.errors import ModelUnavailable
 from serve.profile import ModelProfile
 from serve.scripted import ScriptedModel
@@ -110,7 +111,7 @@ def process_env(
         # Without compiled bytecode every process compiles 6,000 modules again.
         "PYTHONDONTWRITEBYTECODE": "",
     }
-    if profile.accelerator == "cpu" and profile.engine == "vllm":
+    if profile.accelerator == "cpu" and profile.engine != "scripted":
         # OpenMP reads this once, when a process starts. One core is left to everybody else: its
         # threads wait for each other after each layer, so one that is held up holds up all.
         env["OMP_NUM_THREADS"] = str(max(1, (cores - 1) // profile.accelerators))
@@ -122,13 +123,16 @@ def process_env(
 def deployment_options(profile: ModelProfile, env: Mapping[str, str]) -> dict[str, Any]:
     """Options of the Serve deployment for the profile."""
     options: dict[str, Any] = {
-        "name": f"VLLM:{profile.name}" if profile.engine == "vllm" else "Scripted",
+        "name": _deployment_name(profile),
         "max_ongoing_requests": profile.max_ongoing_requests,
         "max_queued_requests": profile.max_queued_requests,
         "health_check_period_s": _HEALTH_PERIOD_S,
         "health_check_timeout_s": _HEALTH_TIMEOUT_S,
         "graceful_shutdown_timeout_s": _SHUTDOWN_S,
-        "ray_actor_options": {"num_cpus": 1, "runtime_env": {"env_vars": dict(env)}},
+        "ray_actor_options": {
+            "num_cpus": 0 if profile.task == "embed" else 1,  # it waits most of the time
+            "runtime_env": {"env_vars": dict(env)},
+        },
     }
     if profile.autoscaling is None:
         options["num_replicas"] = profile.replicas
@@ -142,6 +146,13 @@ def deployment_options(profile: ModelProfile, env: Mapping[str, str]) -> dict[st
         options["placement_group_bundles"] = placement_bundles(profile)
         options["placement_group_strategy"] = profile.placement
     return options
+
+
+def _deployment_name(profile: ModelProfile) -> str:
+    """What the dashboard shows."""
+    if profile.task == "embed":
+        return f"Embedder:{profile.name}"
+    return f"VLLM:{profile.name}" if profile.engine == "vllm" else "Scripted"
 
 
 def documents(item: object) -> list[str]:
@@ -273,8 +284,10 @@ def build_model_app(profile: ModelProfile, weights: str | Path) -> Application:
         preload=preload_libraries() if cpu else (),
     )
     options = deployment_options(profile, env)
-    if profile.engine == "scripted":
+    if profile.task == "generate" and profile.engine == "scripted":
         return serve.deployment(**options)(ScriptedModel).bind(profile)
     # A user_config makes Serve call `reconfigure`.
     options["user_config"] = {"profile": profile.name}
+    if profile.task == "embed":
+        return serve.deployment(**options)(Embedder).bind(profile, str(weights))
     return serve.deployment(**options)(VllmModel).bind(profile, str(weights))

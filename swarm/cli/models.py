@@ -43,14 +43,15 @@ def models(*, as_json: Json = False) -> None:
     if as_json:
         print_json([asdict(offer) for offer in offers])
         return
-    chosen = Settings.load().profile()
+    settings = Settings.load()
+    chosen = settings.profile(), settings.embedder()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("", "profile", "GPUs", "each", "here", "weights"):
         table.add_column(column, justify="right" if column in ("GPUs", "each") else "left")
     for offer in offers:
         each = f"{offer.gpu_bytes / GiB:.1f} GiB" if offer.gpus else ""
         fits = "no" if offer.misfits else "fits"
-        mark = "*" if offer.profile == chosen else ""
+        mark = "*" if offer.profile in chosen else ""
         table.add_row(mark, offer.profile, str(offer.gpus or ""), each, fits, offer.weights)
     out = printer()
     out.print(table)

@@ -15,6 +15,7 @@ from tests.commands import Shell
 
 pytestmark = pytest.mark.timeout(120)
 MODEL = "scripted"
+EMBEDDER = "scripted-embedding"
 STREAMS = 64
 
 
@@ -26,7 +27,7 @@ class Verdict(BaseModel):
 @pytest.fixture
 async def program(shell: Shell, client: AsyncSwarm) -> AsyncIterator[openai.AsyncOpenAI]:
     """OpenAI's client with a key that may ask models and no more."""
-    scopes = ["chat.complete", "model.read"]
+    scopes = ["chat.complete", "embedding.create", "model.read"]
     key = (await client.people.create_api_key("openai", scopes)).key
     certificate = gateway_certificate(shell.home)
     assert certificate is not None
@@ -40,7 +41,7 @@ async def program(shell: Shell, client: AsyncSwarm) -> AsyncIterator[openai.Asyn
 
 
 async def test_the_models_are_listed_and_shown(program: openai.AsyncOpenAI) -> None:
-    assert [model.id async for model in program.models.list()] == [MODEL]
+    assert [model.id async for model in program.models.list()] == [MODEL, EMBEDDER]
     assert (await program.models.retrieve(MODEL)).id == MODEL
     with pytest.raises(openai.NotFoundError):
         await program.models.retrieve("gpt-9")
@@ -89,6 +90,18 @@ async def test_a_text_is_gone_on_with(program: openai.AsyncOpenAI) -> None:
     stream = await program.completions.create(model=MODEL, prompt="Once", stream=True)
     text = "".join([choice.text async for chunk in stream for choice in chunk.choices])
     assert text == answer.choices[0].text
+
+
+async def test_texts_become_vectors_in_both_ways_of_writing(program: openai.AsyncOpenAI) -> None:
+    texts = ["A token bucket lets bursts pass.", "A leaky bucket does not."]
+    packed = await program.embeddings.create(model=EMBEDDER, input=texts)  # base64 underneath
+    plain = await program.embeddings.create(model=EMBEDDER, input=texts, encoding_format="float")
+    assert [each.index for each in packed.data] == [0, 1]
+    for one, other in zip(packed.data, plain.data, strict=True):
+        assert len(one.embedding) == 384
+        assert one.embedding == pytest.approx(other.embedding, abs=1e-6)
+    with pytest.raises(openai.UnprocessableEntityError, match="dimensions"):
+        await program.embeddings.create(model=EMBEDDER, input=texts, dimensions=8)
 
 
 async def test_every_one_of_many_streams_gets_its_own_answer(program: openai.AsyncOpenAI) -> None:

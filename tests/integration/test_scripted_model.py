@@ -9,8 +9,9 @@ import pytest
 from pydantic import JsonValue
 
 from actors.model import Completion, Message
+from serve.encoder import HashedWords
 from serve.errors import ModelBusy, ModelRefused, ModelTimeout, ModelUnavailable
-from serve.inference import ModelClient
+from serve.inference import ModelClient, ServedModels
 from serve.profile import load_profile
 from tests.local_ray import serving_ray
 from tests.unit.serve.quiet_ray import serve
@@ -40,6 +41,8 @@ def apps() -> Iterator[None]:
         serve.run(build_model_app(profile, ""), name="model", route_prefix=None)
         serve.run(build_model_app(slow, ""), name="slow", route_prefix=None)
         serve.run(build_model_app(narrow, ""), name="narrow", route_prefix=None)
+        vectors = build_model_app(load_profile("scripted-embedding"), "")
+        serve.run(vectors, name="embedding", route_prefix=None)
         yield
 
 
@@ -138,3 +141,23 @@ async def test_more_than_may_wait_are_refused_and_the_others_answered(apps: None
     assert len(answered) + len(refused) == 12
     assert 1 <= len(answered) < 12
     assert (await ask(model)).text  # and nothing is left of it
+
+
+async def test_texts_are_embedded_beside_the_model(apps: None) -> None:
+    models = ServedModels(ModelClient(), ModelClient(app="embedding"))
+    listed = (await models.models())["data"]
+    assert isinstance(listed, list)
+    assert [line["id"] for line in listed if isinstance(line, dict)] == [
+        "scripted",
+        "scripted-embedding",
+    ]
+
+    async def embed(text: str) -> list[float]:
+        stream = models.stream({"input": text}, deadline_s=30.0, task="embedding")
+        (document,) = [json.loads(one) async for one in stream]
+        vector: list[float] = document["data"][0]["embedding"]
+        return vector
+
+    texts = [f"text {number}" for number in range(100)]
+    vectors = await asyncio.gather(*map(embed, texts))
+    assert vectors == [list(vector) for vector, _ in HashedWords(384).encode(texts)]

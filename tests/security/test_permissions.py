@@ -50,6 +50,7 @@ ROUTES: dict[tuple[str, str], Permission | None] = {
     ("GET", "/v1/models/{model}"): P.MODEL_READ,
     ("POST", "/v1/completions"): P.CHAT_COMPLETE,
     ("POST", "/v1/chat/completions"): P.CHAT_COMPLETE,
+    ("POST", "/v1/embeddings"): P.EMBEDDING_CREATE,
     ("GET", "/health/ready"): None,
     ("GET", "/openapi.json"): None,
 }

@@ -11,6 +11,7 @@ from cluster.findings import (
     HomeFacts,
     judge_amount,
     judge_audit_log,
+    judge_embedder,
     judge_engine,
     judge_fit,
     judge_home,
@@ -204,3 +205,9 @@ def test_a_model_without_room_is_told_with_the_reason() -> None:
     assert not finding.ok
     assert finding.detail == "qwen3-8b needs 1 GPU; none was found."
     assert "swarm models" in finding.hint
+
+
+def test_what_embeds_is_named_or_what_is_missing_of_it() -> None:
+    assert judge_embedder("all-minilm-l6-v2").detail == "all-minilm-l6-v2"
+    finding = judge_embedder("x", "no model profile 'x'")
+    assert (finding.ok, finding.detail) == (False, "no model profile 'x'")

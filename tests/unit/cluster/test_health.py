@@ -3,7 +3,7 @@ import json
 import pytest
 
 from cluster.errors import NotAnswering
-from cluster.health import model_status
+from cluster.health import application_status
 
 
 def _applications(**applications: dict[str, str]) -> str:
@@ -11,7 +11,7 @@ def _applications(**applications: dict[str, str]) -> str:
 
 
 def test_a_running_model_is_healthy() -> None:
-    assert model_status(_applications(model={"status": "RUNNING"})) == "running"
+    assert application_status(_applications(model={"status": "RUNNING"}), "model") == "running"
 
 
 @pytest.mark.parametrize(
@@ -27,4 +27,4 @@ def test_a_running_model_is_healthy() -> None:
 )
 def test_anything_else_is_not(document: str, words: str) -> None:
     with pytest.raises(NotAnswering, match=words):
-        model_status(document)
+        application_status(document, "model")

@@ -222,3 +222,10 @@ def test_no_server_of_the_swarm_believes_who_forwards_by_itself(
     """uvicorn, which Serve's proxy is, trusts everybody on the machine unless told otherwise."""
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
     assert child_environment(Settings.load())["FORWARDED_ALLOW_IPS"] == ""
+
+
+def test_what_embeds_goes_with_what_writes_unless_it_is_named() -> None:
+    assert Settings(model_profile="smollm2-135m").embedder() == "all-minilm-l6-v2"
+    assert Settings(model_profile="scripted").embedder() == "scripted-embedding"
+    named = Settings(model_profile="scripted", embedding_profile="all-minilm-l6-v2")
+    assert named.embedder() == "all-minilm-l6-v2"

@@ -10,6 +10,7 @@ WRITES = [
     Permission.RUN_CONTROL,
     Permission.RUN_APPROVE,
     Permission.CHAT_COMPLETE,
+    Permission.EMBEDDING_CREATE,
     Permission.MEMORY_WRITE,
     Permission.API_KEY_MANAGE,
 ]

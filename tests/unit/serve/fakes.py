@@ -294,6 +294,8 @@ class EchoModel:
         return {"object": "list", "data": [{"id": MODEL, "object": "model"}]}
 
     def _pieces(self, request: dict[str, JsonValue]) -> list[str]:
+        if "input" in request:
+            return [json.dumps({"object": "list", "data": [], "model": request["model"]})]
         messages = request.get("messages", [{"content": request.get("prompt")}])
         assert isinstance(messages, list)
         assert isinstance(messages[-1], dict)

@@ -174,6 +174,38 @@ async def test_a_text_is_gone_on_with(prompt: str | list[str]) -> None:
     assert streamed.text.endswith("data: [DONE]\n\n")
 
 
+async def test_texts_are_turned_into_vectors() -> None:
+    fakes = Fakes()
+    fakes.model.says = ['{"data": []}']
+    body = {"model": "any", "input": ["one", "two"], "encoding_format": "base64", "user": "u"}
+    async with fakes.client() as client:
+        answer = await client.post("/v1/embeddings", json=body)
+    assert (answer.status_code, answer.json()) == (200, {"data": []})
+    assert fakes.model.tasks == ["embedding"]
+    assert fakes.model.requests == [{**body, "stream": False}]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"input": []},
+        {"input": ""},
+        {"input": [1, 2]},
+        {"input": ["x"] * 2_049},
+        {"model": None},
+        {"stream": True},
+        {"encoding_format": "hex"},
+        {"dimensions": 0},
+    ],
+)
+async def test_what_is_no_text_to_embed_does_not_reach_a_model(wrong: dict[str, object]) -> None:
+    fakes = Fakes()
+    async with fakes.client() as client:
+        answer = await client.post("/v1/embeddings", json={"model": "m", "input": "x", **wrong})
+    assert answer.status_code == 422
+    assert fakes.model.requests == []
+
+
 @pytest.mark.parametrize("prompt", ["", [], [""], None, 3, [1, 2]])
 async def test_what_is_no_prompt_does_not_reach_a_model(prompt: object) -> None:
     fakes = Fakes()

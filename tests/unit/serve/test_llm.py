@@ -148,9 +148,18 @@ def test_a_gpu_replica_keeps_its_own_threads_and_libraries() -> None:
     }
 
 
+def test_what_embeds_takes_no_core_from_what_writes() -> None:
+    options = deployment_options(load_profile("all-minilm-l6-v2"), {})
+    assert options["ray_actor_options"]["num_cpus"] == 0
+    assert "placement_group_bundles" not in options
+    assert deployment_options(CPU, {})["ray_actor_options"]["num_cpus"] == 1
+
+
 def test_deployments_are_named_for_the_dashboard() -> None:
     assert deployment_options(CPU, {})["name"] == "VLLM:smollm2-135m"
     assert deployment_options(load_profile("scripted"), {})["name"] == "Scripted"
+    embedder = load_profile("all-minilm-l6-v2")
+    assert deployment_options(embedder, {})["name"] == "Embedder:all-minilm-l6-v2"
 
 
 class Said(BaseModel):

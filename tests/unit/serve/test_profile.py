@@ -22,11 +22,13 @@ SCALING: dict[str, object] = {"least": 1, "most": 4, "target_ongoing_requests": 
 
 def test_the_shipped_profiles_all_load_under_their_own_names() -> None:
     assert profile_names() == [
+        "all-minilm-l6-v2",
         "phi-3.5-mini",
         "qwen2.5-72b",
         "qwen3-32b",
         "qwen3-8b",
         "scripted",
+        "scripted-embedding",
         "smollm2-135m",
     ]
     for name in profile_names():
@@ -35,7 +37,7 @@ def test_the_shipped_profiles_all_load_under_their_own_names() -> None:
 
 def test_an_unknown_name_is_refused_with_the_names_there_are() -> None:
     with pytest.raises(
-        UnknownProfile, match=r"'gpt-5'; there are phi-3\.5-mini, .*, scripted, smollm"
+        UnknownProfile, match=r"'gpt-5'; there are all-minilm-l6-v2, .*, scripted, .*, smollm"
     ):
         load_profile("gpt-5")
 
@@ -80,6 +82,11 @@ def test_a_share_of_memory_out_of_range_is_refused(share: float) -> None:
         {"engine": "scripted", "autoscaling": {**SCALING, "least": 5}},  # above the most
         {**ON_GPU, "tensor_parallel": 3},  # of four heads
         {**ON_GPU, "pipeline_parallel": 3},  # of two layers
+        {"engine": "scripted", "task": "embed"},  # of what length?
+        {"engine": "scripted", "dimensions": 384},  # of what?
+        {"engine": "transformers", "weights": "x"},  # writes nothing
+        {"engine": "transformers", "task": "embed", "dimensions": 384},  # of no weights
+        {"engine": "vllm", "weights": "x", "task": "embed", "dimensions": 384},
         {"engine": "magic"},
         {"engine": "scripted", "surprise": 1},
     ],

