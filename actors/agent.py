@@ -13,6 +13,7 @@ becomes of the assignment.
 from collections.abc import Awaitable, Callable
 from typing import ClassVar, Self, TypeVar
 
+from actors.memory_client import MemoryService
 from actors.model import Model
 from bus.log import EventLog
 from bus.payloads import Payload
@@ -55,6 +56,8 @@ class Agent:
 
     def __init__(self, event_log: EventLog) -> None:
         self.log = event_log
+        self.memory_service: MemoryService | None = None
+        """Who keeps the memory, where somebody does."""
 
     @classmethod
     def join(cls, event_log: EventLog, model: Model) -> Self:  # noqa: ARG003 - for who asks one

@@ -63,6 +63,7 @@ class Role:
         answer: its field order is the order in which the model writes.
         title: for people; the name if empty.
         max_tokens: the longest answer, in tokens.
+        recalls: whether it is told what the memory holds about the objective.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Role:
     answer: type[BaseModel]
     title: str = ""
     max_tokens: int = MAX_TOKENS
+    recalls: bool = False
 
     def step(self, name: str, **limits: Any) -> StepSpec:
         """A step of this role; takes what `StepSpec` takes."""
@@ -85,6 +87,7 @@ class Role:
             answer=self.answer,
             prompt=self.prompt.strip(),
             max_tokens=self.max_tokens,
+            recalls=self.recalls,
         )
         return type(self.name.capitalize(), (StepAgent,), {"role": self.name, "task": task})
 

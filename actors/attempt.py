@@ -17,9 +17,11 @@ from actors.run_end import RunEnded, RunWatch
 from bus.errors import PublishConflict, SealingFailed
 from bus.event import Draft, StoredEvent, derive_id
 from bus.log import EventLog, Expected
+from bus.memory_payloads import ItemReference
 from bus.payloads import (
     Answer,
     AssignmentDead,
+    Recall,
     RunCancelled,
     StepAssigned,
     StepClaimed,
@@ -60,6 +62,9 @@ class Report:
     answer: Answer
     model: str
     usage: Usage
+    recalled: tuple[ItemReference, ...] = ()
+    """What of the memory was read on the way."""
+    recall: Recall = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +144,8 @@ class Desk:
             model=report.model,
             usage=report.usage,
             duration_ms=round(duration_s * 1000),
+            recalled=report.recalled,
+            recall=report.recall,
         )
         await self._say(attempt.claim, payload, derive_id("step.completed", attempt.claim.event.id))
 

@@ -9,6 +9,7 @@ from pydantic import JsonValue
 from actors.record import RunState
 from bus.budget import SpentBudget
 from bus.event import Draft, derive_id
+from bus.memory_payloads import ItemReference
 from bus.payloads import (
     ApprovalRequested,
     Payload,
@@ -82,6 +83,7 @@ class CompleteRun:
     steps: int
     usage: Usage
     cause: str
+    recalled: tuple[ItemReference, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +145,12 @@ def payload_of(command: Command) -> Payload:
         case RefuseResult():
             return _refused(command)
         case CompleteRun():
-            return RunCompleted(document=command.document, steps=command.steps, usage=command.usage)
+            return RunCompleted(
+                document=command.document,
+                steps=command.steps,
+                usage=command.usage,
+                recalled=command.recalled,
+            )
         case FailRun():
             return RunFailed(
                 code=command.code[:_CODE_CHARS],

@@ -30,7 +30,7 @@ from bus.event import Draft, StoredEvent
 from bus.log import RESTART_S, EventLog, Expected
 from bus.received import Received, RefusedEvent
 from bus.signing import Clock
-from bus.subjects import ALL_EVENTS, RESERVED_RUNS, run_filter
+from bus.subjects import ALL_EVENTS, is_reserved, run_filter
 
 log = structlog.get_logger()
 
@@ -147,7 +147,7 @@ class Coordinator:
         else:
             self._follow_chain(received)
             run_id = received.event.run
-        if run_id in RESERVED_RUNS:
+        if is_reserved(run_id):
             return
         has_moved = self._memory.take(received)
         if self._live:

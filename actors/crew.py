@@ -12,6 +12,7 @@ from actors.application import ApplicationSource
 from actors.member import joined
 from actors.model import Model
 from actors.policed_model import Asker, PolicedModel
+from actors.ray_memory import RayMemory
 from actors.shell import MemberActor, Membership, Ready, issue, unlock
 from actors.team import agent_class
 from bus.work import WorkQueue
@@ -39,6 +40,7 @@ class AgentActor(MemberActor):
         domain, enrolment = self.membership.domain, self.membership.enrolment
         async with joined(domain, enrolment, issue, unlock=unlock) as log:
             agent = made_as.join(log, self._model)
+            agent.memory_service = RayMemory()
             queue = WorkQueue(log, queue_name(agent.role), lease_s=self._lease_s)
             ready()
             await agent.run(queue)

@@ -17,6 +17,7 @@ from pydantic import JsonValue
 
 MAX_DOCUMENT_CHARS: Final = 60_000
 """No character takes more than four bytes of JSON, so that the event holds the document."""
+RECALLED: Final = "Recalled from earlier work"
 _TITLE_CHARS: Final = 120
 _CUT: Final = "\n\n*The rest is left out: the document is too long.*\n"
 
@@ -46,11 +47,13 @@ class Chapter:
     note: str = ""
 
 
-def render_document(objective: str, chapters: Iterable[Chapter]) -> str:
+def render_document(
+    objective: str, chapters: Iterable[Chapter], *, sources: Iterable[str] = ()
+) -> str:
     """The document as Markdown; at most `MAX_DOCUMENT_CHARS`, cut off visibly.
 
     The title is the first line of the objective. A longer objective follows in full, as a
-    quotation.
+    quotation. What of the memory was read is named at the end.
     """
     blocks = [*_heading(objective)]
     for chapter in chapters:
@@ -61,6 +64,9 @@ def render_document(objective: str, chapters: Iterable[Chapter]) -> str:
             if part.title != chapter.title:
                 blocks.append(f"### {_text(part.title)}")
             blocks += _fields(part.answer)
+    named = "\n".join(f"- {_text(source)}" for source in sources)
+    if named:
+        blocks += [f"## {RECALLED}", named]
     document = "\n\n".join(blocks) + "\n"
     if len(document) <= MAX_DOCUMENT_CHARS:
         return document

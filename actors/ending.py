@@ -113,11 +113,16 @@ def _name(key: Key) -> str:
 
 def _complete(progress: Progress, submission: Submission) -> CompleteRun:
     state = progress.state
-    last = max(state.results.values(), key=lambda result: result.place, default=None)
+    ordered = sorted(state.results.values(), key=lambda result: result.place)
+    last = ordered[-1] if ordered else None
+    recalled = tuple(dict.fromkeys(each for result in ordered for each in result.recalled))
     return CompleteRun(
         document=render_document(
-            submission.objective, (_chapter(progress, node) for node in progress.workflow.nodes)
+            submission.objective,
+            (_chapter(progress, node) for node in progress.workflow.nodes),
+            sources=tuple(map(str, recalled)),
         ),
+        recalled=recalled,
         steps=len(state.results),
         usage=state.usage,
         cause=last.id if last and not last.adopted else submission.id,

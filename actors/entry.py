@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from bus.budget import RunBudget
+from bus.memory_payloads import ItemReference
 from bus.payloads import (
     Priority,
     RunCancelled,
@@ -133,6 +134,7 @@ class Result:
     usage: Usage
     duration_ms: int
     adopted: bool = False
+    recalled: tuple[ItemReference, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

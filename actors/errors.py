@@ -24,6 +24,8 @@ ActorError              (SwarmError, bus/errors.py)
   EnrolmentRefused      somebody asked for a credential without the right to it
     EnrolmentBarred     its right was taken away when its key was revoked
   KeyRetired            a member is to go on under a new key
+  QuestionRefused       a question to the memory that nobody may ask, or that nobody signed
+  MemoryUnavailable     retry: nobody answers for the memory
 """
 
 from bus.errors import SwarmError
@@ -180,3 +182,16 @@ class KeyRetired(ActorError):
     """The member is to go on under a new key."""
 
     code = "key_retired"
+
+
+class QuestionRefused(ActorError):
+    """The memory does not answer that question of that member."""
+
+    code = "question_refused"
+
+
+class MemoryUnavailable(ActorError):
+    """Nobody answers for the memory just now."""
+
+    code = "memory_unavailable"
+    retryable = True

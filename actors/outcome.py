@@ -76,6 +76,7 @@ def _answered(state: RunState, fact: Fact, payload: StepCompleted) -> RunState:
         model=payload.model,
         usage=payload.usage,
         duration_ms=payload.duration_ms,
+        recalled=payload.recalled,
     )
     return replace(
         state,

@@ -15,7 +15,7 @@ from typing import Final
 from pydantic import JsonValue
 from pydantic_core import from_json
 
-from actors.document import fence, label_of
+from actors.document import RECALLED, fence, label_of
 from actors.errors import AnswerRejected, PromptTooLarge
 from actors.model import Message
 from actors.roles import RoleSpec
@@ -44,6 +44,7 @@ def build_messages(
     each: JsonValue = None,
     instructions: str = "",
     answer_schema: Schema | None = None,
+    memory: str = "",
 ) -> list[Message]:
     """The system and the user message for one step.
 
@@ -57,6 +58,7 @@ def build_messages(
         instructions: what the person said to the agent of this step; cut like a text, but
             only where it would take more than a third of all.
         answer_schema: the shape of the answer, where it is not the role's own.
+        memory: what was recalled of earlier work.
 
     Raises:
         PromptTooLarge: hardly anything would be left of the texts.
@@ -65,6 +67,8 @@ def build_messages(
     if each is not None:
         texts.append(("This part", _text(each)))
     texts += [(label_of(step), _text(answer)) for step, answer in inputs.items()]
+    if memory:
+        texts.append((RECALLED, memory))
     texts = [(title, _harmless(text)) for title, text in texts]
     system = _system(spec, _cut(_harmless(instructions.strip()), budget_bytes // 3), answer_schema)
     user = _fit(texts, _request(spec, each), budget_bytes - len(system.encode()))

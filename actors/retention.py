@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from bus.payloads import RetryRequested, RunFailed
-from bus.subjects import RESERVED_RUNS
+from bus.subjects import is_reserved
 from storage.trims import AuditedRun
 
 
@@ -85,4 +85,4 @@ def is_over(run: AuditedRun) -> bool:
     for event_type in run.life:
         failed = event_type == RunFailed.TYPE
         over = over or (not failed and event_type != RetryRequested.TYPE)
-    return run.run not in RESERVED_RUNS and (over or failed)
+    return not is_reserved(run.run) and (over or failed)

@@ -10,6 +10,7 @@ from pydantic import JsonValue
 from actors.attempt import Attempt, Report
 from actors.model import Completion, Message, Model
 from actors.prompt import build_messages, parse_answer, schema_for
+from actors.recollection import recollection
 from actors.roles import RoleSpec, role_spec
 from actors.worker import DELIVERY_LIMIT, SpentInVain, Worker
 from bus.errors import SwarmError
@@ -56,15 +57,24 @@ class StepAgent(Worker):
         """
         assigned, meter = attempt.assigned, Meter(self._model)
         spec = self.task or role_spec(assigned.role, assigned.step)
+        memory = await self._recalled(spec, assigned)
         try:
-            return await ask_model(meter, spec, attempt.assignment.event.run, assigned)
+            return await ask_model(meter, spec, attempt.assignment.event.run, assigned, memory)
         except SwarmError as error:
             if meter.answered is None:
                 raise
             raise SpentInVain(error, meter.answered.model, _usage(meter.answered)) from error
 
+    async def _recalled(self, spec: RoleSpec, assigned: StepAssigned) -> str:
+        """What the memory holds about the objective, for a role that is told."""
+        if self.memory is None or not spec.recalls:
+            return ""
+        return recollection(await self.memory.recall(assigned.objective))
 
-async def ask_model(model: Model, spec: RoleSpec, run: str, assigned: StepAssigned) -> Report:
+
+async def ask_model(
+    model: Model, spec: RoleSpec, run: str, assigned: StepAssigned, memory: str = ""
+) -> Report:
     """What a model makes of a step; nothing but the model is waited for.
 
     Args:
@@ -72,6 +82,7 @@ async def ask_model(model: Model, spec: RoleSpec, run: str, assigned: StepAssign
         spec: the task.
         run: from its id and the attempt follows the seed.
         assigned: the step.
+        memory: what was recalled for it.
 
     Raises:
         AnswerRejected: it answered something else.
@@ -90,6 +101,7 @@ async def ask_model(model: Model, spec: RoleSpec, run: str, assigned: StepAssign
             each=assigned.each,
             instructions=assigned.instructions,
             answer_schema=assigned.answer_schema,
+            memory=memory,
         ),
         schema=schema_for(spec, assigned.answer_schema),
         max_tokens=spec.max_tokens if left is None else min(spec.max_tokens, left),

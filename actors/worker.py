@@ -8,6 +8,7 @@ stored already is not made again.
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -15,6 +16,8 @@ from opentelemetry import trace
 
 from actors.agent import Agent, handles
 from actors.attempt import Attempt, Desk, Report
+from actors.attempt_memory import AttemptMemory
+from actors.memory_client import MemoryClient
 from actors.run_end import RunEnded, RunWatch, unless_ended
 from bus.errors import BusError, PayloadTooLarge, SwarmError
 from bus.log import EventLog
@@ -63,6 +66,8 @@ class Worker(Agent):
         self._desk = Desk(event_log, self.role)
         self._delivery_limit = delivery_limit
         self._monotonic = monotonic
+        self.memory: AttemptMemory | None = None
+        """The memory, as the attempt at hand has it; None where nobody keeps one."""
 
     async def work(self, attempt: Attempt) -> Report:
         """Find the answer. Is cancelled at the step's deadline, and when the run ends.
@@ -107,6 +112,7 @@ class Worker(Agent):
 
     async def _answer(self, attempt: Attempt) -> None:
         assigned, assignment = attempt.assigned, attempt.assignment
+        self.memory = self._memory_for(attempt)
         watch = RunWatch(self.log, assignment.event.run, after=assignment.stream_sequence)
         begin = self._monotonic()
         try:
@@ -131,7 +137,15 @@ class Worker(Agent):
         else:
             await self._complete(attempt, report, self._monotonic() - begin)
 
+    def _memory_for(self, attempt: Attempt) -> AttemptMemory | None:
+        if self.memory_service is None:
+            return None
+        client = MemoryClient(service=self.memory_service, log=self.log)
+        return AttemptMemory(client, attempt)
+
     async def _complete(self, attempt: Attempt, report: Report, seconds: float) -> None:
+        if self.memory is not None:
+            report = replace(report, recalled=self.memory.recalled, recall=self.memory.how)
         try:
             await self._desk.complete(attempt, report, seconds)
         except PayloadTooLarge as error:

@@ -18,7 +18,7 @@ from nats.aio.msg import Msg
 from bus.appender import Appender, Expected
 from bus.connection import Connection, reachable
 from bus.errors import BusUnreachable, ConsumptionDenied
-from bus.event import Draft, StoredEvent, derive_id
+from bus.event import Draft, Event, StoredEvent, derive_id
 from bus.identity import Credential
 from bus.objects import ObjectStore
 from bus.payloads import EventRefused
@@ -267,6 +267,23 @@ class EventLog:
             SubjectKeyUnavailable: the authority does not answer.
         """
         return await self._vault.keeps(subject)
+
+    async def opened(self, event: Event) -> Event:
+        """An accepted event that was kept elsewhere, with what is sealed in it.
+
+        Raises:
+            MalformedEvent: it was not sealed under that person's key for that event.
+            SubjectKeyUnavailable: the authority does not answer.
+        """
+        return await self._vault.opened(event)
+
+    async def vouched(self, public_key: str) -> Credential | None:
+        """The credential under which a key counts now, None for a key that does not.
+
+        Raises:
+            BusUnreachable: the log does not answer.
+        """
+        return await self._verifier.vouched(public_key, place=await self.last_sequence())
 
     async def record_refusal(self, refused: RefusedEvent) -> None:
         """Put on record that an event was refused; however many readers say so, once.

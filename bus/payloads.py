@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 from bus.alarm_payloads import ChainBroken, EventRefused, LogLost, MissingEvent, WitnessContradicted
 from bus.budget import RunBudget, SpentBudget
 from bus.errors import MalformedEvent
+from bus.memory_payloads import MEMORY, ItemReference
 from bus.payload import ERASED, Count, EventId, Name, Ordinal, Payload, Person, Reason
 from bus.people import PEOPLE
 from bus.trust_payloads import (
@@ -39,6 +40,8 @@ MAX_OBJECTIVE_CHARS: Final = 16_384
 
 Answer = Annotated[dict[str, JsonValue], Field(description="A role's answer, fitting its schema.")]
 Priority = Literal["high", "normal", "low"]
+Recall = Literal["none", "hybrid", "keyword", "failed"]
+"""Not at all; by meaning and by words; by words only, because the index was away; in vain."""
 
 
 class Usage(BaseModel):
@@ -213,6 +216,8 @@ class StepCompleted(StepPayload):
     model: str = Field(max_length=200)
     usage: Usage
     duration_ms: Count
+    recalled: tuple[ItemReference, ...] = Field((), description="What of the memory was read.")
+    recall: Recall = Field("none", description="How the memory was searched.")
 
 
 class StepFailed(StepPayload):
@@ -255,6 +260,7 @@ class RunCompleted(Payload):
     document: str = Field(description="Markdown, made from the answers without a model.")
     steps: Count
     usage: Usage
+    recalled: tuple[ItemReference, ...] = Field((), description="What of the memory was read.")
 
 
 class RunFailed(Payload):
@@ -361,7 +367,7 @@ PAYLOADS: Final[Mapping[str, type[Payload]]] = {
         AgentStarted,
         AgentStopped,
     )
-} | {model.TYPE: model for model in PEOPLE}
+} | {model.TYPE: model for model in (*PEOPLE, *MEMORY)}
 
 
 def payload_model(event_type: str) -> type[Payload]:

@@ -24,8 +24,10 @@ SYSTEM_RUN = "swarm"
 TRUST_RUN = "trust"
 """The run of events that change what is trusted: short, so that whoever may act on an event can
 first ask for all of it that stands before."""
-RESERVED_RUNS = frozenset({SYSTEM_RUN, TRUST_RUN})
-"""Never ids of a user's run."""
+MEMORY_RUN = "memory"
+"""The run of what people write to the memory, without a run; each tenant has one."""
+RESERVED_RUNS = frozenset({SYSTEM_RUN, TRUST_RUN, MEMORY_RUN})
+"""Never ids of a user's run, nor what is left of one without its tenant."""
 
 ASSIGNED = "step.assigned"
 ROLE_KINDS = frozenset(
@@ -77,6 +79,11 @@ def tenant_of(run: str) -> str | None:
     """The tenant in the id of a run, None where it names none."""
     tenant, mark, _ = run.rpartition(_OF_TENANT)
     return tenant if mark and is_tenant(tenant) else None
+
+
+def is_reserved(run: str) -> bool:
+    """Whether a run is none of a user's, of whatever tenant."""
+    return run.rpartition(_OF_TENANT)[2] in RESERVED_RUNS
 
 
 def run_of(tenant: str, run: str) -> str:

@@ -8,6 +8,7 @@ begin anywhere. What was revoked or rotated before an event is known before it i
 """
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Final
 
 import structlog
@@ -169,6 +170,29 @@ class Verifier:
             position = adoption.stream_sequence
             await self.check(adoption)
         return self._policies.in_force(position + 1)
+
+    async def vouched(self, public_key: str, *, place: int) -> Credential | None:
+        """The credential under which a key counts now, None for a key that does not.
+
+        Args:
+            public_key: of a member.
+            place: of the last event of the log.
+
+        Raises:
+            BusUnreachable: the stream did not answer.
+        """
+        await self._changes.know(place + 1)
+        now = datetime.now(UTC)
+        known = self._trust.find(public_key)
+        if known is None or known.credential_for(place, now) is None:
+            try:
+                await self._look_up(public_key, known, place)
+            except UnknownKey:
+                return None
+            known = self._trust.find(public_key)
+        if known is None or known.is_revoked(place + 1):
+            return None
+        return known.credential_for(place, now)
 
     async def _as_first_stored(self, received: StoredEvent) -> StoredEvent:
         """With the time at which the event was first stored, if it was put back since."""

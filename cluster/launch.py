@@ -17,6 +17,7 @@ import structlog
 from actors.application import ApplicationSource
 from actors.authority import vouch
 from actors.member import Domain, Enrolment, as_member
+from actors.memory_actor import MemoryDesk
 from actors.retention import Rules
 from actors.shell import NAMESPACE, issue, unlock
 from actors.sparc import WORKFLOWS
@@ -51,6 +52,7 @@ from serve.inference import ModelClient
 from serve.people import PeopleRules
 from serve.ports import Web
 from serve.profile import ModelProfile, load_profile
+from serve.text_embedder import TextEmbedder
 from serve.weights import ensure_weights
 
 log = structlog.get_logger()
@@ -108,7 +110,7 @@ async def start(
     secret = enrolment_secret_file(home).read_bytes().strip()
     barred = root.ring.barred
     members = Members(
-        _roster(settings, home, addresses, domain, secret, application, barred, profile)
+        _roster(settings, home, addresses, domain, secret, application, barred, profile, embedder)
     )
     serving = Serving(
         host=addresses.gateway_host,
@@ -169,6 +171,7 @@ def _roster(
     application: ApplicationSource | None,
     barred: frozenset[str],
     profile: ModelProfile,
+    embedder: ModelProfile,
 ) -> Roster:
     return Roster(
         domain=domain,
@@ -189,6 +192,14 @@ def _roster(
             check_s=settings.log_check_s,
             witnesses=settings.witness_addresses(),
         ),
+        memory=MemoryDesk(
+            database_url=addresses.database,
+            redis_url=addresses.redis,
+            qdrant=addresses.qdrant,
+            embedder=TextEmbedder(),
+            space=embedder.served_name,
+            dimensions=embedder.dimensions or 0,
+        ),
         application=application,
         barred=barred,
     )
@@ -196,7 +207,10 @@ def _roster(
 
 def _refuse_barred(root: Authority) -> None:
     """A swarm does without an agent that was revoked, but not without these."""
-    for member in ("coordinator/coordinator", "auditor/auditor", "gateway/gateway"):
+    for member in (
+        *("coordinator/coordinator", "auditor/auditor"),
+        *("gateway/gateway", "memory/memory"),
+    ):
         if member in root.ring.barred:
             name = member.partition("/")[2]
             raise MemberBarred(f"The {name} was revoked.")

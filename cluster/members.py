@@ -11,8 +11,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from actors.application import ApplicationSource
 from actors.crew import agent_actor
 from actors.member import Domain, Enrolment
+from actors.memory_actor import MemoryActor, MemoryDesk
 from actors.model import Model
 from actors.policed_model import Asker
+from actors.ray_memory import MEMORY
 from actors.shell import AUTHORITY, NAMESPACE, Membership
 from actors.staff import (
     AuditDesk,
@@ -53,6 +55,7 @@ class Roster:
     lease_s: float
     authority: AuthorityDesk
     audit: AuditDesk
+    memory: MemoryDesk
     application: ApplicationSource | None = None
     barred: frozenset[str] = frozenset()
 
@@ -94,6 +97,11 @@ class Members:
             .options(name="coordinator", **_LIFE)
             .remote(roster.membership("coordinator", "coordinator"), roster.window)
         )
+        self._memory = (
+            ray.remote(MemoryActor)
+            .options(name=MEMORY, scheduling_strategy=with_the_keys, **_LIFE)
+            .remote(roster.membership(MEMORY, MEMORY), roster.memory)
+        )
         self._agents = [
             agent_actor(role, roster.application)
             .options(name=name, **_LIFE)
@@ -106,11 +114,12 @@ class Members:
     @property
     def count(self) -> int:
         """How many there are."""
-        return len(self._agents) + 3
+        return len(self._agents) + 4
 
     async def ready(self) -> None:
         """Return once every member serves."""
-        everyone = (self._authority, self._auditor, self._coordinator, *self._agents)
+        staff = (self._authority, self._auditor, self._coordinator, self._memory)
+        everyone = (*staff, *self._agents)
         await asyncio.gather(*(member.ready.remote() for member in everyone))
 
     async def stop(self) -> None:
@@ -121,6 +130,7 @@ class Members:
             TimeoutError: a member did not end in time.
         """
         await asyncio.gather(*(_leave(member) for member in (self._coordinator, *self._agents)))
+        await _leave(self._memory)
         await _leave(self._auditor)
         await _leave(self._authority)
 

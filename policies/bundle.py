@@ -53,8 +53,8 @@ Namespace = Annotated[
     str,
     Field(
         max_length=256,
-        pattern=r"^(\*\*|(\*|\{role\}|\{run\}|[A-Za-z0-9_-]+)"
-        r"(/(\*|\{role\}|\{run\}|[A-Za-z0-9_-]+))*(/\*\*)?)$",
+        pattern=r"^(\*\*|(\*|\{role\}|\{run\}|\{user\}|[A-Za-z0-9_-]+)"
+        r"(/(\*|\{role\}|\{run\}|\{user\}|[A-Za-z0-9_-]+))*(/\*\*)?)$",
     ),
 ]
 Limit = Annotated[int | Literal["unlimited"], BeforeValidator(_limit)]

@@ -23,6 +23,7 @@ from policies.errors import PolicyNotUsable
 _API: Final = "$JS.API"
 _REST: Final = "**"
 _RUN: Final = "{run}"
+_USER: Final = "{user}"
 # A consumer is made by the subject that names it, never by the one that leaves the name to
 # the body: the broker could not tell there whose consumer it is.
 _READ_LOG: Final = (
@@ -159,13 +160,14 @@ class Capabilities:
         return f"role {role!r} has no capability to call {what} {name[:200]!r}"
 
     def memory_refusal(
-        self, role: str, access: MemoryAccess, namespace: str, *, run: str = ""
+        self, role: str, access: MemoryAccess, namespace: str, *, run: str = "", user: str = ""
     ) -> str | None:
-        """Why the role may not read or write the namespace while it works for the run."""
+        """Why the role may not read or write the namespace while it works for the run of a user."""
         capability = self.capability(role)
         if capability is None:
             return f"role {role!r} has no capabilities"
-        if namespace_rule(getattr(capability.memory, access), role, namespace, run) is not None:
+        rules = getattr(capability.memory, access)
+        if namespace_rule(rules, role, namespace, run, user) is not None:
             return None
         return f"role {role!r} has no capability to {access} memory {namespace[:256]!r}"
 
@@ -237,12 +239,14 @@ def call_rule(rules: Iterable[str], name: str) -> str | None:
     return next((rule for rule in rules if rule in (ANY, name)), None)
 
 
-def namespace_rule(rules: Iterable[str], role: str, namespace: str, run: str) -> str | None:
+def namespace_rule(
+    rules: Iterable[str], role: str, namespace: str, run: str, user: str = ""
+) -> str | None:
     """The first rule that a namespace is of, None where it is of none."""
     parts = tuple(namespace.split("/"))
     if not all(map(is_token, parts)):
         return None
-    return next((rule for rule in rules if _covers(_words(rule, role), parts, run)), None)
+    return next((rule for rule in rules if _covers(_words(rule, role), parts, run, user)), None)
 
 
 @lru_cache(maxsize=1_024)
@@ -250,7 +254,7 @@ def _words(rule: str, role: str) -> tuple[str, ...]:
     return tuple(rule.replace("{role}", role).split("/"))
 
 
-def _covers(rule: tuple[str, ...], parts: tuple[str, ...], run: str) -> bool:
+def _covers(rule: tuple[str, ...], parts: tuple[str, ...], run: str, user: str) -> bool:
     if rule[-1] == _REST:
         rule = rule[:-1]
         if len(parts) <= len(rule):
@@ -259,8 +263,9 @@ def _covers(rule: tuple[str, ...], parts: tuple[str, ...], run: str) -> bool:
     if len(rule) != len(parts):
         return False
     for expected, part in zip(rule, parts, strict=True):
-        if expected not in (ANY, part) and (expected != _RUN or part != run):
-            return False
+        if expected in (ANY, part) or (expected, part) in ((_RUN, run), (_USER, user)):
+            continue
+        return False
     return True
 
 

@@ -11,7 +11,7 @@ from actors.run_state import fold
 from bus.event import StoredEvent
 from bus.payloads import RunSubmitted
 from bus.received import Received
-from bus.subjects import RESERVED_RUNS, is_token, kind_filter, kind_of, run_filter
+from bus.subjects import is_reserved, is_token, kind_filter, kind_of, run_filter
 from policies.caller import Caller, Owner, may_see, may_touch
 from serve.ports import Log
 from serve.problems import NotFound
@@ -61,7 +61,7 @@ def check_run_id(run: str) -> None:
     Raises:
         NotFound: it is malformed, or names what is not a run.
     """
-    if not is_token(run) or run in RESERVED_RUNS:
+    if not is_token(run) or is_reserved(run):
         raise NotFound(UNKNOWN_RUN)
 
 

@@ -62,10 +62,14 @@ class Vectors:
     Args:
         client: an open client, for the callers that search and store.
         deadline_s: for each call made here.
+        is_local: whether it is a folder, searched by this process.
     """
 
-    def __init__(self, client: AsyncQdrantClient, *, deadline_s: float) -> None:
+    def __init__(
+        self, client: AsyncQdrantClient, *, deadline_s: float, is_local: bool = False
+    ) -> None:
         self.client = client
+        self.is_local = is_local
         self._deadline_s = deadline_s
 
     @classmethod
@@ -87,7 +91,7 @@ class Vectors:
             message = f"Another process has the vector index in {path} open."
             raise VectorPathLocked(message) from error
         try:
-            yield cls(client, deadline_s=deadline_s)
+            yield cls(client, deadline_s=deadline_s, is_local=True)
         finally:
             await client.close()
 

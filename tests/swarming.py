@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pydantic import JsonValue
 
 from actors.coordinator import Coordinator
+from actors.memory_client import MemoryService
 from actors.model import Completion, Message
 from actors.team import AGENTS
 from bus.event import Draft, StoredEvent, derive_id
@@ -33,6 +34,8 @@ class ScriptedAnswers:
 
     gate: Gate = _open
     calls: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    """What the users' messages were."""
 
     async def connect(self) -> None:
         """There is nothing to connect to."""
@@ -48,6 +51,7 @@ class ScriptedAnswers:
         deadline_s: float,  # noqa: ARG002
     ) -> Completion:
         self.calls.append(messages[0].content)
+        self.asked.append(messages[-1].content)
         await self.gate(messages)
         request = parse(
             ChatRequest,
@@ -99,10 +103,16 @@ async def in_background(work: Awaitable[None]) -> AsyncIterator[asyncio.Task[Non
 
 @asynccontextmanager
 async def agent(
-    broker: Broker, role: str, name: str, model: ScriptedAnswers, lease_s: float = 1.0
+    broker: Broker,
+    role: str,
+    name: str,
+    model: ScriptedAnswers,
+    lease_s: float = 1.0,
+    memory: MemoryService | None = None,
 ) -> AsyncIterator[asyncio.Task[None]]:
     async with broker.joined(role, name) as log:
         member = AGENTS[role](log, model)
+        member.memory_service = memory
         queue = WorkQueue(log, queue_name(role), lease_s=lease_s)
         async with in_background(member.run(queue)) as task:
             yield task
@@ -118,12 +128,14 @@ async def coordinator(broker: Broker, name: str = "coordinator-1") -> AsyncItera
 
 
 @asynccontextmanager
-async def team(broker: Broker, model: ScriptedAnswers) -> AsyncIterator[None]:
+async def team(
+    broker: Broker, model: ScriptedAnswers, memory: MemoryService | None = None
+) -> AsyncIterator[None]:
     """A coordinator and an agent of each role."""
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(coordinator(broker))
         for role in AGENTS:
-            await stack.enter_async_context(agent(broker, role, f"{role}-1", model))
+            await stack.enter_async_context(agent(broker, role, f"{role}-1", model, memory=memory))
         yield
 
 

@@ -26,4 +26,5 @@ RESEARCHER: Final = RoleSpec(
     title="Research",
     answer=Research,
     prompt=load_prompt("researcher"),
+    recalls=True,
 )

@@ -51,6 +51,7 @@ class RoleSpec:
         answer: the shape of the answer.
         prompt: instructions, the system message without the list of fields.
         max_tokens: the longest answer, in tokens.
+        recalls: whether it is told what the memory holds about the objective.
     """
 
     name: str
@@ -59,6 +60,7 @@ class RoleSpec:
     answer: type[BaseModel]
     prompt: str
     max_tokens: int = MAX_TOKENS
+    recalls: bool = False
 
     @property
     def schema(self) -> dict[str, JsonValue]:

@@ -27,4 +27,5 @@ SPECIFIER: Final = RoleSpec(
     title="Specification",
     answer=Specification,
     prompt=load_prompt("specifier"),
+    recalls=True,
 )

@@ -21,7 +21,7 @@ from bus.payloads import RunSubmitted
 from bus.received import Received
 from bus.signing import Sender
 from bus.subject_keys import keys_in
-from bus.subjects import RESERVED_RUNS, is_token, kind_of, run_filter
+from bus.subjects import is_reserved, is_token, kind_of, run_filter
 from bus.vault import SubjectKeys
 from cluster.assembly import authority
 from cluster.control import read_state
@@ -79,7 +79,7 @@ async def read_run(log: EventLog, run: str) -> list[Received]:
         BusUnreachable: the broker went away.
     """
     events: list[Received] = []
-    if is_token(run) and run not in RESERVED_RUNS:
+    if is_token(run) and not is_reserved(run):
         async with aclosing(log.read(run_filter(run))) as reading:
             events = [received async for received in reading]
     if not events:

@@ -1,0 +1,347 @@
+"""The memory's keeper: folds the audit log into the memory, and answers questions to it.
+
+Its place is the one that Postgres committed last. While Postgres or an index is down it waits;
+nothing is skipped, and what can be answered without the missing part is.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import structlog
+
+from actors.errors import MemoryUnavailable, QuestionRefused
+from actors.memory_events import change_of
+from actors.memory_indexer import MemoryIndexer, utc_now
+from actors.memory_question import Findings, Found, Question, SignedQuestion, opened
+from actors.memory_search import MemorySearch
+from bus.errors import MalformedEvent, SwarmError
+from bus.event import Draft, Event, StoredEvent, derive_id
+from bus.identity import Credential
+from bus.log import EventLog
+from bus.memory_payloads import MemoryRefused
+from bus.payloads import PolicyAdopted, RunFailed, RunSubmitted
+from bus.subjects import DEFAULT_TENANT, TRUST_RUN, subject_for, tenant_of
+from policies.capabilities import Capabilities
+from storage.memory import MemoryReader
+from storage.memory_change import MemoryChange
+from storage.memory_item import MemoryItem, Outcome, Scope
+from storage.memory_log import MemoryLog, RecordedEvent
+from storage.memory_projection import MemoryProjection, Refusal
+from storage.run_owners import RunOwnerReader
+
+log = structlog.get_logger()
+
+RETRY_S: Final = 0.5
+LOOK_S: Final = 5.0
+"""Between two looks at an audit log that did not say that it grew."""
+EXPIRE_S: Final = 30.0
+TOLD_AT_ONCE: Final = 64
+SETTLED_S: Final = 10.0
+MOST_OWNERS: Final = 4_096
+GATEWAY: Final = "gateway"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryStores:
+    """Where the memory is kept."""
+
+    log: MemoryLog
+    projection: MemoryProjection
+    reader: MemoryReader
+    owners: RunOwnerReader
+    indexer: MemoryIndexer
+    search: MemorySearch
+
+
+class MemoryKeeper:
+    """One writer of the memory, and who answers for it."""
+
+    def __init__(
+        self,
+        event_log: EventLog,
+        stores: MemoryStores,
+        policy: Capabilities,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            event_log: opens what is sealed, knows whom the authority vouches for, and is told
+                of writes that did not take effect.
+            stores: where the memory is kept.
+            policy: what each role may read.
+            clock: for what has expired.
+        """
+        self._log = event_log
+        self._stores = stores
+        self._policy = policy
+        self._policies = {policy.digest: policy}
+        self._clock = clock
+        self._moved = asyncio.Condition()
+        self._place = 0
+        self._changed = asyncio.Event()
+        self._refused = asyncio.Event()
+        self._owners: dict[str, str] = {}
+        self.is_indexing = True
+        """Whether the indexes follow; not while one of them is away."""
+
+    async def run(self, grew: asyncio.Event) -> None:
+        """Keep the memory until cancelled.
+
+        Args:
+            grew: is set when there is more in the audit log.
+
+        Raises:
+            SwarmError: something that does not go away by waiting.
+        """
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._patiently("memory.waits", self._follow(grew)))
+            group.create_task(self._patiently("memory.index_waits", self._index()))
+            group.create_task(self._patiently("memory.refusals_wait", self._refusals()))
+            group.create_task(self._patiently("memory.expiry_waits", self._expire()))
+
+    async def settled(self, event: str, place: int, *, deadline_s: float = SETTLED_S) -> Outcome:
+        """What became of a write, once it was looked at.
+
+        Args:
+            event: the id of the event that asked for it.
+            place: its sequence in the stream.
+            deadline_s: how long to wait for that.
+
+        Raises:
+            MemoryUnavailable: not within the deadline; the write stands in the log and takes
+                effect later, or is refused then.
+        """
+        try:
+            async with asyncio.timeout(deadline_s), self._moved:
+                await self._moved.wait_for(lambda: self._place >= place)
+        except TimeoutError as error:
+            raise MemoryUnavailable(f"event {event} was not looked at in time") from error
+        return await self._stores.reader.outcome(event)
+
+    async def answer(self, sent: SignedQuestion) -> Findings:
+        """Answer a question of a member, as far as the policy lets it read.
+
+        Raises:
+            QuestionRefused: the member is none, or the question is not its own.
+            StorageUnavailable: Postgres does not answer.
+        """
+        now = self._clock()
+        question = opened(sent, now=now)
+        credential = await self._log.vouched(sent.public_key)
+        if credential is None:
+            raise QuestionRefused(f"nobody vouches for {sent.public_key[:64]}")
+        user = await self._owner_of(question.run, credential)
+        may_see = self._sight(credential, question, user)
+        tenant = tenant_of(question.run) or DEFAULT_TENANT
+        if question.item is not None:
+            return await self._named(tenant, question, question.item, may_see)
+        scope = Scope(tenant=tenant, namespaces=question.namespaces, kinds=question.kinds or None)
+        return await self._stores.search.find(
+            question.text, scope, now=now, limit=question.limit, may_see=may_see
+        )
+
+    async def reindex(self) -> int:
+        """Make the vector index and the sessions anew from Postgres; of how many items."""
+        count = await self._stores.indexer.again()
+        self._changed.set()
+        return count
+
+    async def rebuild(self) -> None:
+        """Make all of it anew from the audit log; returns when everything is begun."""
+        await self._stores.projection.clear()
+        await self._stores.indexer.again()
+        async with self._moved:
+            self._place = 0
+        await self._catch_up()
+
+    async def _named(
+        self, tenant: str, question: Question, item: str, may_see: Callable[[MemoryItem], bool]
+    ) -> Findings:
+        [namespace, *others] = question.namespaces
+        if others:
+            raise QuestionRefused("an item is read from one namespace")
+        found = await self._stores.reader.read(tenant, namespace, item, now=self._clock())
+        if found is None or not may_see(found):
+            return Findings()
+        return Findings(found=(Found(item=found, score=1.0),))
+
+    def _sight(
+        self, credential: Credential, question: Question, user: str
+    ) -> Callable[[MemoryItem], bool]:
+        """Which items the asking role may read while it works for the run."""
+
+        def may_see(item: MemoryItem) -> bool:
+            refusal = self._policy.memory_refusal(
+                credential.role, "read", item.namespace, run=question.run, user=user
+            )
+            return refusal is None
+
+        return may_see
+
+    async def _owner_of(self, run: str, credential: Credential) -> str:
+        """Who asked for a run; the gateway asks for people itself, and says where to look."""
+        if credential.role == GATEWAY:
+            return ""
+        if run not in self._owners:
+            owner = await self._stores.owners.of(run)
+            if owner is None:
+                return ""  # not audited yet
+            if len(self._owners) >= MOST_OWNERS:
+                self._owners.pop(next(iter(self._owners)))
+            self._owners[run] = owner.user
+        return self._owners[run]
+
+    async def _patiently(self, waits: str, work: "_Work") -> None:
+        """Do it over and over, with a pause where it fails for a while."""
+        is_well = True
+        while True:
+            try:
+                await work()
+            except SwarmError as error:
+                if not error.retryable or self._log.connection.is_closed:
+                    raise
+                if is_well:
+                    log.warning(waits, reason=str(error))
+                is_well = False
+                await asyncio.sleep(RETRY_S)
+            else:
+                is_well = True
+
+    def _follow(self, grew: asyncio.Event) -> "_Work":
+        async def follow() -> None:
+            await _set_within(LOOK_S, grew)
+            await self._catch_up()
+
+        return follow
+
+    def _index(self) -> "_Work":
+        async def index() -> None:
+            self.is_indexing = False
+            while await self._stores.indexer.pass_on():
+                pass
+            self.is_indexing = True
+            await _set_within(LOOK_S, self._changed)
+
+        return index
+
+    def _refusals(self) -> "_Work":
+        async def tell() -> None:
+            await self._tell()
+            await _set_within(LOOK_S, self._refused)
+
+        return tell
+
+    def _expire(self) -> "_Work":
+        async def expire() -> None:
+            if await self._stores.projection.expire(self._clock()):
+                self._changed.set()
+            await asyncio.sleep(EXPIRE_S)
+
+        return expire
+
+    async def _catch_up(self) -> None:
+        """Apply what the audit log holds by now."""
+        place = await self._stores.projection.place()
+        while True:
+            stretch = await self._stores.log.after(place)
+            changes = [change for event in stretch.events if (change := await self._change(event))]
+            if stretch.until > place:
+                place = await self._stores.projection.apply(
+                    changes, after=place, until=stretch.until
+                )
+            async with self._moved:
+                self._place = place
+                self._moved.notify_all()
+            if place >= stretch.until and not stretch.events:
+                return
+            self._changed.set()
+            self._refused.set()
+
+    async def _change(self, recorded: RecordedEvent) -> MemoryChange | None:
+        try:
+            event = await self._opened(recorded)
+            await self._know_policy(event.policy)
+            objective = await self._objective(event) if event.type == RunFailed.TYPE else ""
+            return change_of(
+                event,
+                place=recorded.stream_sequence,
+                stored_at=recorded.stored_at,
+                policy_of=self._policies.__getitem__,
+                objective=objective,
+            )
+        except MalformedEvent as error:  # the auditor accepted it; say so and go on
+            log.error("memory.unreadable", place=recorded.stream_sequence, reason=str(error))
+            return None
+
+    async def _opened(self, recorded: RecordedEvent) -> Event:
+        event = Event.parse(recorded.subject, recorded.headers, recorded.data)
+        if recorded.content is not None:
+            event = event.with_content(recorded.content)
+        return await self._log.opened(event)
+
+    async def _objective(self, ended: Event) -> str:
+        """What the run was to do that has failed."""
+        recorded = await self._stores.log.submission(ended.run)
+        if recorded is None or ended.is_erased:
+            return ""
+        submitted = (await self._opened(recorded)).payload()
+        return submitted.objective if isinstance(submitted, RunSubmitted) else ""
+
+    async def _know_policy(self, digest: str) -> None:
+        """Read the policies that were adopted, if there is one that is not known."""
+        if digest in self._policies:
+            return
+        subject = subject_for(TRUST_RUN, PolicyAdopted.TYPE)
+        async with aclosing(self._log.read(subject)) as adoptions:
+            async for received in adoptions:
+                adopted = received.payload() if isinstance(received, StoredEvent) else None
+                if isinstance(adopted, PolicyAdopted):
+                    self._policies[adopted.digest] = Capabilities(adopted.document.encode())
+        if digest not in self._policies:
+            raise MalformedEvent(f"policy {digest[:16]} was never adopted")
+
+    async def _tell(self) -> None:
+        """Put on record which writes did not take effect, once."""
+        while refusals := await self._stores.projection.untold(TOLD_AT_ONCE):
+            drafts = [(refusal, _draft_of(refusal)) for refusal in refusals]
+            known = await self._stores.projection.recorded(
+                [(refusal, draft.id) for refusal, draft in drafts]
+            )
+            for refusal, draft in drafts:
+                if refusal.event not in known:
+                    await self._log.append(draft)
+            await self._stores.projection.told(refusals)
+
+
+_Work = Callable[[], Awaitable[None]]
+
+
+async def _set_within(seconds: float, event: asyncio.Event) -> None:
+    """Wait until it is set, for so long: a word may have been lost. Then it is not set any more."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    event.clear()
+
+
+def _draft_of(refusal: Refusal) -> Draft:
+    return Draft(
+        run=refusal.run,
+        payload=MemoryRefused(
+            refused=refusal.event,
+            code=refusal.code,
+            namespace=refusal.namespace,
+            item=refusal.item,
+            base=refusal.base,
+            version=refusal.version,
+        ),
+        id=derive_id("memory.refused", refusal.event),
+        cause=refusal.event,
+        on_behalf_of=refusal.subject,
+    )

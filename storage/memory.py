@@ -1,0 +1,151 @@
+"""Reading the memory: items by name, lists, and the keyword half of a search."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from typing import Final
+
+from storage.memory_item import MemoryItem, Outcome, Scope
+from storage.postgres import Pool, translated
+
+PAGE_ITEMS: Final = 500
+MOST_RANKED: Final = 2_000
+"""Matches that are ranked, the newest of them: a word that every text has finds all of them."""
+
+_COLUMNS = (
+    "tenant, namespace, item, version, kind, content, metadata, expires_at, written_at, place,"
+    " event, author, run, step, subject, reason"
+)
+_SOURCES = """
+coalesce((select json_agg(json_build_array(source_namespace, source_item, source_version)
+    order by source_namespace, source_item, source_version) from memory_source s
+ where (s.tenant, s.namespace, s.item, s.version) = (m.tenant, m.namespace, m.item, m.version)),
+ '[]') as sources
+"""
+_IS_THERE = "visible and content is not null and (expires_at is null or expires_at > $2)"
+_WITHIN = "(namespace = any($3::text[]) or namespace ^@ any($4::text[]))"
+_READ = f"""
+select {_COLUMNS}, {_SOURCES} from memory m
+where tenant = $1 and {_IS_THERE} and namespace = $3 and item = $4
+"""  # noqa: S608 # nosec B608
+_LIST = f"""
+select {_COLUMNS}, '[]' as sources from memory m
+where tenant = $1 and {_IS_THERE} and {_WITHIN}
+    and ($5::text[] is null or kind = any($5)) and (namespace, item) > ($6, $7)
+order by namespace, item limit $8
+"""  # noqa: S608 # nosec B608
+_BY_NAME = f"""
+select {_COLUMNS}, '[]' as sources
+from memory m join unnest($3::text[], $4::text[]) as t (namespace, item) using (namespace, item)
+where tenant = $1 and {_IS_THERE}
+"""  # noqa: S608 # nosec B608
+# The words are joined by "or": a question has more words than a text that answers it.
+_SEARCH = f"""
+with asked as (
+    select replace(plainto_tsquery('english', $5)::text, '&', '|')::tsquery as words
+), found as (
+    select namespace, item, search, place, words from memory, asked
+    where tenant = $1 and {_IS_THERE} and {_WITHIN} and kind = any($6::text[]) and search @@ words
+    order by place desc limit $7
+)
+select namespace, item from found
+order by ts_rank_cd(search, words, 1) desc, place desc limit $8
+"""  # noqa: S608 # nosec B608
+_OUTCOME = """
+select (select stream_sequence from memory_place) as place,
+       exists (select from memory where event = $1) as is_applied,
+       r.code, r.version
+from (select) as one left join memory_refusal r on r.event = $1
+"""
+
+
+class MemoryReader:
+    """Reads the memory; any number may work beside the projection.
+
+    Every method may raise StorageUnavailable or StorageRefused.
+
+    Args:
+        pool: the database, migrated.
+        deadline_s: for each query, the wait for a connection included.
+    """
+
+    def __init__(self, pool: Pool, *, deadline_s: float = 10.0) -> None:
+        self._pool = pool
+        self._deadline_s = deadline_s
+
+    async def read(
+        self, tenant: str, namespace: str, item: str, *, now: datetime
+    ) -> MemoryItem | None:
+        """The item as it is now, None if it is not there."""
+        with translated("read an item of the memory"):
+            async with asyncio.timeout(self._deadline_s):
+                row = await self._pool.fetchrow(_READ, tenant, now, namespace, item)
+        return None if row is None else MemoryItem.from_row(dict(row))
+
+    async def page(
+        self, scope: Scope, *, now: datetime, after: tuple[str, str] = ("", ""), limit: int
+    ) -> list[MemoryItem]:
+        """Items in the order of their names, without their sources.
+
+        Args:
+            scope: where to look.
+            now: what has expired by then is not there.
+            after: namespace and item before the first.
+            limit: most to return; ask again after the last of them.
+        """
+        kinds = None if scope.kinds is None else list(scope.kinds)
+        with translated("list the memory"):
+            async with asyncio.timeout(self._deadline_s):
+                rows = await self._pool.fetch(
+                    _LIST,
+                    *(scope.tenant, now, list(scope.namespaces), scope.below, kinds),
+                    *(*after, limit),
+                )
+        return [MemoryItem.from_row(dict(row)) for row in rows]
+
+    async def all(self, scope: Scope, *, now: datetime) -> AsyncIterator[MemoryItem]:
+        """Every item there, page by page."""
+        after = ("", "")
+        while items := await self.page(scope, now=now, after=after, limit=PAGE_ITEMS):
+            for item in items:
+                yield item
+            after = (items[-1].namespace, items[-1].item)
+
+    async def named(
+        self, tenant: str, names: Sequence[tuple[str, str]], *, now: datetime
+    ) -> dict[tuple[str, str], MemoryItem]:
+        """Those of the items, given by namespace and item, that are there."""
+        with translated("read items of the memory"):
+            async with asyncio.timeout(self._deadline_s):
+                rows = await self._pool.fetch(
+                    _BY_NAME,
+                    *(tenant, now),
+                    *([namespace for namespace, _ in names], [item for _, item in names]),
+                )
+        return {(row["namespace"], row["item"]): MemoryItem.from_row(dict(row)) for row in rows}
+
+    async def search(
+        self, scope: Scope, text: str, *, now: datetime, limit: int
+    ) -> list[tuple[str, str]]:
+        """Items that share words with a text, the best match first, by namespace and item."""
+        kinds = list(scope.kinds or ("episodic", "semantic"))
+        with translated("search the memory by words"):
+            async with asyncio.timeout(self._deadline_s):
+                rows = await self._pool.fetch(
+                    _SEARCH,
+                    *(scope.tenant, now, list(scope.namespaces), scope.below),
+                    *(text, kinds, MOST_RANKED, limit),
+                )
+        return [(row["namespace"], row["item"]) for row in rows]
+
+    async def outcome(self, event: str) -> Outcome:
+        """What became of the write that an event asked for."""
+        with translated("read what became of a write"):
+            async with asyncio.timeout(self._deadline_s):
+                [row] = await self._pool.fetch(_OUTCOME, event)
+        return Outcome(
+            place=row["place"],
+            is_applied=row["is_applied"],
+            refusal=row["code"],
+            version=row["version"] or 0,
+        )

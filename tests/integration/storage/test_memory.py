@@ -1,0 +1,270 @@
+"""The memory in Postgres: versions, conflicts, quarantines, erasure, expiry, keyword search."""
+
+from datetime import timedelta
+
+import pytest
+
+from storage.memory_change import Deny
+from storage.memory_item import MemoryItem
+from storage.memory_outbox import MemoryOutbox
+from storage.memory_projection import MemoryProjection
+from storage.postgres import Pool
+from tests.integration.storage.remembering import TENANT, Remembering, scope, version
+
+
+@pytest.fixture
+def memory(pool: Pool) -> Remembering:
+    return Remembering(pool)
+
+
+async def test_a_write_is_read_as_it_was_written(memory: Remembering) -> None:
+    await memory.apply(memory.written("a", "first", sources=(version("b", 3),)))
+    found = await memory.read("a")
+    assert found is not None
+    assert (found.version, found.content, found.author) == (1, "first", "coder/coder-1")
+    assert (found.event, found.place, found.run) == ("e1", 1, "r1")
+    assert found.sources == (version("b", 3),)
+    assert await memory.read("b") is None
+
+
+async def test_each_write_makes_the_next_version_and_only_the_last_is_seen(
+    memory: Remembering,
+) -> None:
+    await memory.apply(*(memory.written("a", text) for text in ("one", "two", "three")))
+    assert (await memory.content("a")) == "three"
+    items = [item async for item in memory.reader.all(scope(), now=memory.now)]
+    assert [(item.item, item.version) for item in items] == [("a", 3)]
+
+
+async def test_who_saw_another_version_is_refused_and_told_which_there_is(
+    memory: Remembering,
+) -> None:
+    await memory.apply(
+        memory.written("a", "one", base=0),
+        memory.written("a", "two", base=1),
+        memory.written("a", "late", base=1),
+        memory.written("a", "created twice", base=0),
+    )
+    assert await memory.content("a") == "two"
+    assert await memory.refusals() == [("e3", "conflict", 2), ("e4", "conflict", 2)]
+    outcome = await memory.reader.outcome("e3")
+    assert (outcome.place, outcome.is_applied, outcome.refusal, outcome.version) == (
+        *(4, False),
+        *("conflict", 2),
+    )
+    assert (await memory.reader.outcome("e2")).is_applied
+
+
+async def test_a_refusal_is_told_once(memory: Remembering) -> None:
+    denied = Deny(cause=memory.cause(), namespace="shared/notes", item="a")
+    await memory.apply(denied)
+    [refusal] = await memory.projection.untold(10)
+    assert (refusal.code, refusal.run, refusal.base) == ("denied", "r1", None)
+    await memory.projection.told([refusal])
+    assert await memory.projection.untold(10) == []
+
+
+async def test_a_deleted_item_can_be_written_again(memory: Remembering) -> None:
+    await memory.apply(memory.written("a", "one"), memory.written("a", None, base=1))
+    assert await memory.read("a") is None
+    await memory.apply(memory.written("a", "again", base=0))
+    found = await memory.read("a")
+    assert found is not None
+    assert (found.version, found.content) == (3, "again")
+
+
+async def test_deleting_what_is_not_there_changes_nothing(memory: Remembering) -> None:
+    await memory.apply(memory.written("a", None), memory.written("a", "one", base=0))
+    found = await memory.read("a")
+    assert found is not None
+    assert found.version == 1
+
+
+async def test_a_batch_that_comes_again_is_passed_over(memory: Remembering) -> None:
+    changes = [memory.written("a", "one"), memory.written("a", "two")]
+    await memory.apply(*changes)
+    await memory.apply(*changes, memory.written("a", "three"))
+    found = await memory.read("a")
+    assert found is not None
+    assert (found.version, found.content) == (3, "three")
+    assert await memory.projection.place() == 3
+
+
+async def test_a_quarantine_hides_what_an_agent_wrote_and_what_was_made_from_it(
+    memory: Remembering,
+) -> None:
+    await memory.apply(
+        memory.written("good", "by another", author="critic/critic-1"),
+        memory.written("good", "poisoned", author="coder/coder-1"),
+        memory.written("early", "before", author="coder/coder-1"),
+        memory.written("copy", "made from it", author="critic/critic-1",
+                       sources=(version("good", 2),)),
+        memory.written("deep", "made from that", author="judge/judge-1",
+                       sources=(version("copy", 1),)),
+        memory.written("other", "innocent", author="judge/judge-1"),
+    )  # fmt: skip
+    quarantine = memory.quarantine("coder/coder-1", since=2)
+    await memory.apply(quarantine)
+    seen = {item: await memory.content(item) for item in ("good", "copy", "deep", "other", "early")}
+    assert seen == {
+        "good": "by another",
+        "copy": None,
+        "deep": None,
+        "other": "innocent",
+        "early": None,
+    }
+    later = memory.written("later", "from a hidden one", sources=(version("copy", 1),))
+    await memory.apply(later)
+    assert await memory.content("later") is None
+    await memory.apply(memory.release(quarantine))
+    assert await memory.content("good") == "poisoned"
+    assert await memory.content("deep") == "made from that"
+    assert await memory.content("later") == "from a hidden one"
+
+
+async def test_what_was_written_on_a_hidden_version_is_hidden_too(memory: Remembering) -> None:
+    await memory.apply(
+        memory.written("a", "poisoned", author="coder/coder-1"),
+        memory.written("a", "poisoned, and more", base=1, author="critic/critic-1"),
+    )
+    await memory.apply(memory.quarantine("coder/coder-1", since=1))
+    assert await memory.read("a") is None
+
+
+async def test_a_quarantine_does_not_reach_what_was_written_after_it(memory: Remembering) -> None:
+    await memory.apply(memory.written("a", "bad"))
+    await memory.apply(memory.quarantine("coder/coder-1", since=1))
+    await memory.apply(memory.written("a", "by a sound one", base=0))
+    assert await memory.content("a") == "by a sound one"
+
+
+async def test_what_two_quarantines_hide_takes_two_releases(memory: Remembering) -> None:
+    await memory.apply(memory.written("a", "bad"))
+    first = memory.quarantine("coder/coder-1", since=1)
+    second = memory.quarantine("coder/coder-1", since=1)
+    await memory.apply(first, second, memory.release(first))
+    assert await memory.content("a") is None
+    await memory.apply(memory.release(second))
+    assert await memory.content("a") == "bad"
+
+
+async def test_nothing_is_kept_of_a_person_who_is_forgotten(memory: Remembering) -> None:
+    await memory.apply(
+        memory.written("hers", "about ada", subject="ada"),
+        memory.written("ours", "by bob", subject="bob"),
+        memory.written("ours", "by ada", subject="ada"),
+    )
+    await memory.apply(memory.forget("ada"))
+    assert await memory.content("hers") is None
+    assert await memory.content("ours") == "by bob"
+    left = await memory.pool.fetchval("select count(*) from memory where content like '%ada%'")
+    assert left == 0
+
+
+async def test_an_item_goes_away_by_itself(memory: Remembering) -> None:
+    await memory.apply(memory.written("a", "for a moment", kind="session", life_s=10))
+    assert await memory.content("a") == "for a moment"
+    over = memory.now + timedelta(seconds=10)
+    assert await memory.reader.read(TENANT, "shared/notes", "a", now=over) is None
+    assert await memory.projection.expire(over) == 1
+    assert await memory.pool.fetchval("select count(content) from memory") == 0
+
+
+@pytest.mark.parametrize("is_swept", [True, False])
+async def test_what_has_expired_is_not_there_for_who_writes(
+    memory: Remembering,
+    is_swept: bool,  # noqa: FBT001 - pytest gives it
+) -> None:
+    await memory.apply(memory.written("a", "lasting"), memory.written("a", "brief", life_s=3))
+    memory.place += 10
+    if is_swept:
+        await memory.projection.expire(memory.now)
+    await memory.apply(memory.written("a", "next", base=2), memory.written("a", "new", base=0))
+    found = await memory.read("a")
+    assert found is not None
+    assert (found.version, found.content) == (3, "new")
+
+
+async def test_words_find_items_in_their_scope(memory: Remembering) -> None:
+    await memory.apply(
+        memory.written("limits", "The rate limiter uses a token bucket."),
+        memory.written("cache", "The cache holds sessions."),
+        memory.written("secret", "Another limiter.", namespace="user/ada/notes"),
+        memory.written("brief", "A limiter for a while.", kind="session", life_s=100),
+    )
+    found = await memory.reader.search(
+        scope("shared"), "How do limiters of rates work?", now=memory.now, limit=10
+    )
+    assert found == [("shared/notes", "limits")]
+    theirs = await memory.reader.search(scope("user/ada"), "limiter", now=memory.now, limit=10)
+    assert theirs == [("user/ada/notes", "secret")]
+    assert await memory.reader.search(scope(), "the of and", now=memory.now, limit=10) == []
+    assert await memory.reader.search(scope("share"), "limiter", now=memory.now, limit=10) == []
+
+
+async def test_a_list_is_read_page_by_page(memory: Remembering) -> None:
+    await memory.apply(*(memory.written(f"i{n:03}", str(n)) for n in range(25)))
+    first = await memory.reader.page(scope(), now=memory.now, limit=10)
+    rest = await memory.reader.page(
+        scope(), now=memory.now, after=(first[-1].namespace, first[-1].item), limit=100
+    )
+    assert [item.item for item in (*first, *rest)] == [f"i{n:03}" for n in range(25)]
+
+
+async def test_changes_are_passed_on_until_they_are_struck_out(memory: Remembering) -> None:
+    outbox = MemoryOutbox(memory.pool)
+    await memory.apply(memory.written("a", "one"), memory.written("b", "two"))
+    pending = await outbox.pending(10, now=memory.now)
+    assert [(each.item, each.now and each.now.content) for each in pending] == [
+        ("a", "one"),
+        ("b", "two"),
+    ]
+    await memory.apply(memory.written("a", "changed meanwhile"), memory.written("b", None))
+    await outbox.done(pending)
+    again = await outbox.pending(10, now=memory.now)
+    assert [(each.item, each.now and each.now.content) for each in again] == [
+        ("a", "changed meanwhile"),
+        ("b", None),
+    ]
+    await outbox.done(again)
+    assert await outbox.backlog() == 0
+    assert await outbox.all_again() == 1
+
+
+async def test_an_item_survives_its_own_json(memory: Remembering) -> None:
+    await memory.apply(memory.written("a", "für später", sources=(version("b", 1),), life_s=60))
+    found = await memory.read("a")
+    assert found is not None
+    assert MemoryItem.from_json(found.to_json()) == found
+
+
+async def test_the_same_changes_make_the_same_memory_again(memory: Remembering) -> None:
+    changes = [
+        memory.written("a", "one", subject="ada"),
+        memory.written("a", "two", base=1),
+        memory.written("a", "late", base=1),
+        memory.quarantine("coder/coder-1", since=2),
+        memory.forget("ada"),
+        memory.written("b", "three", base=0),
+    ]
+    projection = MemoryProjection(memory.pool)
+    query = "select row_to_json(m)::text from memory m order by item, version"
+    await projection.apply(changes, after=0, until=memory.place)
+    once = await memory.pool.fetch(query)
+    await projection.clear()
+    await projection.apply(changes, after=0, until=memory.place)
+    assert await memory.pool.fetch(query) == once
+    assert len(once) == 3
+
+
+async def test_what_was_read_before_the_memory_was_cleared_is_not_applied_after(
+    memory: Remembering,
+) -> None:
+    first = memory.written("a", "one")
+    await memory.apply(first)
+    second = memory.written("a", "two")
+    projection = memory.projection
+    await projection.clear()
+    assert await projection.apply([second], after=1, until=2) == 0
+    assert await projection.apply([first, second], after=0, until=2) == 2
+    assert await memory.content("a") == "two"
