@@ -24,6 +24,10 @@ ActorError              (SwarmError, bus/errors.py)
   EnrolmentRefused      somebody asked for a credential without the right to it
     EnrolmentBarred     its right was taken away when its key was revoked
   KeyRetired            a member is to go on under a new key
+  ToolError             a tool that did not do what an agent asked of it
+    SandboxUnavailable  this machine cannot contain a program that nobody has read
+    SandboxFailed       the sandbox was ended from outside
+    UnusableFiles       files that are no program for the sandbox
 """
 
 from bus.errors import SwarmError
@@ -180,3 +184,33 @@ class KeyRetired(ActorError):
     """The member is to go on under a new key."""
 
     code = "key_retired"
+
+
+class ToolError(ActorError):
+    """The tool failed."""
+
+    code = "tool_failed"
+
+
+class SandboxUnavailable(ToolError):
+    """This machine cannot contain a program; nothing was run."""
+
+    code = "sandbox_unavailable"
+    hint = (
+        "Programs of agents need Linux 5.14 or newer, user namespaces that whoever runs the "
+        "swarm may make (user.max_user_namespaces, a container's seccomp profile), and pytest. "
+        "Without them leave SWARM_CODE_TOOL off."
+    )
+
+
+class SandboxFailed(ToolError):
+    """The sandbox was ended from outside."""
+
+    code = "sandbox_failed"
+    retryable = True
+
+
+class UnusableFiles(ToolError):
+    """These files are no program for the sandbox."""
+
+    code = "unusable_files"
