@@ -8,6 +8,7 @@ import os
 import platform
 import resource
 import signal
+import socket
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -40,13 +41,16 @@ def build(request: Request) -> int:
         *((system.clone_tree(source), inside) for inside, source in request.shown.items()),
     ]
     devices = [
-        (system.clone_tree(f"/dev/{name}", device=True), f"/dev/{name}")
-        for name in _DEVICES
+        (system.clone_tree(f"/dev/{name}", device=True), f"/dev/{name}") for name in _DEVICES
     ]
     system.mount("tmpfs", _ROOT, system.MS_NOSUID, "size=1m,nr_inodes=512,mode=755")
     for tree, inside in (*trees, *devices):
         _attach(tree, inside)
     _link_libraries()
+    for inside in request.hidden:
+        if Path(_ROOT + inside).is_dir():
+            system.mount("tmpfs", _ROOT + inside, system.MS_NOSUID, "size=4k,mode=555")
+    socket.sethostname("sandbox")
     limits = request.limits
     Path(_ROOT + SCRATCH).mkdir()
     options = f"size={limits.disk_bytes},nr_inodes={limits.files},mode=755"
@@ -127,7 +131,6 @@ def _limit(limits: Limits) -> None:
     for what, most in (
         (resource.RLIMIT_AS, addresses),
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_CPU, limits.cpu_s),
         (resource.RLIMIT_FSIZE, limits.file_bytes),
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
@@ -136,6 +139,8 @@ def _limit(limits: Limits) -> None:
         (resource.RLIMIT_RTPRIO, 0),
     ):
         resource.setrlimit(what, (most, most))
+    # First a signal that says why; the next second one that cannot be ignored.
+    resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_s, limits.cpu_s + 1))
 
 
 def _give_up(uid: int) -> None:

@@ -16,6 +16,7 @@ class Request:
         environment: all that it finds there.
         files: texts by their paths in the work folder.
         shown: folders and files of the machine by where they are seen inside, read only.
+        hidden: folders among them that are empty inside.
         uid: the number of a user of the machine that owns nothing, to run as.
         limits: what it may use up.
     """
@@ -24,6 +25,7 @@ class Request:
     environment: dict[str, str]
     files: dict[str, str] = field(repr=False)
     shown: dict[str, str]
+    hidden: tuple[str, ...]
     uid: int
     limits: Limits
 
@@ -36,7 +38,8 @@ class Request:
         """Made from bytes that come from this program: they are not checked."""
         told: dict[str, Any] = json.loads(data)
         limits = Limits(**told.pop("limits"))
-        return cls(arguments=tuple(told.pop("arguments")), limits=limits, **told)
+        arguments, hidden = tuple(told.pop("arguments")), tuple(told.pop("hidden"))
+        return cls(arguments=arguments, hidden=hidden, limits=limits, **told)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

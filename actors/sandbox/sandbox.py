@@ -23,7 +23,7 @@ _GRACE_S: Final = 10.0
 """For building the sandbox and for taking it down; what is not gone by then is killed."""
 _FAREWELL_S: Final = 5.0
 _CHUNK_BYTES: Final = 64 * 1024
-_PACKAGES: Final = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments")
+_PACKAGES: Final = ("pytest", "_pytest", "py", "pluggy", "iniconfig", "packaging", "pygments")
 """All that a program finds there besides the standard library."""
 _ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -99,7 +99,9 @@ def _request(files: dict[str, str], arguments: tuple[str, ...], limits: Limits) 
         spec = find_spec(name)
         if spec is None or spec.origin is None:
             raise SandboxUnavailable(f"the package {name} is not installed")
-        shown[f"/packages/{name}"] = str(Path(spec.origin).parent)
+        origin = Path(spec.origin)
+        source = origin.parent if spec.submodule_search_locations else origin
+        shown[f"/packages/{source.name}"] = str(source)
     return Request(
         arguments=(interpreter, "-s", *arguments),
         environment={
@@ -114,6 +116,7 @@ def _request(files: dict[str, str], arguments: tuple[str, ...], limits: Limits) 
         },
         files=files,
         shown=shown,
+        hidden=(f"/python/{sys.platlibdir}/{standard.name}/site-packages",),
         uid=NOBODY,
         limits=limits,
     )

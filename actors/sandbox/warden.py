@@ -59,11 +59,11 @@ def watch(request: Request, proc: int, lifeline: int) -> Report:
         _, status, usage = os.wait4(program, 0)
         code = os.waitstatus_to_exitcode(status)
         exit_status, cpu_s = code if code >= 0 else 128 - code, usage.ru_utime + usage.ru_stime
-        ended = _ending(code)
+        ended = _ending(code, cpu_s, request.limits)
     last, sizes = census(proc), _file_sizes()
     if ended in ("finished", "signal") and exit_status != 0:
         largest = max(sizes, default=0)
-        too_large = "file_size" if largest >= request.limits.file_bytes else None
+        too_large: Ending | None = "file_size" if largest >= request.limits.file_bytes else None
         ended = too_large or last.excess(request.limits) or ended
     return Report(
         ending=ended,
@@ -117,14 +117,12 @@ def _wait(
         _bury(program)
 
 
-def _ending(code: int) -> Ending:
+def _ending(code: int, cpu_s: float, limits: Limits) -> Ending:
     if code >= 0:
         return "finished"
-    ends: dict[int, Ending] = {
-        signal.SIGXCPU: "cpu",
-        signal.SIGXFSZ: "file_size",
-    }
-    return ends.get(-code, "signal")
+    if code == -signal.SIGXFSZ:
+        return "file_size"
+    return "cpu" if cpu_s >= limits.cpu_s else "signal"
 
 
 def _bury(program: int) -> None:
