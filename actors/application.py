@@ -27,6 +27,7 @@ from actors.roles import RoleAnswer, RoleSpec
 from actors.roles.role import MAX_TOKENS, Paragraph, Sentence
 from actors.sparc import WORKFLOWS
 from actors.step_agent import StepAgent
+from actors.tool import PythonTool, Tool, tool
 from actors.workflow import LoopSpec, StepSpec, WorkflowSpec
 from bus.payloads import StepAssigned
 from policies.capabilities import Capabilities, is_role_name
@@ -38,14 +39,17 @@ __all__ = [
     "FunctionAgent",
     "LoopSpec",
     "Paragraph",
+    "PythonTool",
     "Role",
     "RoleAnswer",
     "Sentence",
     "StepAgent",
     "StepAssigned",
     "StepSpec",
+    "Tool",
     "WorkflowSpec",
     "load_application",
+    "tool",
 ]
 
 NAME: Final = "application"
@@ -63,6 +67,7 @@ class Role:
         answer: its field order is the order in which the model writes.
         title: for people; the name if empty.
         max_tokens: the longest answer, in tokens.
+        tools: what it may use, where the policy lets the role.
     """
 
     name: str
@@ -70,6 +75,7 @@ class Role:
     answer: type[BaseModel]
     title: str = ""
     max_tokens: int = MAX_TOKENS
+    tools: tuple[Tool, ...] = ()
 
     def step(self, name: str, **limits: Any) -> StepSpec:
         """A step of this role; takes what `StepSpec` takes."""
@@ -86,7 +92,8 @@ class Role:
             prompt=self.prompt.strip(),
             max_tokens=self.max_tokens,
         )
-        return type(self.name.capitalize(), (StepAgent,), {"role": self.name, "task": task})
+        attributes = {"role": self.name, "task": task, "tools": self.tools}
+        return type(self.name.capitalize(), (StepAgent,), attributes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,9 @@ ActorError              (SwarmError, bus/errors.py)
     EnrolmentBarred     its right was taken away when its key was revoked
   KeyRetired            a member is to go on under a new key
   ToolError             a tool that did not do what an agent asked of it
+    InvalidTool         a function that cannot be a tool
+    ToolMisused         arguments that are none for the tool
+    ToolFailed          the tool raised something, or answered something else
     SandboxUnavailable  this machine cannot contain a program that nobody has read
     SandboxFailed       the sandbox was ended from outside
     UnusableFiles       files that are no program for the sandbox
@@ -187,6 +190,25 @@ class KeyRetired(ActorError):
 
 
 class ToolError(ActorError):
+    """The tool failed."""
+
+    code = "tool_error"
+
+
+class InvalidTool(ToolError):
+    """That cannot be a tool."""
+
+    code = "invalid_tool"
+    hint = "See examples/own_tool.py."
+
+
+class ToolMisused(ToolError):
+    """These are no arguments for the tool."""
+
+    code = "tool_misused"
+
+
+class ToolFailed(ToolError):
     """The tool failed."""
 
     code = "tool_failed"

@@ -16,6 +16,7 @@ import structlog
 
 from actors.application import ApplicationSource
 from actors.authority import vouch
+from actors.equipment import Equipment
 from actors.member import Domain, Enrolment, as_member
 from actors.retention import Rules
 from actors.shell import NAMESPACE, issue, unlock
@@ -190,6 +191,7 @@ def _roster(
             witnesses=settings.witness_addresses(),
         ),
         application=application,
+        equipment=Equipment(code=settings.code_tool),
         barred=barred,
     )
 

@@ -51,6 +51,7 @@ class RoleSpec:
         answer: the shape of the answer.
         prompt: instructions, the system message without the list of fields.
         max_tokens: the longest answer, in tokens.
+        prompt_with_tools: the instructions for an agent that has tools, if they are others.
     """
 
     name: str
@@ -59,6 +60,7 @@ class RoleSpec:
     answer: type[BaseModel]
     prompt: str
     max_tokens: int = MAX_TOKENS
+    prompt_with_tools: str = ""
 
     @property
     def schema(self) -> dict[str, JsonValue]:

@@ -122,7 +122,8 @@ def _ending(code: int, cpu_s: float, limits: Limits) -> Ending:
         return "finished"
     if code == -signal.SIGXFSZ:
         return "file_size"
-    return "cpu" if cpu_s >= limits.cpu_s else "signal"
+    is_cpu = code == -signal.SIGXCPU or (code == -signal.SIGKILL and cpu_s >= limits.cpu_s)
+    return "cpu" if is_cpu else "signal"
 
 
 def _bury(program: int) -> None:
