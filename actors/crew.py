@@ -50,7 +50,7 @@ class AgentActor(MemberActor):
         async with joined(domain, enrolment, issue, unlock=unlock) as log:
             agent = made_as.join(log, self._model)
             if isinstance(agent, StepAgent):
-                agent.equip(self._equipment.toolbox(agent, self._policy))
+                agent.equip(await self._equipment.toolbox(agent, self._policy))
             queue = WorkQueue(log, queue_name(agent.role), lease_s=self._lease_s)
             ready()
             await agent.run(queue)

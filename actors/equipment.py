@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from actors.code_tool import code_tools
+from actors.mcp_servers import ServersSource
 from actors.step_agent import StepAgent
+from actors.tool import Tool
 from actors.toolbox import Toolbox
 from policies.capabilities import Capabilities
 
@@ -14,15 +16,27 @@ class Equipment:
 
     Attributes:
         code: whether the coder and the tester may run code, where the policy lets them.
+        servers: MCP servers whose tools the roles that they name may call, where it lets them.
     """
 
     code: bool = False
+    servers: ServersSource | None = None
 
-    def toolbox(self, agent: StepAgent, policy: Capabilities) -> Toolbox:
+    async def toolbox(self, agent: StepAgent, policy: Capabilities) -> Toolbox:
         """The tools of an agent.
 
         Raises:
             InvalidTool: two have the same name.
+            ServersNotUsable: the servers cannot be read.
         """
         code = code_tools(agent.role) if self.code else ()
-        return Toolbox(agent.role, (*agent.tools, *code), policy)
+        tools = (*agent.tools, *code, *await self._of_servers(agent.role))
+        return Toolbox(agent.role, tools, policy)
+
+    async def _of_servers(self, role: str) -> list[Tool]:
+        if self.servers is None:
+            return []
+        # Only here: it takes an agent's process half a second that most have no use for.
+        from actors.mcp_tool import tools_of  # noqa: PLC0415
+
+        return await tools_of(self.servers.servers(), role)

@@ -17,6 +17,7 @@ ActorError              (SwarmError, bus/errors.py)
   ApplicationNotUsable  a file with workflows and agents of a user that cannot be used
     RoleTaken           two agents, or an agent and a role of the swarm, share a role
     InvalidRole         what cannot name a role
+  ServersNotUsable      a file that names MCP servers and cannot be used
   ModelAsked            a replay came to where only a model could go on
   CannotReplay          a run of which nobody can read any more what was said
   CannotFork            a run that cannot branch off there, or not with those changes
@@ -28,6 +29,7 @@ ActorError              (SwarmError, bus/errors.py)
     InvalidTool         a function that cannot be a tool
     ToolMisused         arguments that are none for the tool
     ToolFailed          the tool raised something, or answered something else
+    ServerFailed        an MCP server ended, or could not be reached
     SandboxUnavailable  this machine cannot contain a program that nobody has read
     SandboxFailed       the sandbox was ended from outside
     UnusableFiles       files that are no program for the sandbox
@@ -145,6 +147,13 @@ class InvalidRole(ApplicationNotUsable):
     hint = "A role is named by 1 to 64 small letters."
 
 
+class ServersNotUsable(ActorError):
+    """The file of MCP servers cannot be used."""
+
+    code = "servers_not_usable"
+    hint = "Its form stands at the top of actors/mcp_servers.py."
+
+
 class ModelAsked(ActorError):
     """A model was asked where none may be: a replay has its answers from the log."""
 
@@ -212,6 +221,13 @@ class ToolFailed(ToolError):
     """The tool failed."""
 
     code = "tool_failed"
+
+
+class ServerFailed(ToolError):
+    """The MCP server failed."""
+
+    code = "mcp_server_failed"
+    retryable = True
 
 
 class SandboxUnavailable(ToolError):

@@ -27,7 +27,7 @@ from bus.identity import LAUNCHER_ROLE, Authority
 from bus.nkey import AgentKey
 from bus.provision import provision
 from cluster.addresses import Addresses
-from cluster.application import application_of, bundle_of
+from cluster.application import application_of, bundle_of, servers_of
 from cluster.assembly import authority
 from cluster.errors import MemberBarred
 from cluster.home import Home
@@ -191,7 +191,7 @@ def _roster(
             witnesses=settings.witness_addresses(),
         ),
         application=application,
-        equipment=Equipment(code=settings.code_tool),
+        equipment=Equipment(code=settings.code_tool, servers=servers_of(settings)),
         barred=barred,
     )
 

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,7 +14,8 @@ from pydantic import BaseModel, JsonValue
 from actors.application import Application, ApplicationSource
 from actors.code_tool import code_tools
 from actors.definition import definition_of
-from actors.equipment import Equipment
+from actors.mcp_servers import McpServer
+from actors.mcp_tool import tools_of
 from actors.model import Completion, Message
 from actors.replay import replay
 from actors.step import StepSpec
@@ -28,6 +30,7 @@ from bus.tool_payloads import ToolAnswered, ToolCalled
 from bus.work import WorkQueue
 from policies.capabilities import Capabilities, queue_name, shipped_source
 from tests.broker import Broker
+from tests.integration.actors import mcp_server
 from tests.integration.actors.assigning import kinds, payloads
 from tests.swarming import ScriptedAnswers, coordinator, in_background, readable, until_end
 
@@ -146,11 +149,10 @@ async def test_the_tester_runs_the_coders_code_and_its_answer_rests_on_what_came
 ) -> None:
     policy = Capabilities.shipped()
     model = Answers([{"call": "run_tests", "arguments": {"tests": TESTS}}, {"answer": REPORT}])
-    given = Equipment(code=True)
     async with (
         swarm(tmp_path, policy) as broker,
         working(broker, "coder", Answers([CODE])),
-        working(broker, "tester", model, lambda agent: given.toolbox(agent, policy)),
+        working(broker, "tester", model, own(policy, *code_tools("tester"))),
     ):
         events = await run_one(broker, TESTED, run)
 
@@ -376,6 +378,38 @@ async def test_what_was_spent_in_vain_counts_every_question(tmp_path: Path, run:
     assert failed.usage.prompt_tokens == 20
 
 
+async def test_each_call_of_a_servers_tool_is_recorded_whatever_it_does(
+    tmp_path: Path, run: str
+) -> None:
+    there = McpServer(command=(sys.executable, mcp_server.__file__), roles=("coder",), timeout_s=20)
+    tools = await tools_of({"town": there}, "coder")
+    policy = allowing("town.hours, town.die, town.flood")
+    turns: list[JsonValue] = [
+        {"call": "town.flood", "arguments": {}},
+        {"call": "town.die", "arguments": {}},
+        {"call": "town.hang", "arguments": {}},
+        {"call": "town.hours", "arguments": {"place": "library"}},
+        CODE,
+    ]
+    model = Answers(turns)
+    async with (
+        swarm(tmp_path, policy) as broker,
+        working(broker, "coder", model, own(policy, *tools)),
+    ):
+        events = await run_one(broker, CODED, run)
+
+    answered = payloads(events, ToolAnswered)
+    assert [(each.tool, each.outcome, each.code) for each in answered] == [
+        ("town.flood", "failed", "tool_failed"),
+        ("town.die", "failed", "mcp_server_failed"),
+        ("town.hang", "refused", "call_denied"),
+        ("town.hours", "answered", ""),
+    ]
+    assert "library: 9 to 18" in str(answered[-1].result)
+    assert "library: 9 to 18" in model.asked[-1]
+    assert isinstance(events[-1].payload(), RunCompleted)
+
+
 async def test_the_tool_of_the_example_is_called_where_the_policy_names_it(
     tmp_path: Path, run: str
 ) -> None:
@@ -391,7 +425,7 @@ async def test_the_tool_of_the_example_is_called_where_the_policy_names_it(
             broker,
             "guide",
             ScriptedAnswers(),
-            lambda agent: Equipment().toolbox(agent, policy),
+            lambda agent: Toolbox(agent.role, agent.tools, policy),
             source,
         ),
     ):
