@@ -18,10 +18,14 @@ from actors.sandbox.request import Request
 from actors.sandbox.seccomp import seccomp_filter
 
 SCRATCH: Final = "/scratch"
-_ROOT: Final = "/tmp"  # noqa: S108 - covered in a mount namespace that nobody else sees
+_ROOT: Final = "/tmp"  # nosec B108 # noqa: S108 - covered in a mount namespace that nobody else sees
 _LIBRARIES: Final = ("/usr/lib", "/usr/lib64", "/lib", "/lib64")
 _DEVICES: Final = ("null", "zero", "random", "urandom")
-_WRITABLE: Final = {"/work": "work", "/tmp": "tmp", "/dev/shm": "shm"}  # noqa: S108 - inside
+_WRITABLE: Final = {
+    "/work": "work",
+    "/tmp": "tmp",  # nosec B108 # noqa: S108 - inside
+    "/dev/shm": "shm",  # nosec B108 # noqa: S108 - inside
+}
 _CANNOT_EXECUTE: Final = 127
 _OWN_PROCESSES: Final = 3
 """Those two that run the sandbox, and one more, so that going over the limit can be seen."""
@@ -71,7 +75,7 @@ def enter(request: Request) -> NoReturn:
         _limit(request.limits)
         _give_up(request.uid)
         os.chdir("/work")
-        os.execve(request.arguments[0], request.arguments, request.environment)  # noqa: S606
+        os.execve(request.arguments[0], request.arguments, request.environment)  # nosec B606 # noqa: S606
     except BaseException as error:  # noqa: BLE001 - whatever it is: this process ends here
         os.write(2, f"the sandbox cannot start the program: {error}\n".encode())
     os._exit(_CANNOT_EXECUTE)

@@ -17,6 +17,7 @@ from actors.sandbox.outcome import Limits, Outcome
 from actors.sandbox.request import Report, Request
 
 NOBODY: Final = 65_534
+_TEMPORARY: Final = "/tmp"  # nosec B108 # noqa: S108 - that of the sandbox
 MAX_SOURCE_BYTES: Final = 1024 * 1024
 MAX_SOURCES: Final = 64
 _GRACE_S: Final = 10.0
@@ -112,7 +113,7 @@ def _request(files: dict[str, str], arguments: tuple[str, ...], limits: Limits) 
             "PYTHONHASHSEED": "0",
             "PYTHONPATH": "/packages",
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-            "TMPDIR": "/tmp",  # noqa: S108 - that of the sandbox
+            "TMPDIR": _TEMPORARY,
         },
         files=files,
         shown=shown,

@@ -49,7 +49,7 @@ _ANYWHERE: Final = {
     "fspick": 433,
     "pidfd_getfd": 438,
     "mount_setattr": 442,
-    "memfd_secret": 447,
+    "memfd_secret": 447,  # nosec B105
 }
 REFUSED: Final = {
     "x86_64": {

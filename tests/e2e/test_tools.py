@@ -20,9 +20,10 @@ async def equipped(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sh
     directory = tmp_path_factory.mktemp("tools")
     policy, servers = directory / "policy.yaml", directory / "servers.yaml"
     text = shipped_source().decode()
-    policy.write_text(text.replace("tools: [run_python]", "tools: [run_python, town.hours]"))
+    named = '  researcher: {<<: *agent, call: {models: ["*"], tools: [town.hours]}}\n'
+    policy.write_text(text.replace("  researcher: *agent\n", named))
     command = json.dumps([sys.executable, mcp_server.__file__])
-    servers.write_text(f"town:\n  command: {command}\n  roles: [coder]\n  timeout_s: 120\n")
+    servers.write_text(f"town:\n  command: {command}\n  roles: [researcher]\n  timeout_s: 120\n")
     shell = Shell(
         home=directory / "home",
         settings={
@@ -55,9 +56,11 @@ async def test_tools_are_used_in_the_actors_and_a_replay_needs_none_of_them(
     events = [json.loads(line) for line in listed.out.splitlines()]
 
     called, answered = of_kind(events, "tool.called"), of_kind(events, "tool.answered")
-    assert {each["payload"]["tool"] for each in called} == {"run_python", "run_tests"}
+    assert {each["payload"]["tool"] for each in called} == {"run_python", "run_tests", "town.hours"}
     assert len(called) == len(answered)
     assert {each["payload"]["outcome"] for each in answered} <= {"answered", "failed"}
+    told = [each["payload"] for each in answered if each["payload"]["tool"] == "town.hours"]
+    assert all("9 to 18" in str(each["result"]) for each in told), told
     programs = [each["payload"] for each in answered if each["payload"]["tool"] == "run_python"]
     assert all(each["outcome"] == "answered" for each in programs), programs
     # The scripted model writes no programs: what it writes is run, and is told to be wrong.
