@@ -45,12 +45,19 @@ def main() -> None:
 def _be_the_first(request: Request, report: int) -> None:
     try:
         system.die_with_parent(signal.SIGKILL)
-        proc = jail.build(request)
-        _tell(report, warden.watch(request, proc, _LIFELINE))
-    except Exception as error:  # noqa: BLE001 - this process ends here, and the report says why
-        _tell(report, Report(refused=f"{type(error).__name__}: {error}"))
+        _tell(report, _run(request))
+    except Exception as error:  # noqa: BLE001 - this process ends here, and whoever reads is told
+        os.write(2, f"the sandbox broke: {type(error).__name__}: {error}\n".encode())
     finally:
         os._exit(0)
+
+
+def _run(request: Request) -> Report:
+    try:
+        proc = jail.build(request)
+    except (OSError, KeyError) as error:
+        return Report(refused=f"{type(error).__name__}: {error}")
+    return warden.watch(request, proc, _LIFELINE)
 
 
 def _leave(uid: int) -> None:

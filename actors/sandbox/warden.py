@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -162,8 +163,10 @@ def _status(proc: int, process: str) -> dict[str, int]:
 
 
 def _file_sizes() -> list[int]:
-    return [
-        os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118 - os.walk gives texts
-        for folder, _, names in os.walk(jail.SCRATCH)
-        for name in names
-    ]
+    """Sizes of the files that are there. One that goes meanwhile, or cannot be named, has none."""
+    sizes = []
+    for folder, _, names in os.walk(jail.SCRATCH):
+        for name in names:
+            with suppress(OSError):
+                sizes.append(os.lstat(os.path.join(folder, name)).st_size)  # noqa: PTH118 - texts
+    return sizes

@@ -316,6 +316,26 @@ async def test_a_daemon_does_not_outlive_its_program() -> None:
     assert outcome.left_behind == 1
 
 
+async def test_a_tree_that_is_too_deep_to_be_named_and_files_that_come_and_go_are_no_matter() -> (
+    None
+):
+    program = (
+        "import os\n"
+        "if os.fork() == 0:\n"
+        "    while True:\n"
+        "        for number in range(200): open(f'{number}', 'w').close()\n"
+        "        for number in range(200): os.unlink(f'{number}')\n"
+        "for _ in range(40):\n"
+        "    os.mkdir('d' * 200); os.chdir('d' * 200)\n"
+        "    open('f' * 250, 'w').close()\n"
+    )
+
+    outcome = await run(program)
+
+    assert outcome.succeeded, outcome
+    assert outcome.left_behind == 1
+
+
 async def test_no_right_is_left_and_none_can_be_gained() -> None:
     program = (
         "import ctypes, os\n"
