@@ -27,6 +27,7 @@ from actors.roles import RoleAnswer, RoleSpec
 from actors.roles.role import MAX_TOKENS, Paragraph, Sentence
 from actors.sparc import WORKFLOWS
 from actors.step_agent import StepAgent
+from actors.tool import PythonTool, Tool, tool
 from actors.workflow import LoopSpec, StepSpec, WorkflowSpec
 from bus.payloads import StepAssigned
 from policies.capabilities import Capabilities, is_role_name
@@ -38,14 +39,17 @@ __all__ = [
     "FunctionAgent",
     "LoopSpec",
     "Paragraph",
+    "PythonTool",
     "Role",
     "RoleAnswer",
     "Sentence",
     "StepAgent",
     "StepAssigned",
     "StepSpec",
+    "Tool",
     "WorkflowSpec",
     "load_application",
+    "tool",
 ]
 
 NAME: Final = "application"
@@ -64,6 +68,7 @@ class Role:
         title: for people; the name if empty.
         max_tokens: the longest answer, in tokens.
         recalls: whether it is told what the memory holds about the objective.
+        tools: what it may use, where the policy lets the role.
     """
 
     name: str
@@ -72,6 +77,7 @@ class Role:
     title: str = ""
     max_tokens: int = MAX_TOKENS
     recalls: bool = False
+    tools: tuple[Tool, ...] = ()
 
     def step(self, name: str, **limits: Any) -> StepSpec:
         """A step of this role; takes what `StepSpec` takes."""
@@ -89,7 +95,8 @@ class Role:
             max_tokens=self.max_tokens,
             recalls=self.recalls,
         )
-        return type(self.name.capitalize(), (StepAgent,), {"role": self.name, "task": task})
+        attributes = {"role": self.name, "task": task, "tools": self.tools}
+        return type(self.name.capitalize(), (StepAgent,), attributes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,7 +75,7 @@ class _Trail:
     is_over: bool
 
 
-class _Place(TypedDict):
+class Place(TypedDict):
     """Which attempt an event speaks of."""
 
     step: str
@@ -138,7 +138,7 @@ class Desk:
             PublishError: it could not be stored.
         """
         payload = StepCompleted(
-            **_place(attempt.assigned),
+            **place_of(attempt.assigned),
             epoch=attempt.epoch,
             answer=report.answer,
             model=report.model,
@@ -147,7 +147,7 @@ class Desk:
             recalled=report.recalled,
             recall=report.recall,
         )
-        await self._say(attempt.claim, payload, derive_id("step.completed", attempt.claim.event.id))
+        await self.say(attempt.claim, payload, derive_id("step.completed", attempt.claim.event.id))
 
     async def fail(
         self,
@@ -167,7 +167,7 @@ class Desk:
         """
         log.warning("step.failed", step=attempt.assigned.step, code=code)
         payload = StepFailed(
-            **_place(attempt.assigned),
+            **place_of(attempt.assigned),
             epoch=attempt.epoch,
             code=code[:64],
             message=message[:2_000],
@@ -175,7 +175,7 @@ class Desk:
             model=model[:200],
             usage=usage,
         )
-        await self._say(attempt.claim, payload, derive_id("step.failed", attempt.claim.event.id))
+        await self.say(attempt.claim, payload, derive_id("step.failed", attempt.claim.event.id))
 
     async def give_up(self, attempt: Attempt, reason: str) -> None:
         """Store that nobody brings this assignment to an end, and end the attempt.
@@ -184,12 +184,12 @@ class Desk:
         say the same.
         """
         payload = AssignmentDead(
-            **_place(attempt.assigned),
+            **place_of(attempt.assigned),
             epoch=attempt.epoch,
             deliveries=attempt.deliveries,
             reason=reason[:500],
         )
-        await self._say(
+        await self.say(
             attempt.claim, payload, derive_id("assignment.dead", attempt.assignment.event.id)
         )
         await self.fail(attempt, "delivery_limit", reason)
@@ -199,9 +199,9 @@ class Desk:
     ) -> StoredEvent:
         """The claim of that epoch: ours, or the one that stood there before."""
         name = self._log.sender.credential.name
-        payload = StepClaimed(**_place(assigned), epoch=epoch, agent=name)
+        payload = StepClaimed(**place_of(assigned), epoch=epoch, agent=name)
         event_id = derive_id("step.claimed", assignment.event.id, str(epoch))
-        return await self._say(assignment, payload, event_id)
+        return await self.say(assignment, payload, event_id)
 
     def _is_our_last_word(self, claim: StoredEvent) -> bool:
         """Whether what stands in the log is the last that we said, not an earlier claim."""
@@ -230,12 +230,18 @@ class Desk:
                 isinstance(payload, StepCompleted | StepFailed)
                 and event.cause == claim_id
                 and payload.epoch == epoch
-                and _place(payload) == _place(assigned)
+                and place_of(payload) == place_of(assigned)
             ):
                 return _Trail(epoch=epoch, is_over=True)
         return _Trail(epoch=epoch, is_over=False)
 
-    async def _say(self, cause: StoredEvent, payload: StepPayload, event_id: str) -> StoredEvent:
+    async def say(self, cause: StoredEvent, payload: StepPayload, event_id: str) -> StoredEvent:
+        """Store what belongs to an attempt, unless its run was cancelled.
+
+        Raises:
+            RunEnded: it was.
+            PublishError: it could not be stored.
+        """
         event = cause.event
         draft = Draft(
             run=event.run,
@@ -277,7 +283,8 @@ class Desk:
         return position
 
 
-def _place(payload: StepPayload) -> _Place:
-    return _Place(
+def place_of(payload: StepPayload) -> Place:
+    """Which attempt an event speaks of."""
+    return Place(
         step=payload.step, iteration=payload.iteration, attempt=payload.attempt, item=payload.item
     )

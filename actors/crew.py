@@ -9,11 +9,13 @@ import ray
 from ray.actor import ActorClass
 
 from actors.application import ApplicationSource
+from actors.equipment import Equipment
 from actors.member import joined
 from actors.model import Model
 from actors.policed_model import Asker, PolicedModel
 from actors.ray_memory import RayMemory
 from actors.shell import MemberActor, Membership, Ready, issue, unlock
+from actors.step_agent import StepAgent
 from actors.team import agent_class
 from bus.work import WorkQueue
 from policies.capabilities import queue_name
@@ -26,9 +28,17 @@ class AgentActor(MemberActor):
     application: ClassVar[ApplicationSource | None] = None
     """Where the agent comes from, if it is not built in."""
 
-    def __init__(self, membership: Membership, model: Model, lease_s: float, asker: Asker) -> None:
-        policy = membership.domain.policy()
-        self._model = PolicedModel(model, asker, policy)
+    def __init__(
+        self,
+        membership: Membership,
+        model: Model,
+        lease_s: float,
+        asker: Asker,
+        equipment: Equipment | None = None,
+    ) -> None:
+        self._policy = membership.domain.policy()
+        self._model = PolicedModel(model, asker, self._policy)
+        self._equipment = equipment or Equipment()
         self._lease_s = lease_s
         super().__init__(membership)
 
@@ -41,6 +51,8 @@ class AgentActor(MemberActor):
         async with joined(domain, enrolment, issue, unlock=unlock) as log:
             agent = made_as.join(log, self._model)
             agent.memory_service = RayMemory()
+            if isinstance(agent, StepAgent):
+                agent.equip(await self._equipment.toolbox(agent, self._policy))
             queue = WorkQueue(log, queue_name(agent.role), lease_s=self._lease_s)
             ready()
             await agent.run(queue)

@@ -17,6 +17,7 @@ ActorError              (SwarmError, bus/errors.py)
   ApplicationNotUsable  a file with workflows and agents of a user that cannot be used
     RoleTaken           two agents, or an agent and a role of the swarm, share a role
     InvalidRole         what cannot name a role
+  ServersNotUsable      a file that names MCP servers and cannot be used
   ModelAsked            a replay came to where only a model could go on
   CannotReplay          a run of which nobody can read any more what was said
   CannotFork            a run that cannot branch off there, or not with those changes
@@ -26,6 +27,14 @@ ActorError              (SwarmError, bus/errors.py)
   KeyRetired            a member is to go on under a new key
   QuestionRefused       a question to the memory that nobody may ask, or that nobody signed
   MemoryUnavailable     retry: nobody answers for the memory
+  ToolError             a tool that did not do what an agent asked of it
+    InvalidTool         a function that cannot be a tool
+    ToolMisused         arguments that are none for the tool
+    ToolFailed          the tool raised something, or answered something else
+    ServerFailed        an MCP server ended, or could not be reached
+    SandboxUnavailable  this machine cannot contain a program that nobody has read
+    SandboxFailed       the sandbox was ended from outside
+    UnusableFiles       files that are no program for the sandbox
 """
 
 from bus.errors import SwarmError
@@ -140,6 +149,13 @@ class InvalidRole(ApplicationNotUsable):
     hint = "A role is named by 1 to 64 small letters."
 
 
+class ServersNotUsable(ActorError):
+    """The file of MCP servers cannot be used."""
+
+    code = "servers_not_usable"
+    hint = "Its form stands at the top of actors/mcp_servers.py."
+
+
 class ModelAsked(ActorError):
     """A model was asked where none may be: a replay has its answers from the log."""
 
@@ -195,3 +211,59 @@ class MemoryUnavailable(ActorError):
 
     code = "memory_unavailable"
     retryable = True
+
+
+class ToolError(ActorError):
+    """The tool failed."""
+
+    code = "tool_error"
+
+
+class InvalidTool(ToolError):
+    """That cannot be a tool."""
+
+    code = "invalid_tool"
+    hint = "See examples/own_tool.py."
+
+
+class ToolMisused(ToolError):
+    """These are no arguments for the tool."""
+
+    code = "tool_misused"
+
+
+class ToolFailed(ToolError):
+    """The tool failed."""
+
+    code = "tool_failed"
+
+
+class ServerFailed(ToolError):
+    """The MCP server failed."""
+
+    code = "mcp_server_failed"
+    retryable = True
+
+
+class SandboxUnavailable(ToolError):
+    """This machine cannot contain a program; nothing was run."""
+
+    code = "sandbox_unavailable"
+    hint = (
+        "Programs of agents need Linux 5.14 or newer, user namespaces that whoever runs the "
+        "swarm may make (user.max_user_namespaces, a container's seccomp profile), and pytest. "
+        "Without them leave SWARM_CODE_TOOL off."
+    )
+
+
+class SandboxFailed(ToolError):
+    """The sandbox was ended from outside."""
+
+    code = "sandbox_failed"
+    retryable = True
+
+
+class UnusableFiles(ToolError):
+    """These files are no program for the sandbox."""
+
+    code = "unusable_files"

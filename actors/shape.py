@@ -81,6 +81,15 @@ def check_answer(
         raise AnswerRejected(f"the answer of step {step} does not fit its schema: {_reason(error)}")
 
 
+def misfit(schema: Schema, value: Mapping[str, JsonValue]) -> str | None:
+    """Where the value does not fit the schema, without repeating it; None where it does."""
+    try:
+        error: ValidationError | None = next(_validator(to_json(schema)).iter_errors(value), None)
+    except (Unresolvable, RecursionError, SchemaError):
+        return "its schema cannot be applied"
+    return None if error is None else _reason(error)
+
+
 def says_accepted(schema: Schema) -> bool:
     """Whether every answer of this schema has a boolean ``accepted``."""
     properties, required = schema.get("properties"), schema.get("required")

@@ -1,25 +1,23 @@
 """The agent that answers a step with a model."""
 
-import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Final, Self
-
-from pydantic import JsonValue
+from collections.abc import Callable
+from typing import ClassVar, Self
 
 from actors.attempt import Attempt, Report
-from actors.model import Completion, Message, Model
+from actors.model import Model
 from actors.prompt import build_messages, parse_answer, schema_for
+from actors.question import Meter, Question, ask, usage_of
 from actors.recollection import recollection
 from actors.roles import RoleSpec, role_spec
+from actors.tool import Tool
+from actors.tool_rounds import answer_with_tools
+from actors.toolbox import Toolbox
 from actors.worker import DELIVERY_LIMIT, SpentInVain, Worker
 from bus.errors import SwarmError
 from bus.log import EventLog
-from bus.payloads import StepAssigned, Usage
+from bus.payloads import StepAssigned
 from policies.errors import BudgetExhausted
-
-TEMPERATURE: Final = 0.2
-"""Low, because answers must fit a schema; not zero, so that another attempt differs."""
 
 
 class StepAgent(Worker):
@@ -28,6 +26,10 @@ class StepAgent(Worker):
     asks_model = True
     task: ClassVar[RoleSpec | None] = None
     """What a role that is not built in does; a built-in one looks at the step's name."""
+    tools: ClassVar[tuple[Tool, ...]] = ()
+    """What it may use, where the policy lets its role."""
+    begins_with_a_tool: ClassVar[bool] = False
+    """Whether it uses one before it answers, where it has any."""
 
     def __init__(
         self,
@@ -39,14 +41,19 @@ class StepAgent(Worker):
     ) -> None:
         super().__init__(event_log, delivery_limit=delivery_limit, monotonic=monotonic)
         self._model = model
+        self._toolbox: Toolbox | None = None
 
     @classmethod
     def join(cls, event_log: EventLog, model: Model) -> Self:
         """Take a place in the swarm, with a model to ask."""
         return cls(event_log, model)
 
+    def equip(self, toolbox: Toolbox) -> None:
+        """Lay tools at hand; without, it has none."""
+        self._toolbox = toolbox
+
     async def work(self, attempt: Attempt) -> Report:
-        """Ask the model.
+        """Ask the model, and use the tools that it asks for.
 
         Raises:
             SpentInVain: it answered something else, or not all within the budget.
@@ -57,13 +64,24 @@ class StepAgent(Worker):
         """
         assigned, meter = attempt.assigned, Meter(self._model)
         spec = self.task or role_spec(assigned.role, assigned.step)
+        toolbox, run = self._toolbox, attempt.assignment.event.run
         memory = await self._recalled(spec, assigned)
         try:
-            return await ask_model(meter, spec, attempt.assignment.event.run, assigned, memory)
+            if toolbox is None or not toolbox.tools:
+                return await ask_model(meter, spec, run, assigned, memory)
+            return await answer_with_tools(
+                meter,
+                spec,
+                attempt,
+                toolbox,
+                self._desk,
+                tool_first=self.begins_with_a_tool,
+                memory=memory,
+            )
         except SwarmError as error:
             if meter.answered is None:
                 raise
-            raise SpentInVain(error, meter.answered.model, _usage(meter.answered)) from error
+            raise SpentInVain(error, meter.answered.model, usage_of(meter.answered)) from error
 
     async def _recalled(self, spec: RoleSpec, assigned: StepAssigned) -> str:
         """What the memory holds about the objective, for a role that is told."""
@@ -90,77 +108,22 @@ async def ask_model(
         PromptTooLarge: the step has too much to say.
         serve.errors.ModelError: it did not answer.
     """
-    left = assigned.tokens_left
-    if left == 0:
+    if assigned.tokens_left == 0:
         raise BudgetExhausted(f"role {assigned.role} has no tokens left for run {run}")
-    completion = await model.complete(
-        messages=build_messages(
-            spec,
-            assigned.objective,
-            assigned.inputs,
-            each=assigned.each,
-            instructions=assigned.instructions,
-            answer_schema=assigned.answer_schema,
-            memory=memory,
-        ),
-        schema=schema_for(spec, assigned.answer_schema),
-        max_tokens=spec.max_tokens if left is None else min(spec.max_tokens, left),
-        temperature=TEMPERATURE,
-        seed=_seed(run, assigned),
-        deadline_s=assigned.deadline_s,
+    messages = build_messages(
+        spec,
+        assigned.objective,
+        assigned.inputs,
+        each=assigned.each,
+        instructions=assigned.instructions,
+        answer_schema=assigned.answer_schema,
+        memory=memory,
     )
-    if completion.truncated and left is not None and left < spec.max_tokens:
-        raise BudgetExhausted(f"the answer did not fit into the {left} tokens left")
+    schema = schema_for(spec, assigned.answer_schema)
+    question = Question(messages=messages, schema=schema, max_tokens=spec.max_tokens)
+    completion = await ask(model, question, run, assigned)
     return Report(
         answer=parse_answer(spec, completion.text, assigned),
         model=completion.model,
-        usage=_usage(completion),
+        usage=usage_of(completion),
     )
-
-
-class Meter:
-    """Asks another model, and remembers what it answered; implements `Model`."""
-
-    def __init__(self, model: Model) -> None:
-        self._model = model
-        self.answered: Completion | None = None
-
-    async def connect(self) -> None:
-        """Get ready, as `Model.connect` promises."""
-        await self._model.connect()
-
-    async def complete(
-        self,
-        *,
-        messages: Sequence[Message],
-        schema: Mapping[str, JsonValue] | None,
-        max_tokens: int,
-        temperature: float,
-        seed: int,
-        deadline_s: float,
-    ) -> Completion:
-        """Answer, as `Model.complete` promises."""
-        self.answered = await self._model.complete(
-            messages=messages,
-            schema=schema,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            seed=seed,
-            deadline_s=deadline_s,
-        )
-        return self.answered
-
-
-def _usage(completion: Completion) -> Usage:
-    return Usage(
-        prompt_tokens=completion.prompt_tokens,
-        completion_tokens=completion.completion_tokens,
-    )
-
-
-def _seed(run: str, assigned: StepAssigned) -> int:
-    """The model's seed: the same for the same attempt, another for the next one."""
-    parts = [run, assigned.step, str(assigned.iteration), str(assigned.attempt)]
-    if assigned.item:
-        parts.append(str(assigned.item))
-    return int.from_bytes(hashlib.sha256("/".join(parts).encode()).digest()[:4], "big") >> 1

@@ -46,9 +46,10 @@ class Critic(StepAgent):
 
 
 class Tester(StepAgent):
-    """Says how to test it."""
+    """Says how to test it, or tests it where it may run code."""
 
     role = "tester"
+    begins_with_a_tool = True
 
 
 class Judge(StepAgent):

@@ -23,3 +23,16 @@ class Payload(BaseModel):
     PERSONAL: ClassVar[Mapping[str, JsonValue]] = {}
     """Fields about a person, sealed on the wire (bus/sealing.py), and what stands in the place
     of each for who has no key."""
+
+
+class StepPayload(Payload):
+    """What names one attempt at one step.
+
+    Iterations count the rounds of a loop, items the parts of a fan-out from 1; an item of 0
+    stands for a step that is not fanned out.
+    """
+
+    step: Name
+    iteration: Ordinal
+    attempt: Ordinal
+    item: Count = 0

@@ -13,8 +13,19 @@ from bus.alarm_payloads import ChainBroken, EventRefused, LogLost, MissingEvent,
 from bus.budget import RunBudget, SpentBudget
 from bus.errors import MalformedEvent
 from bus.memory_payloads import MEMORY, ItemReference
-from bus.payload import ERASED, Count, EventId, Name, Ordinal, Payload, Person, Reason
+from bus.payload import (
+    ERASED,
+    Count,
+    EventId,
+    Name,
+    Ordinal,
+    Payload,
+    Person,
+    Reason,
+    StepPayload,
+)
 from bus.people import PEOPLE
+from bus.tool_payloads import ToolAnswered, ToolCalled
 from bus.trust_payloads import (
     AuthorityRotated,
     IdentityRevoked,
@@ -33,6 +44,9 @@ __all__ = [  # and all that follows
     "Payload",
     "Person",
     "Reason",
+    "StepPayload",
+    "ToolAnswered",
+    "ToolCalled",
     "WitnessContradicted",
 ]
 
@@ -135,19 +149,6 @@ class RetryRequested(Request):
     """A person wants a failed run to go on from the steps that failed."""
 
     TYPE: ClassVar[str] = "swarm.retry.requested.v1"
-
-
-class StepPayload(Payload):
-    """What names one attempt at one step.
-
-    Iterations count the rounds of a loop, items the parts of a fan-out from 1; an item of 0
-    stands for a step that is not fanned out.
-    """
-
-    step: Name
-    iteration: Ordinal
-    attempt: Ordinal
-    item: Count = 0
 
 
 class ApprovalRequested(Payload):
@@ -348,6 +349,8 @@ PAYLOADS: Final[Mapping[str, type[Payload]]] = {
         StepCompleted,
         StepFailed,
         AssignmentDead,
+        ToolCalled,
+        ToolAnswered,
         ResultRefused,
         RunCompleted,
         RunFailed,

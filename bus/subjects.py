@@ -31,7 +31,10 @@ RESERVED_RUNS = frozenset({SYSTEM_RUN, TRUST_RUN, MEMORY_RUN})
 
 ASSIGNED = "step.assigned"
 ROLE_KINDS = frozenset(
-    {ASSIGNED, "step.claimed", "step.completed", "step.failed", "assignment.dead"}
+    {
+        *(ASSIGNED, "step.claimed", "step.completed", "step.failed", "assignment.dead"),
+        *("tool.called", "tool.answered"),
+    }
 )
 KEY_KINDS = frozenset(
     {"identity.issued", "identity.revoked", "rotation.requested", "subject.forgotten"}

@@ -3,6 +3,7 @@
 from typing import Final
 
 from actors.application import ApplicationSource
+from actors.mcp_servers import ServersSource
 from bus.identity import AUTHORITY_ROLE, LAUNCHER_ROLE
 from cluster.errors import ConfigurationError
 from cluster.settings import AGENT_ROLES, Settings
@@ -37,6 +38,15 @@ def application_of(settings: Settings) -> ApplicationSource | None:
             f"there are {', '.join((*AGENT_ROLES, *own))}."
         )
     return source
+
+
+def servers_of(settings: Settings) -> ServersSource | None:
+    """The MCP servers that the settings ask for.
+
+    Raises:
+        ServersNotUsable: the file cannot be used.
+    """
+    return None if settings.mcp_servers is None else ServersSource.read(settings.mcp_servers)
 
 
 def workers_of(settings: Settings) -> tuple[str, ...]:

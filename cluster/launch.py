@@ -16,6 +16,7 @@ import structlog
 
 from actors.application import ApplicationSource
 from actors.authority import vouch
+from actors.equipment import Equipment
 from actors.member import Domain, Enrolment, as_member
 from actors.memory_actor import MemoryDesk
 from actors.retention import Rules
@@ -27,7 +28,7 @@ from bus.identity import LAUNCHER_ROLE, Authority
 from bus.nkey import AgentKey
 from bus.provision import provision
 from cluster.addresses import Addresses
-from cluster.application import application_of, bundle_of
+from cluster.application import application_of, bundle_of, servers_of
 from cluster.assembly import authority
 from cluster.errors import MemberBarred
 from cluster.home import Home
@@ -201,6 +202,7 @@ def _roster(
             dimensions=embedder.dimensions or 0,
         ),
         application=application,
+        equipment=Equipment(code=settings.code_tool, servers=servers_of(settings)),
         barred=barred,
     )
 

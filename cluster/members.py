@@ -1,7 +1,7 @@
 """The swarm's members as named Ray actors: made all at once, awaited, stopped in order."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import ray
@@ -10,6 +10,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.application import ApplicationSource
 from actors.crew import agent_actor
+from actors.equipment import Equipment
 from actors.member import Domain, Enrolment
 from actors.memory_actor import MemoryActor, MemoryDesk
 from actors.model import Model
@@ -44,6 +45,7 @@ class Roster:
         model_name: what it is called.
         lease_s: how long an agent may be silent before its step goes to another one.
         application: where the agents of roles that are not built in come from.
+        equipment: the tools that agents are given.
         barred: "role/name" of agents that were revoked: they are left out.
     """
 
@@ -57,6 +59,7 @@ class Roster:
     audit: AuditDesk
     memory: MemoryDesk
     application: ApplicationSource | None = None
+    equipment: Equipment = field(default_factory=Equipment)
     barred: frozenset[str] = frozenset()
 
     @property
@@ -105,7 +108,13 @@ class Members:
         self._agents = [
             agent_actor(role, roster.application)
             .options(name=name, **_LIFE)
-            .remote(roster.membership(role, name), roster.model, roster.lease_s, roster.asker(role))
+            .remote(
+                roster.membership(role, name),
+                roster.model,
+                roster.lease_s,
+                roster.asker(role),
+                roster.equipment,
+            )
             for role, count in roster.agents.items()
             for name in (f"{role}-{number}" for number in range(1, count + 1))
             if f"{role}/{name}" not in roster.barred

@@ -147,6 +147,12 @@ class Settings(BaseSettings):
     policy: Path | None = None
     """A YAML file with what each role may do; None for the policy of the swarm. It is put in force
     at the start: see `swarm policy check`."""
+    code_tool: bool = False
+    """Whether the coder and the tester may run Python code of models, in a sandbox: no network, no
+    files but their own, limits on time and memory. Needs Linux with user namespaces."""
+    mcp_servers: Path | None = None
+    """A YAML file with MCP servers, and the roles whose agents may use their tools where the policy
+    names those; None for no servers."""
     agents: Annotated[dict[str, int], NoDecode] = {}
     """Agents per role, as "coder=2,tester=2"; one of each role not named."""
     lease_s: Positive = 2.5

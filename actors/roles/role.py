@@ -52,6 +52,7 @@ class RoleSpec:
         prompt: instructions, the system message without the list of fields.
         max_tokens: the longest answer, in tokens.
         recalls: whether it is told what the memory holds about the objective.
+        prompt_with_tools: the instructions for an agent that has tools, if they are others.
     """
 
     name: str
@@ -61,6 +62,7 @@ class RoleSpec:
     prompt: str
     max_tokens: int = MAX_TOKENS
     recalls: bool = False
+    prompt_with_tools: str = ""
 
     @property
     def schema(self) -> dict[str, JsonValue]:

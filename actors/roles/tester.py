@@ -1,4 +1,4 @@
-"""The tester works through the code by example and says what comes out."""
+"""The tester works through the code by example, or runs it, and says what comes out."""
 
 from typing import Annotated, Final
 
@@ -8,7 +8,7 @@ from actors.roles.role import RoleAnswer, RoleSpec, Sentence, load_prompt
 
 
 class TestReport(RoleAnswer):
-    """Cases worked through by reading; nothing is executed."""
+    """Cases worked through by reading, or by tests that a tool has run."""
 
     __test__ = False  # not a test case for pytest, in spite of its name
 
@@ -29,4 +29,5 @@ TESTER: Final = RoleSpec(
     title="Test",
     answer=TestReport,
     prompt=load_prompt("tester"),
+    prompt_with_tools=load_prompt("tester_with_tools"),
 )

@@ -41,6 +41,16 @@ def _dead(event: RunEvent, payload: Payload) -> str:
     return f"  {_step(payload)} {_agent(event)} gave up {reason}"
 
 
+def _calls(event: RunEvent, payload: Payload) -> str:
+    return f"  {_step(payload)} {_agent(event)} calls   {_text(payload, 'tool')}"
+
+
+def _was_told(event: RunEvent, payload: Payload) -> str:
+    outcome, tool, reason = (_text(payload, name) for name in ("outcome", "tool", "message"))
+    told = f"{tool}: {reason}" if outcome != "answered" else tool
+    return f"  {_step(payload)} {_agent(event)} {outcome:<7} {told}"
+
+
 def _asks(event: RunEvent, payload: Payload) -> str:
     how = f"swarm approve {event.id}   or: swarm deny {event.id} --reason ..."
     return f"  {_step(payload)} waits for approval: {how}"
@@ -83,6 +93,8 @@ _LINES: Final[Mapping[str, Callable[[RunEvent, Payload], str]]] = {
     "swarm.step.completed.v1": _done,
     "swarm.step.failed.v1": _failed,
     "swarm.assignment.dead.v1": _dead,
+    "swarm.tool.called.v1": _calls,
+    "swarm.tool.answered.v1": _was_told,
     "swarm.approval.requested.v1": _asks,
     "swarm.approval.given.v1": _given,
     "swarm.approval.denied.v1": _denied,

@@ -33,7 +33,10 @@ _REQUIRED: Final = frozenset(
 _TRACE: Final = "traceparent"
 _UNSIGNED: Final = frozenset({"swarm-key", "swarm-signature"})
 _OWN_ROLE_KINDS: Final = frozenset(
-    {"step.claimed", "step.completed", "step.failed", "assignment.dead"}
+    {
+        *("step.claimed", "step.completed", "step.failed", "assignment.dead"),
+        *("tool.called", "tool.answered"),
+    }
 )
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _SOURCE = re.compile(r"swarm://([a-z]+)/([A-Za-z0-9_-]{1,64})", re.ASCII)

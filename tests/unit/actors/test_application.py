@@ -70,7 +70,11 @@ def source(tmp_path: Path, text: str) -> Path:
 
 @pytest.mark.parametrize(
     ("name", "role", "workflow"),
-    [("own_agent", "counter", "counted"), ("own_workflow", "teacher", "explain")],
+    [
+        ("own_agent", "counter", "counted"),
+        ("own_workflow", "teacher", "explain"),
+        ("own_tool", "guide", "guided"),
+    ],
 )
 def test_the_examples_load(name: str, role: str, workflow: str) -> None:
     application = load_application(EXAMPLES / f"{name}.py")

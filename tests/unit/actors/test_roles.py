@@ -99,7 +99,8 @@ def test_an_answer_cannot_be_changed() -> None:
 def test_every_prompt_file_belongs_to_a_task() -> None:
     folder = Path(actors.roles.__file__).parent
     texts = {path.read_text(encoding="utf-8").strip() for path in folder.glob("*.md")}
-    assert texts == {spec.prompt for spec in TASKS.values()}
+    told = {spec.prompt_with_tools for spec in TASKS.values()} - {""}
+    assert texts == {spec.prompt for spec in TASKS.values()} | told
 
 
 def nodes_of(schema: JsonValue) -> Iterator[dict[str, JsonValue]]:

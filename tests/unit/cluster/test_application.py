@@ -83,8 +83,8 @@ def test_a_bundle_travels_as_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
             "role authority may not publish policy.adopted",
         ),
         (
-            shipped_source().decode().replace("  coder: *agent\n", ""),
-            "role coder has agents, but may not work",
+            shipped_source().decode().replace("  critic: *agent\n", ""),
+            "role critic has agents, but may not work",
         ),
     ],
 )

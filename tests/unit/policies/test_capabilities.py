@@ -80,11 +80,14 @@ def test_an_unknown_role_may_do_nothing(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", WORKERS)
-def test_a_worker_may_say_four_things_of_its_own_steps_and_five_of_itself(role: str) -> None:
+def test_a_worker_may_say_six_things_of_its_own_steps_and_five_of_itself(role: str) -> None:
     allowed = {s for s in subjects() if POLICY.refusal(role, parse(s)) is None}
     assert allowed == {
         subject_for("r1", f"swarm.{kind}.v1", role)
-        for kind in ("step.claimed", "step.completed", "step.failed", "assignment.dead")
+        for kind in (
+            *("step.claimed", "step.completed", "step.failed", "assignment.dead"),
+            *("tool.called", "tool.answered"),
+        )
     } | {
         subject_for("r1", f"swarm.{kind}.v1")
         for kind in (

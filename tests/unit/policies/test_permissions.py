@@ -41,6 +41,8 @@ ACTIONS: Final = (
     "provision",
     "call model:smollm2-135m",
     "call tool:shell",
+    "call tool:run_python",
+    "call tool:run_tests",
     "spend tokens:1",
     "spend tokens:1000000",
     "spend tokens:1000001",

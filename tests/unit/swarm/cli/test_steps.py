@@ -50,6 +50,21 @@ def an_event(kind: str, payload: dict[str, Any] | None = None, source: str = "co
             "  code             coder-1        gave up after 5 deliveries: nobody",
         ),
         (
+            "tool.called",
+            {**STEP, "tool": "run_tests", "arguments": {}},
+            "  code             coder-1        calls   run_tests",
+        ),
+        (
+            "tool.answered",
+            {**STEP, "tool": "run_tests", "outcome": "answered", "message": ""},
+            "  code             coder-1        answered run_tests",
+        ),
+        (
+            "tool.answered",
+            {**STEP, "tool": "run_tests", "outcome": "refused", "message": "not allowed"},
+            "  code             coder-1        refused run_tests: not allowed",
+        ),
+        (
             "approval.requested",
             {"step": "code", "iteration": 1, "item": 0, "role": "coder"},
             f"  code             waits for approval: {ANSWERS}",

@@ -1,0 +1,76 @@
+"""A whole swarm on Ray whose agents use tools: code in the sandbox, and a real MCP server."""
+
+import json
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policies.capabilities import shipped_source
+from tests.commands import Shell
+from tests.integration.actors import mcp_server
+
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture(scope="module")
+async def equipped(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shell]:
+    directory = tmp_path_factory.mktemp("tools")
+    policy, servers = directory / "policy.yaml", directory / "servers.yaml"
+    text = shipped_source().decode()
+    named = '  researcher: {<<: *agent, call: {models: ["*"], tools: [town.hours]}}\n'
+    policy.write_text(text.replace("  researcher: *agent\n", named))
+    command = json.dumps([sys.executable, mcp_server.__file__])
+    servers.write_text(f"town:\n  command: {command}\n  roles: [researcher]\n  timeout_s: 120\n")
+    shell = Shell(
+        home=directory / "home",
+        settings={
+            "SWARM_CODE_TOOL": "true",
+            "SWARM_MCP_SERVERS": str(servers),
+            "SWARM_POLICY": str(policy),
+            "SWARM_GATEWAY_PORT": "0",
+            "SWARM_DASHBOARD_PORT": "0",
+        },
+    )
+    started = await shell.swarm("up", "--model", "scripted", deadline_s=300)
+    assert started.code == 0, started
+    yield shell
+    stopped = await shell.swarm("down")
+    assert stopped.code == 0, stopped
+    assert shell.processes() == []
+
+
+def of_kind(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [each for each in events if each["type"] == f"swarm.{kind}.v1"]
+
+
+async def test_tools_are_used_in_the_actors_and_a_replay_needs_none_of_them(
+    equipped: Shell, tmp_path: Path
+) -> None:
+    ran = await equipped.swarm("run", "Add two numbers", "--json", deadline_s=240)
+    assert ran.code == 0, ran
+    run = json.loads(ran.out)["id"]
+    listed = await equipped.swarm("events", run, "--json")
+    events = [json.loads(line) for line in listed.out.splitlines()]
+
+    called, answered = of_kind(events, "tool.called"), of_kind(events, "tool.answered")
+    assert {each["payload"]["tool"] for each in called} == {"run_python", "run_tests", "town.hours"}
+    assert len(called) == len(answered)
+    assert {each["payload"]["outcome"] for each in answered} <= {"answered", "failed"}
+    told = [each["payload"] for each in answered if each["payload"]["tool"] == "town.hours"]
+    assert all("9 to 18" in str(each["result"]) for each in told), told
+    programs = [each["payload"] for each in answered if each["payload"]["tool"] == "run_python"]
+    assert all(each["outcome"] == "answered" for each in programs), programs
+    # The scripted model writes no programs: what it writes is run, and is told to be wrong.
+    assert all("SyntaxError" in each["result"]["stderr"] for each in programs), programs
+
+    replayed = await equipped.swarm("replay", run)
+    assert replayed.code == 0, replayed
+    bundle = tmp_path / "bundle.json"
+    exported = await equipped.swarm("audit", "export", run, "--out", str(bundle))
+    assert exported.code == 0, exported
+    root = (await equipped.swarm("audit", "root-key")).out.strip()
+    proven = await equipped.swarm("verify", str(bundle), "--root-key", root)
+    assert f"PROVEN. Run {run}" in proven.out, proven
