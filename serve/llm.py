@@ -23,6 +23,7 @@ from serve.completion import error_document
 from serve.embedder import Embedder
 from serve.errors import ModelUnavailable
 from serve.profile import ModelProfile
+from serve.routing import router_config
 from serve.scripted import ScriptedModel
 
 log = structlog.get_logger()
@@ -142,6 +143,8 @@ def deployment_options(profile: ModelProfile, env: Mapping[str, str]) -> dict[st
             "max_replicas": profile.autoscaling.most,
             "target_ongoing_requests": profile.autoscaling.target_ongoing_requests,
         }
+    if (router := router_config(profile)) is not None:
+        options["request_router_config"] = router
     if profile.engine == "vllm":
         options["placement_group_bundles"] = placement_bundles(profile)
         options["placement_group_strategy"] = profile.placement
