@@ -6,7 +6,16 @@ import platform
 
 import uvloop
 
-from benchmarks import audit_log, audited, people, policy, recovery, round_trip, workflows
+from benchmarks import (
+    audit_log,
+    audited,
+    people,
+    policy,
+    prefix_cache,
+    recovery,
+    round_trip,
+    workflows,
+)
 from benchmarks.world import quiet
 
 SYNCS = {"always": "fsync on every write", "2m": "JetStream's default"}
@@ -61,6 +70,12 @@ async def standstills() -> None:
         print(f"  {part:<22} median {typical:6.2f} s   longest {longest:6.2f} s   aim {aim:g} s")
 
 
+async def caches() -> None:
+    print(f"\nPrompt tokens that {prefix_cache.REPLICAS} replicas of vLLM found in cache")
+    prefix_cache.show(await prefix_cache.measure())
+
+
 if __name__ == "__main__":
     uvloop.run(main())
+    asyncio.run(caches())
     asyncio.run(standstills())

@@ -263,6 +263,14 @@ class VllmModel:
             ],
         }
 
+    async def prefix_cache(self) -> dict[str, int]:
+        """Tokens of prompts that this replica was sent, and of these how many were in cache.
+
+        They are `queried` and `found`, since its start.
+        """
+        counted: dict[str, int] = self._server.prefix_cache()
+        return counted
+
     async def check_health(self) -> None:
         """Raise when the engine is dead, so that Serve replaces the replica."""
         if self._server is None:
