@@ -6,16 +6,7 @@ import platform
 
 import uvloop
 
-from benchmarks import (
-    audit_log,
-    audited,
-    people,
-    policy,
-    prefix_cache,
-    recovery,
-    round_trip,
-    workflows,
-)
+from benchmarks import audit_log, audited, people, policy, recovery, round_trip, workflows
 from benchmarks.world import quiet
 
 SYNCS = {"always": "fsync on every write", "2m": "JetStream's default"}
@@ -71,6 +62,8 @@ async def standstills() -> None:
 
 
 async def caches() -> None:
+    from benchmarks import prefix_cache  # noqa: PLC0415  imports Ray, which child processes need not
+
     print(f"\nPrompt tokens that {prefix_cache.REPLICAS} replicas of vLLM found in cache")
     prefix_cache.show(await prefix_cache.measure())
 
