@@ -72,8 +72,9 @@ async def answered(request: ModelRequest, parts: GatewayParts, task: Task) -> Re
 
 def _check_model(model: str | None, parts: GatewayParts) -> None:
     """Told from what was set up, so that no model that is down holds up the others."""
-    if model not in (None, parts.model_name, *parts.role_models.values()):
-        raise NoSuchModel
+    names = sorted({parts.model_name, *parts.role_models.values()})
+    if model is not None and model not in names:
+        raise NoSuchModel(f"There is no such model; there are {', '.join(names)}.")
 
 
 def _check_policy(model: str, parts: GatewayParts) -> None:

@@ -56,7 +56,7 @@ async def test_a_model_that_does_not_exist_is_told_as_openai_tells_it(path: str)
         answer = await client.post(f"/v1/{path}", json=body)
     assert answer.status_code == 404
     assert answer.json()["error"] == {
-        "message": "There is no such model.",
+        "message": f"There is no such model; there are {MODEL}.",
         "type": "model_not_found",
         "code": "model_not_found",
         "param": "model",
