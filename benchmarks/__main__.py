@@ -61,6 +61,14 @@ async def standstills() -> None:
         print(f"  {part:<22} median {typical:6.2f} s   longest {longest:6.2f} s   aim {aim:g} s")
 
 
+async def caches() -> None:
+    from benchmarks import prefix_cache  # noqa: PLC0415  imports Ray, which child processes need not
+
+    print(f"\nPrompt tokens that {prefix_cache.REPLICAS} replicas of vLLM found in cache")
+    prefix_cache.show(await prefix_cache.measure())
+
+
 if __name__ == "__main__":
     uvloop.run(main())
+    asyncio.run(caches())
     asyncio.run(standstills())

@@ -36,12 +36,12 @@ from cluster.findings import (
 )
 from cluster.gpus import gpus_here
 from cluster.log_findings import log_findings
-from cluster.models import profile_of
+from cluster.models import profiles_of
 from cluster.parts.ray_head import SHM
 from cluster.settings import Settings, gpu_found
 from cluster.state import State
 from serve.errors import UnknownProfile, WeightsUnavailable
-from serve.fit import misfits
+from serve.fit import misfits_together
 from serve.profile import load_profile
 from serve.weights import EMBEDDING_PACKAGE, PACKAGE, embedding_source, is_ready, source
 
@@ -156,13 +156,15 @@ def _asked_ports(settings: Settings) -> list[Finding]:
 def _model(settings: Settings) -> list[Finding]:
     name, gpu = settings.profile(), gpu_found()
     try:
-        profile = profile_of(settings)
+        profiles = profiles_of(settings)
     except UnknownProfile:
         return [judge_model(name, gpu=gpu, known=False)]
+    name = ", ".join(profile.name for profile in profiles)
     findings = [judge_model(name, gpu=gpu, known=True), _embedder(settings.embedder())]
-    if profile.accelerator == "gpu" and settings.ray_address is None:
-        findings.append(judge_fit(name, misfits(profile, gpus_here())))
-    if profile.weights == PACKAGE:
+    on_gpus = any(profile.accelerator == "gpu" for profile in profiles)
+    if on_gpus and settings.ray_address is None:
+        findings.append(judge_fit(name, misfits_together(profiles, gpus_here())))
+    for profile in (each for each in profiles if each.weights == PACKAGE):
         prepared = is_ready(settings.located_home().models / profile.name)
         findings.append(judge_weights(prepared=prepared, found=_weights_found()))
     return findings

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from dataclasses import dataclass
+from functools import partial
 
 from cluster import probe
 from cluster.errors import NotAnswering
@@ -12,6 +13,7 @@ from cluster.parts.qdrant import LocalQdrant
 from cluster.process import Probe
 from cluster.settings import Settings
 from cluster.state import State
+from serve.inference import EMBEDDING_APP, app_of
 from serve.tls import trusting_only
 
 PROBE_LIMIT_S = 5.0
@@ -47,10 +49,19 @@ async def check(state: State, settings: Settings) -> list[PartHealth]:
         url = addresses.ray_dashboard
         asked += [
             ("dashboard", url, lambda: _dashboard(url, token)),
-            ("model", state.model_profile, lambda: _application("model", url, token)),
-            ("embedding", state.embedding_profile, lambda: _application("embedding", url, token)),
+            *(
+                (app, profile, partial(_application, app, url, token))
+                for app, profile in applications_of(state).items()
+            ),
         ]
     return list(await asyncio.gather(*(_ask(*question) for question in asked)))
+
+
+def applications_of(state: State) -> dict[str, str]:
+    """The profile of each model that is served, by its Serve application."""
+    default = state.model_profile
+    writing = {app_of(name, default=default): name for name in (default, *state.further_profiles)}
+    return {**writing, EMBEDDING_APP: state.embedding_profile}
 
 
 def application_status(document: str, name: str) -> str:

@@ -6,7 +6,7 @@ engine, which takes longest, is asked for first.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -33,8 +33,8 @@ from cluster.assembly import authority
 from cluster.errors import MemberBarred
 from cluster.home import Home
 from cluster.log_key import log_key_jwt, log_origin
-from cluster.members import Members, Roster
-from cluster.models import profile_of, refuse_misfit, warn_of_misfit
+from cluster.members import Members, NamedModel, Roster
+from cluster.models import profiles_of, refuse_misfit, warn_of_misfit
 from cluster.people import (
     attempt_secret_file,
     audit_key_file,
@@ -49,7 +49,7 @@ from cluster.settings import AGENT_ROLES, Settings
 from cluster.state import Progress, ProgressWriter
 from policies.capabilities import queue_name
 from serve.gateway_parts import GatewayConfig
-from serve.inference import ModelClient
+from serve.inference import ModelClient, app_of
 from serve.people import PeopleRules
 from serve.ports import Web
 from serve.profile import ModelProfile, load_profile
@@ -99,19 +99,21 @@ async def start(
         workers=application.load().roles if application else (),
         bundle=bundle_of(settings),
     )
-    profile, embedder = profile_of(settings), load_profile(settings.embedder())
+    profiles, embedder = profiles_of(settings), load_profile(settings.embedder())
     if settings.ray_address is None:
-        await asyncio.to_thread(refuse_misfit, profile)
+        await asyncio.to_thread(refuse_misfit, profiles)
     async with asyncio.TaskGroup() as group:
         group.create_task(_step(progress, "bus", _provision(settings, root, domain)))
         group.create_task(_step(progress, "people", prepare_people(home, addresses.database)))
         group.create_task(asyncio.to_thread(_join_ray, addresses.ray))
-        weights = group.create_task(_weights(progress, profile, home.models))
+        weights = [
+            group.create_task(_weights(progress, profile, home.models)) for profile in profiles
+        ]
         vectors = group.create_task(ensure_weights(embedder, home.models))
     secret = enrolment_secret_file(home).read_bytes().strip()
     barred = root.ring.barred
     members = Members(
-        _roster(settings, home, addresses, domain, secret, application, barred, profile, embedder)
+        _roster(settings, home, addresses, domain, secret, application, barred, profiles, embedder)
     )
     serving = Serving(
         host=addresses.gateway_host,
@@ -122,14 +124,16 @@ async def start(
     workflows = application.load().with_shipped() if application else WORKFLOWS
     web = Web(tls=addresses.gateway_tls, origins=settings.gateway_origins)
     log_key = log_key_jwt(home, root)
-    gateway = _gateway(settings, home, addresses, domain, secret, profile, workflows, web, log_key)
+    gateway = _gateway(settings, home, addresses, domain, secret, profiles, workflows, web, log_key)
     if settings.ray_address is not None:
-        warn_of_misfit(profile, ray.nodes())  # type: ignore[no-untyped-call]
+        warn_of_misfit(profiles, ray.nodes())  # type: ignore[no-untyped-call]
     async with asyncio.TaskGroup() as group:
         group.create_task(_step(progress, "agents", members.ready(), f"{members.count} actors"))
-        models = (profile, weights.result()), (embedder, vectors.result())
-        await serving.deploy(*models, gateway)
-        group.create_task(_step(progress, "model", serving.model_ready(), profile.served_name))
+        models = [(each, found.result()) for each, found in zip(profiles, weights, strict=True)]
+        await serving.deploy(models, (embedder, vectors.result()), gateway)
+        for profile in profiles:
+            app = app_of(profile.name, default=profiles[0].name)
+            group.create_task(_step(progress, app, serving.model_ready(app), profile.served_name))
         ready = serving.embedder_ready()
         group.create_task(_step(progress, "embedding", ready, embedder.served_name))
         group.create_task(_step(progress, "gateway", serving.gateway_ready(), addresses.gateway))
@@ -171,15 +175,22 @@ def _roster(
     secret: bytes,
     application: ApplicationSource | None,
     barred: frozenset[str],
-    profile: ModelProfile,
+    profiles: Sequence[ModelProfile],
     embedder: ModelProfile,
 ) -> Roster:
+    models = {
+        each.name: NamedModel(
+            model=ModelClient(app=app_of(each.name, default=profiles[0].name)),
+            name=each.served_name,
+        )
+        for each in profiles
+    }
     return Roster(
         domain=domain,
         secret=secret,
         agents={role: settings.agents_of(role) for role in (*AGENT_ROLES, *domain.workers)},
-        model=ModelClient(),
-        model_name=profile.served_name,
+        model=models[profiles[0].name],
+        role_models={role: models[name] for role, name in settings.role_models.items()},
         lease_s=settings.lease_s,
         authority=AuthorityDesk(
             keys=home.keys,
@@ -224,11 +235,13 @@ def _gateway(
     addresses: Addresses,
     domain: Domain,
     secret: bytes,
-    profile: ModelProfile,
+    profiles: Sequence[ModelProfile],
     workflows: Mapping[str, WorkflowSpec],
     web: Web,
     log_key: str,
 ) -> GatewayConfig:
+    served = {each.name: each.served_name for each in profiles}
+    default = profiles[0].name
     return GatewayConfig(
         domain=domain,
         enrolment=Enrolment.grant(secret, "gateway", "gateway"),
@@ -238,7 +251,13 @@ def _gateway(
         redis_url=addresses.redis,
         token_key=token_key_file(home),
         attempt_key=attempt_secret_file(home).read_bytes().strip(),
-        model_name=profile.served_name,
+        model_name=served[default],
+        role_models={role: served[name] for role, name in settings.role_models.items()},
+        role_apps={
+            name: app_of(profile, default=default)
+            for profile, name in served.items()
+            if profile != default
+        },
         workflows=workflows,
         web=web,
         log_key_jwt=log_key,

@@ -1,6 +1,7 @@
 """The swarm's members as named Ray actors: made all at once, awaited, stopped in order."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -34,6 +35,14 @@ _LIFE: Final[dict[str, Any]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NamedModel:
+    """A model that agents ask, and what it is called."""
+
+    model: Model
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Roster:
     """Who is to be in the swarm.
 
@@ -42,7 +51,7 @@ class Roster:
         secret: grants their enrolments.
         agents: how many agents of each role.
         model: what the agents ask.
-        model_name: what it is called.
+        role_models: what the agents of these roles ask instead.
         lease_s: how long an agent may be silent before its step goes to another one.
         application: where the agents of roles that are not built in come from.
         equipment: the tools that agents are given.
@@ -52,12 +61,12 @@ class Roster:
     domain: Domain
     secret: bytes
     agents: dict[str, int]
-    model: Model
-    model_name: str
+    model: NamedModel
     lease_s: float
     authority: AuthorityDesk
     audit: AuditDesk
     memory: MemoryDesk
+    role_models: Mapping[str, NamedModel] = field(default_factory=dict)
     application: ApplicationSource | None = None
     equipment: Equipment = field(default_factory=Equipment)
     barred: frozenset[str] = frozenset()
@@ -69,7 +78,11 @@ class Roster:
 
     def asker(self, role: str) -> Asker:
         """What an agent of the role asks the model as."""
-        return Asker(role=role, model=self.model_name, agents=self.agents[role])
+        return Asker(role=role, model=self.model_for(role).name, agents=self.agents[role])
+
+    def model_for(self, role: str) -> NamedModel:
+        """What an agent of the role asks."""
+        return self.role_models.get(role, self.model)
 
     def membership(self, role: str, name: str) -> Membership:
         """What a member of that role and name needs to join."""
@@ -110,7 +123,7 @@ class Members:
             .options(name=name, **_LIFE)
             .remote(
                 roster.membership(role, name),
-                roster.model,
+                roster.model_for(role).model,
                 roster.lease_s,
                 roster.asker(role),
                 roster.equipment,

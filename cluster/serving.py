@@ -1,6 +1,7 @@
-"""The Serve applications: two models, reached by handle only, and the gateway over HTTP."""
+"""The Serve applications: models, reached by handle only, and the gateway over HTTP."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -11,7 +12,7 @@ from ray.serve.schema import ApplicationStatus
 from cluster.errors import PartFailed
 from serve.gateway import build_gateway_app
 from serve.gateway_parts import GatewayConfig
-from serve.inference import APP, EMBEDDING_APP
+from serve.inference import EMBEDDING_APP, app_of
 from serve.llm import build_model_app
 from serve.profile import ModelProfile
 
@@ -45,15 +46,32 @@ class Serving:
             ssl_keyfile=None if key is None else str(key),
         )
 
-    async def deploy(self, model: Weighed, embedder: Weighed, gateway: GatewayConfig) -> None:
-        """Ask for the applications; returns before they are ready."""
-        await asyncio.to_thread(self._deploy, model, embedder, gateway)
+    async def deploy(
+        self, models: Sequence[Weighed], embedder: Weighed, gateway: GatewayConfig
+    ) -> None:
+        """Ask for the applications; returns before they are ready.
 
-    def _deploy(self, model: Weighed, embedder: Weighed, gateway: GatewayConfig) -> None:
+        Args:
+            models: of the agents; the first is that of every role without its own.
+            embedder: turns texts into vectors.
+            gateway: speaks HTTP.
+        """
+        await asyncio.to_thread(self._deploy, models, embedder, gateway)
+
+    def _deploy(self, models: Sequence[Weighed], embedder: Weighed, gateway: GatewayConfig) -> None:
+        default = models[0][0].name
+        targets = [
+            serve.RunTarget(
+                build_model_app(profile, weights),
+                name=app_of(profile.name, default=default),
+                route_prefix=None,
+            )
+            for profile, weights in models
+        ]
         serve.start(proxy_location="HeadOnly", http_options=self._http)
         serve.run_many(
             [
-                serve.RunTarget(build_model_app(*model), name=APP, route_prefix=None),
+                *targets,
                 serve.RunTarget(build_model_app(*embedder), name=EMBEDDING_APP, route_prefix=None),
                 serve.RunTarget(build_gateway_app(gateway), name=GATEWAY_APP, route_prefix="/"),
             ],
@@ -61,13 +79,13 @@ class Serving:
             wait_for_applications_running=False,
         )
 
-    async def model_ready(self) -> None:
-        """Return once the model answers.
+    async def model_ready(self, app: str) -> None:
+        """Return once the model of that application answers.
 
         Raises:
             PartFailed: Serve gave it up, with Serve's reason.
         """
-        await _running(APP)
+        await _running(app)
 
     async def embedder_ready(self) -> None:
         """Return once the embedding model answers.

@@ -44,6 +44,7 @@ _environment = os.environ  # noqa: TID251  the one place that reads it
 GiB = 1024**3
 MiB = 1024**2
 
+Choices = dict[str, int | str]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[float, Field(gt=0)]
 Bytes = Annotated[int, Field(ge=64 * MiB)]
@@ -155,6 +156,9 @@ class Settings(BaseSettings):
     names those; None for no servers."""
     agents: Annotated[dict[str, int], NoDecode] = {}
     """Agents per role, as "coder=2,tester=2"; one of each role not named."""
+    role_models: Annotated[dict[str, str], NoDecode] = {}
+    """Roles that ask a model of their own, and its profile, as "coder=qwen3-8b,judge=qwen3-32b";
+    each profile is served once, beside the one for everybody else."""
     lease_s: Positive = 2.5
     """How long an agent may be silent before its step goes to another one; it speaks three times
     as often. A step stands still for so long when its agent is killed."""
@@ -180,15 +184,18 @@ class Settings(BaseSettings):
     stop_timeout_s: Positive = 30.0
     """How long a stop may take before what is left is killed."""
 
-    @field_validator("agents", mode="before")
+    @field_validator("agents", "role_models", mode="before")
     @classmethod
-    def _parse_agents(cls, value: object) -> object:
+    def _parse_pairs(cls, value: object, info: ValidationInfo) -> object:
         if not isinstance(value, str):
             return value
-        pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
-        if any(not count.strip().isdecimal() for _, _, count in pairs):
+        cut = (pair.partition("=") for pair in value.split(",") if pair.strip())
+        pairs = {role.strip(): chosen.strip() for role, _, chosen in cut}
+        if info.field_name == "agents" and not all(each.isdecimal() for each in pairs.values()):
             raise ValueError('write it as "coder=2,tester=1"')
-        return {role.strip(): int(count) for role, _, count in pairs}
+        if not all(pairs.values()):
+            raise ValueError('write it as "coder=qwen3-8b,judge=qwen3-32b"')
+        return pairs
 
     @field_validator("witnesses", mode="before")
     @classmethod
@@ -246,13 +253,14 @@ class Settings(BaseSettings):
             raise ValueError("a certificate and its key are given together, or neither")
         return value
 
-    @field_validator("agents")
+    @field_validator("agents", "role_models")
     @classmethod
-    def _check_agents(cls, value: dict[str, int], info: ValidationInfo) -> dict[str, int]:
+    def _check_roles(cls, value: Choices, info: ValidationInfo) -> Choices:
         unknown = sorted(set(value) - set(AGENT_ROLES))
         if unknown and info.data.get("application") is None:  # it may have any role
             raise ValueError(f"no role is called {unknown[0]}; there are {', '.join(AGENT_ROLES)}")
-        if any(not 1 <= count <= 64 for count in value.values()):  # noqa: PLR2004
+        counts = [chosen for chosen in value.values() if isinstance(chosen, int)]
+        if any(not 1 <= count <= 64 for count in counts):  # noqa: PLR2004
             raise ValueError("a role has 1 to 64 agents")
         return value
 
@@ -316,6 +324,10 @@ class Settings(BaseSettings):
     def profile(self) -> str:
         """The model profile that was asked for, or the one for this machine."""
         return self.model_profile or (GPU_PROFILE if gpu_found() else CPU_PROFILE)
+
+    def further_profiles(self) -> tuple[str, ...]:
+        """The profiles of roles that have a model of their own, each once."""
+        return tuple(sorted(set(self.role_models.values()) - {self.profile()}))
 
     def embedder(self) -> str:
         """The profile of the embedding model that was asked for, or the one that goes with it."""

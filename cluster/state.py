@@ -81,6 +81,8 @@ class State(_Document):
     began: datetime
     model_profile: str
     embedding_profile: str = ""
+    further_profiles: tuple[str, ...] = ()
+    """Of models that only some roles ask."""
     versions: dict[str, str] = Field(default_factory=dict)
     addresses: PublicAddresses = PublicAddresses()
     seconds: dict[str, float] = Field(default_factory=dict)

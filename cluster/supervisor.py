@@ -95,6 +95,7 @@ class Supervisor:
             began=states.now(),
             model_profile=settings.profile(),
             embedding_profile=settings.embedder(),
+            further_profiles=settings.further_profiles(),
             gateway_certificate=settings.gateway_tls_certificate,
             versions=installed(),
             addresses=PublicAddresses() if after is None else after.addresses,

@@ -20,6 +20,7 @@ from ray.serve.llm import LLMConfig
 from ray.serve.llm.deployment import LLMServer
 from vllm.model_executor.models import registry
 from vllm.v1.engine import utils as engine_processes
+from vllm.v1.metrics.loggers import AggregateStatLoggerBase
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -69,6 +70,27 @@ class CpuEngine(VLLMEngine):
         return super()._start_async_llm_engine(*args)
 
 
+class PrefixCacheCounter(AggregateStatLoggerBase):
+    """Counts prompt tokens, and how many of them were in cache, beside vLLM's own metrics.
+
+    Those go to Ray, where a process cannot read its own.
+    """
+
+    def __init__(self) -> None:
+        self.queried = 0
+        self.found = 0
+
+    def record(self, scheduler_stats: Any, *_: Any, **__: Any) -> None:
+        """Take what vLLM counted since it called last."""
+        stats = getattr(scheduler_stats, "prefix_cache_stats", None)
+        if stats is not None:
+            self.queried += stats.queries
+            self.found += stats.hits
+
+    def log_engine_initialized(self) -> None:
+        """There is nothing to say yet."""
+
+
 class Server(LLMServer):
     """The server of ray.serve.llm, which reports to nobody.
 
@@ -78,6 +100,14 @@ class Server(LLMServer):
     async def _start_engine(self) -> None:
         if self.engine is not None:
             await self.engine.start()  # type: ignore[no-untyped-call]
+            self._prefix_cache = PrefixCacheCounter()
+            client: Any = self.engine._engine_client  # type: ignore[attr-defined]  # noqa: SLF001
+            if client.logger_manager is not None:  # a profile may turn vLLM's counting off
+                client.logger_manager.stat_loggers.append(self._prefix_cache)
+
+    def prefix_cache(self) -> dict[str, int]:
+        """Tokens of prompts since the engine started: `queried`, and of these `found` in cache."""
+        return {"queried": self._prefix_cache.queried, "found": self._prefix_cache.found}
 
 
 def _call(function: Callable[[], Any]) -> Any:

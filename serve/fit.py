@@ -7,7 +7,7 @@ whatever is left over is room for more answers at once.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from serve.profile import ModelProfile, ModelShape
@@ -80,10 +80,50 @@ def misfits(profile: ModelProfile, nodes: Sequence[GpuNode]) -> tuple[str, ...]:
         return (f"{profile.name} asks for GPUs of kind {wanted}; found: {kinds}.",)
     need = gpu_need(profile, profile.shape)
     share = profile.gpu_memory_utilization or 1.0
-    roomy = [n for n in right if n.memory_bytes is None or n.memory_bytes * share >= need.total]
+    roomy = [node for node in right if _suits(profile, node)]
     if not roomy:
         return (_too_small(profile, need, right, share),)
     return _too_few(profile, roomy)
+
+
+def misfits_together(profiles: Sequence[ModelProfile], nodes: Sequence[GpuNode]) -> tuple[str, ...]:
+    """Why profiles that run at once cannot on these nodes; each GPU is given away once.
+
+    The ones with most GPUs in one node come first, then those that need most of each. So they
+    are placed here, to see whether there is room; Ray may place them otherwise.
+    """
+    reasons: list[str] = []
+    left = tuple(nodes)
+    placed: list[str] = []
+    for profile in sorted(profiles, key=_size, reverse=True):
+        found = misfits(profile, left)
+        beside = f" GPUs that {', '.join(placed)} takes are not counted." if placed else ""
+        reasons += [f"{reason}{beside}" for reason in found]
+        if not found and profile.accelerator == "gpu":
+            left = _without(profile, left)
+            placed.append(profile.name)
+    return tuple(reasons)
+
+
+def _without(profile: ModelProfile, nodes: Sequence[GpuNode]) -> tuple[GpuNode, ...]:
+    """The nodes with the GPUs that are left when the profile runs there."""
+    size, groups = _group(profile)
+    left = []
+    for node in nodes:
+        taken = min(groups, node.count // size) if _suits(profile, node) else 0
+        groups -= taken
+        left.append(replace(node, count=node.count - taken * size))
+    return tuple(left)
+
+
+def _suits(profile: ModelProfile, node: GpuNode) -> bool:
+    """Whether the node's GPUs are of the right kind, and large enough."""
+    wanted = profile.accelerator_type
+    if profile.shape is None or (wanted is not None and node.kind not in (None, wanted)):
+        return False
+    share = profile.gpu_memory_utilization or 1.0
+    need = gpu_need(profile, profile.shape).total
+    return node.memory_bytes is None or node.memory_bytes * share >= need
 
 
 def _too_small(profile: ModelProfile, need: GpuNeed, nodes: Sequence[GpuNode], share: float) -> str:
@@ -101,16 +141,24 @@ def _too_small(profile: ModelProfile, need: GpuNeed, nodes: Sequence[GpuNode], s
 
 def _too_few(profile: ModelProfile, nodes: Sequence[GpuNode]) -> tuple[str, ...]:
     """A stage of the pipeline stands in one node: its GPUs talk after each token."""
-    if profile.placement == "STRICT_PACK":
-        size, groups = profile.accelerators, profile.least_replicas
-    else:
-        size = profile.tensor_parallel
-        groups = profile.pipeline_parallel * profile.least_replicas
+    size, groups = _group(profile)
     if sum(node.count // size for node in nodes) >= groups:
         return ()
     have = ", ".join(f"{node.name} has {node.count}" for node in nodes)
     often = f"{groups} time{'s' * (groups > 1)}"
     return (f"{profile.name} needs {_gpus(size)} in one node, {often}: {have}.",)
+
+
+def _size(profile: ModelProfile) -> tuple[int, int]:
+    need = 0 if profile.shape is None else gpu_need(profile, profile.shape).total
+    return _group(profile)[0], need
+
+
+def _group(profile: ModelProfile) -> tuple[int, int]:
+    """How many GPUs stand in one node, and how often."""
+    if profile.placement == "STRICT_PACK":
+        return profile.accelerators, profile.least_replicas
+    return profile.tensor_parallel, profile.pipeline_parallel * profile.least_replicas
 
 
 def _gpus(count: int) -> str:

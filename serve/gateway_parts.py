@@ -55,6 +55,8 @@ class GatewayConfig:
         attempt_key: of the hashes that stand for names and addresses in the log.
         model_name: what the agents' model is called, in requests and in /v1/models.
         log_key_jwt: the root's word over the key that signs checkpoints; goes into evidence.
+        role_models: what the models of roles with one of their own are called.
+        role_apps: the Serve applications of these models, by what they are called.
         workflows: what may be run, by name.
         model_app: the Serve application that holds it.
         embedding_app: the one that turns texts into vectors.
@@ -75,6 +77,8 @@ class GatewayConfig:
     model_name: str
     log_key_jwt: str
     workflows: Mapping[str, WorkflowSpec] = field(default_factory=lambda: WORKFLOWS)
+    role_models: Mapping[str, str] = field(default_factory=dict)
+    role_apps: Mapping[str, str] = field(default_factory=dict)
     model_app: str = APP
     embedding_app: str = EMBEDDING_APP
     login_attempts: int = 5
@@ -103,7 +107,9 @@ async def connect_parts(
     """
     keys = KeyFolder(config.token_key)
     chat_model = model or ServedModels(
-        ModelClient(app=config.model_app), ModelClient(app=config.embedding_app)
+        ModelClient(app=config.model_app),
+        ModelClient(app=config.embedding_app),
+        {name: ModelClient(app=app) for name, app in config.role_apps.items()},
     )
     policy = config.domain.policy()
     async with (
@@ -122,6 +128,7 @@ async def connect_parts(
                 model=chat_model,
                 workflows=config.workflows,
                 model_name=config.model_name,
+                role_models=config.role_models,
                 probes=_probes(log, pool, cache, chat_model),
                 limits=config.limits,
                 web=config.web,

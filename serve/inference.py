@@ -28,6 +28,11 @@ _BUSY: Final = frozenset({408, 425, 429})  # HTTP: try again later
 _SERVER_ERRORS: Final = 500
 
 
+def app_of(profile: str, *, default: str) -> str:
+    """The Serve app of a profile, where `default` is the one for every role without its own."""
+    return APP if profile == default else f"{APP}-{profile}"
+
+
 class ModelClient:
     """Asks the model app of this Ray cluster; implements actors.model.Model.
 
@@ -166,32 +171,41 @@ class ModelClient:
 
 
 class ServedModels:
-    """The model that writes and the one that embeds; implements serve.ports.ChatModel.
+    """The models that write and the one that embeds; implements serve.ports.ChatModel.
 
     Args:
         writing: the app of the agents' model.
         embedding: the app that turns texts into vectors.
+        named: the apps of single roles' models, by the name that a request gives.
     """
 
-    def __init__(self, writing: ModelClient, embedding: ModelClient) -> None:
+    def __init__(
+        self,
+        writing: ModelClient,
+        embedding: ModelClient,
+        named: Mapping[str, ModelClient] | None = None,
+    ) -> None:
         self._writing = writing
         self._embedding = embedding
+        self._named = dict(named or {})
 
     def stream(
         self, request: dict[str, JsonValue], *, deadline_s: float, task: Task = "chat"
     ) -> AsyncGenerator[str, None]:
         """Ask the one that the task is for; see ModelClient.stream."""
-        model = self._embedding if task == "embedding" else self._writing
+        asked = self._named.get(str(request.get("model")), self._writing)
+        model = self._embedding if task == "embedding" else asked
         return model.stream(request, deadline_s=deadline_s, task=task)
 
     async def models(self) -> dict[str, JsonValue]:
-        """The OpenAI list of both.
+        """The OpenAI list of all.
 
         Raises:
             ModelUnavailable: One of them does not run.
             ModelTimeout: One did not say within ten seconds.
         """
-        lists = await asyncio.gather(self._writing.models(), self._embedding.models())
+        apps = (self._writing, *self._named.values(), self._embedding)
+        lists = await asyncio.gather(*(app.models() for app in apps))
         lines = [line for listed in lists for line in cast("list[JsonValue]", listed["data"])]
         return {"object": "list", "data": lines}
 

@@ -23,6 +23,7 @@ from serve.completion import error_document
 from serve.embedder import Embedder
 from serve.errors import ModelUnavailable
 from serve.profile import ModelProfile
+from serve.routing import router_config
 from serve.scripted import ScriptedModel
 
 log = structlog.get_logger()
@@ -142,6 +143,8 @@ def deployment_options(profile: ModelProfile, env: Mapping[str, str]) -> dict[st
             "max_replicas": profile.autoscaling.most,
             "target_ongoing_requests": profile.autoscaling.target_ongoing_requests,
         }
+    if (router := router_config(profile)) is not None:
+        options["request_router_config"] = router
     if profile.engine == "vllm":
         options["placement_group_bundles"] = placement_bundles(profile)
         options["placement_group_strategy"] = profile.placement
@@ -259,6 +262,14 @@ class VllmModel:
                 }
             ],
         }
+
+    async def prefix_cache(self) -> dict[str, int]:
+        """Tokens of prompts that this replica was sent, and of these how many were in cache.
+
+        They are `queried` and `found`, since its start.
+        """
+        counted: dict[str, int] = self._server.prefix_cache()
+        return counted
 
     async def check_health(self) -> None:
         """Raise when the engine is dead, so that Serve replaces the replica."""

@@ -1,6 +1,5 @@
 """A model's answer to a program, by the OpenAI interface: asked, judged, and sent on."""
 
-import asyncio
 import json
 import math
 import time
@@ -18,9 +17,9 @@ from bus.errors import SwarmError
 from serve.completion import Task
 from serve.ports import GatewayParts
 from serve.problems import (
-    FieldReason,
     InvalidFields,
     ModelFailed,
+    NoSuchModel,
     NotAllowed,
     RequestRefused,
     TooManyRequests,
@@ -33,6 +32,7 @@ from serve.stream import MEDIA_TYPE
 log = structlog.get_logger()
 
 FAILURES: dict[int | str, dict[str, str]] = {
+    404: {"description": "There is no such model."},
     502: {"description": "The model failed to answer."},
     504: {"description": "The answer did not come in time."},
 }
@@ -55,7 +55,7 @@ async def answered(request: ModelRequest, parts: GatewayParts, task: Task) -> Re
             failed before it said anything.
     """
     if task != "embedding":  # there the app itself says whether it is the one that is meant
-        await _check_model(request.model, parts)
+        _check_model(request.model, parts)
     _check_policy(request.model or parts.model_name, parts)
     asked = {"model": parts.model_name, **request.model_dump(mode="json", exclude_none=True)}
     pieces = parts.model.stream(asked, deadline_s=parts.limits.chat_timeout_s, task=task)
@@ -70,19 +70,11 @@ async def answered(request: ModelRequest, parts: GatewayParts, task: Task) -> Re
     return StreamingResponse(_server_sent(first, pieces), media_type=MEDIA_TYPE)
 
 
-async def _check_model(model: str | None, parts: GatewayParts) -> None:
-    if model in (None, parts.model_name):
-        return
-    async with asyncio.timeout(parts.limits.call_timeout_s):
-        listed = (await parts.model.models()).get("data")
-    names = (
-        [str(m["id"]) for m in listed if isinstance(m, dict)] if isinstance(listed, list) else []
-    )
-    if model not in names:
-        reason = f"there are {', '.join(names)}"
-        raise InvalidFields(
-            f"model: {reason}.", fields=(FieldReason(field="model", reason=reason),)
-        )
+def _check_model(model: str | None, parts: GatewayParts) -> None:
+    """Told from what was set up, so that no model that is down holds up the others."""
+    names = sorted({parts.model_name, *parts.role_models.values()})
+    if model is not None and model not in names:
+        raise NoSuchModel(f"There is no such model; there are {', '.join(names)}.")
 
 
 def _check_policy(model: str, parts: GatewayParts) -> None:
@@ -130,6 +122,8 @@ def _refusal_in(piece: str) -> RequestRefused | None:
             return TooManyRequests(headers={"Retry-After": "1"})
         case HTTPStatus.SERVICE_UNAVAILABLE:
             return Unavailable("No model is up to answer.", headers={"Retry-After": "2"})
+        case HTTPStatus.NOT_FOUND:
+            return NoSuchModel(message)
         case int() if 400 <= code < 500:  # noqa: PLR2004 - a client error in HTTP
             return InvalidFields(message)
         case _:

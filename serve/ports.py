@@ -151,6 +151,8 @@ class GatewayParts:
     """What may be run, by name; the definition goes into the log with the run."""
     model_name: str
     """What the agents' model is called; a run may name it or leave it out."""
+    role_models: Mapping[str, str] = field(default_factory=dict)
+    """What the models of roles with one of their own are called, by role."""
     probes: Mapping[str, Probe]
     """Health, by name of the part."""
     limits: Limits = field(default_factory=Limits)

@@ -6,6 +6,7 @@ ServeError                (serve/errors.py)
     NotAuthenticated      401
     NotAllowed            403
     NotFound              404
+      NoSuchModel         404
     MethodNotAllowed      405
     RequestTooSlow        408
     Conflict              409
@@ -97,6 +98,16 @@ class NotFound(RequestRefused):
 
     code = "not_found"
     status = HTTPStatus.NOT_FOUND
+
+
+class NoSuchModel(NotFound):
+    """There is no such model."""
+
+    code = "model_not_found"  # as OpenAI's API has it
+
+    def __init__(self, message: str = "") -> None:
+        reason = FieldReason(field="model", reason="GET /v1/models lists those that there are")
+        super().__init__(message, fields=(reason,))
 
 
 class MethodNotAllowed(RequestRefused):

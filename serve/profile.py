@@ -100,6 +100,10 @@ class ModelProfile(BaseModel):
     replicas: Annotated[int, Field(ge=1)] = 1
     autoscaling: Autoscaling | None = None
     """In place of a fixed number of replicas."""
+    router: Literal["power-of-two", "prefix-aware"] | None = None
+    """How a replica is chosen: the idler one of two, or the one that has read the beginning of
+    the prompt before, while it is not much busier than the others. None takes the latter where
+    vLLM may have several replicas."""
     max_ongoing_requests: Annotated[int, Field(ge=1)] = 256
     """Requests one replica takes at once; more wait at their senders."""
     max_queued_requests: Annotated[int, Field(ge=1)] = 128
@@ -120,6 +124,14 @@ class ModelProfile(BaseModel):
     def least_replicas(self) -> int:
         """Replicas that run when nobody asks anything."""
         return self.autoscaling.least if self.autoscaling else self.replicas
+
+    @property
+    def prefix_aware(self) -> bool:
+        """Whether a replica is chosen by what it has read before."""
+        if self.router is not None:
+            return self.router == "prefix-aware"
+        most = self.autoscaling.most if self.autoscaling else self.replicas
+        return self.engine == "vllm" and most > 1
 
     @model_validator(mode="after")
     def _scales_one_way(self) -> Self:
@@ -149,6 +161,8 @@ class ModelProfile(BaseModel):
             raise ValueError("the engine transformers embeds, on the CPU")
         if self.engine == "vllm" and self.task == "embed":
             raise ValueError("vLLM is not made to embed here yet: use the engine transformers")
+        if self.task == "embed" and self.router == "prefix-aware":
+            raise ValueError("what embeds keeps no prompt in cache: leave out the router")
         if self.accelerator == "cpu" and self.gpu_memory_utilization is not None:
             raise ValueError("gpu_memory_utilization needs accelerator: gpu")
         if self.accelerator == "cpu" and self.pipeline_parallel > 1:

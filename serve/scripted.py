@@ -110,6 +110,7 @@ class CompletionRequest(_AnyRequest):
         prompts = [self.prompt] if isinstance(self.prompt, str) else self.prompt
         return [
             ChatRequest(
+                model=self.model,
                 messages=[_ChatMessage(role="user", content=prompt)],
                 max_tokens=self.max_tokens,
                 seed=self.seed,
@@ -140,7 +141,7 @@ def answer(request: ChatRequest) -> Answer:
     limit = len(pieces) if schema is not None or request.max_tokens is None else request.max_tokens
     return Answer(
         id=f"chatcmpl-{seed.hex()[:_ID_CHARACTERS]}",
-        model=NAME,
+        model=request.model,
         pieces=tuple(pieces[:limit]),
         prompt_tokens=sum(len(text.split()) for _, text in heard),
         truncated=limit < len(pieces),
@@ -181,6 +182,7 @@ class ScriptedModel:
     """A replica of the scripted engine, with the interface of any model app."""
 
     def __init__(self, profile: ModelProfile) -> None:
+        self._name = profile.served_name
         self._delay_s = profile.delay_s
         self._context = profile.max_model_len
         self._created = int(time.time())
@@ -204,8 +206,8 @@ class ScriptedModel:
         make: Callable[[_Kind, int], Iterator[str]],
     ) -> AsyncGenerator[str, None]:
         try:
-            wanted = parse(kind, request)
-            if wanted.model != NAME:
+            wanted = parse(kind, {"model": self._name, **request})
+            if wanted.model != self._name:
                 yield error_document(f"the model {wanted.model!r} does not exist", 404)
                 return
             made = make(wanted, int(time.time()))
@@ -221,7 +223,7 @@ class ScriptedModel:
     async def models(self) -> dict[str, JsonValue]:
         """The OpenAI list of models, of which there is one."""
         model: dict[str, JsonValue] = {
-            "id": NAME,
+            "id": self._name,
             "object": "model",
             "created": self._created,
             "owned_by": "swarm",

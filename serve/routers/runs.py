@@ -233,9 +233,11 @@ def budget_of(parts: GatewayParts, roles: Iterable[str], tokens: int | None) -> 
     limit = tokens_limit(parts.policy)
     if tokens is not None and limit is not None and tokens > limit:
         raise _invalid("budget_tokens", f"is over the policy's limit of {limit}")
-    budget = run_budget(parts.policy, roles, tokens)
-    if needs_price(budget, parts.model_name):
-        raise _invalid("model", f"{parts.model_name} has no price, but the policy limits the cost")
+    asking = frozenset(roles)
+    budget = run_budget(parts.policy, asking, tokens)
+    for model in sorted({parts.role_models.get(role, parts.model_name) for role in asking}):
+        if needs_price(budget, model):
+            raise _invalid("model", f"{model} has no price, but the policy limits the cost")
     return budget
 
 

@@ -6,8 +6,9 @@ import typer
 from rich.table import Table
 
 from cluster.gpus import gpus_here
+from cluster.models import profiles_of
 from cluster.settings import GiB, Settings
-from serve.fit import GpuNode, gpu_need, misfits
+from serve.fit import GpuNode, gpu_need, misfits, misfits_together
 from serve.profile import ModelProfile, load_profile, profile_names
 from swarm.cli.lifecycle import Json, print_json
 from swarm.cli.show import printer
@@ -44,7 +45,7 @@ def models(*, as_json: Json = False) -> None:
         print_json([asdict(offer) for offer in offers])
         return
     settings = Settings.load()
-    chosen = settings.profile(), settings.embedder()
+    chosen = {settings.profile(), settings.embedder(), *settings.further_profiles()}
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("", "profile", "GPUs", "each", "here", "weights"):
         table.add_column(column, justify="right" if column in ("GPUs", "each") else "left")
@@ -57,6 +58,12 @@ def models(*, as_json: Json = False) -> None:
     out.print(table)
     for offer in offers:
         for reason in offer.misfits:
+            out.print(f"  {reason}")
+    if settings.further_profiles():
+        together = misfits_together(profiles_of(settings), nodes)
+        if together:
+            out.print("Those that were chosen (*) do not fit beside each other:")
+        for reason in together:
             out.print(f"  {reason}")
 
 

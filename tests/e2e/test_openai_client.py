@@ -122,8 +122,9 @@ async def test_what_is_wrong_is_an_error_of_the_right_kind(
     program: openai.AsyncOpenAI, shell: Shell
 ) -> None:
     hello = [{"role": "user", "content": "Hello"}]
-    with pytest.raises(openai.UnprocessableEntityError, match="there are scripted"):
+    with pytest.raises(openai.NotFoundError, match="there are scripted") as absent:
         await program.chat.completions.create(model="gpt-9", messages=hello)
+    assert (absent.value.code, absent.value.param) == ("model_not_found", "model")
     with pytest.raises(openai.UnprocessableEntityError) as refused:
         await program.chat.completions.create(model=MODEL, messages=[])
     assert (refused.value.code, refused.value.param) == ("invalid_fields", "messages")

@@ -16,14 +16,14 @@ from pydantic import JsonValue
 
 from serve.errors import ModelUnavailable
 from serve.inference import ModelClient
-from serve.profile import ModelProfile, load_profile
+from serve.profile import ModelProfile
 from serve.weights import ensure_weights
 from tests.local_ray import serving_ray
+from tests.tiny_model import SHIPPED, make_tiny, tiny_profile
 from tests.unit.serve.quiet_ray import serve
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
 
-SHIPPED = load_profile("smollm2-135m")
 WEIGHTS = Path(tempfile.gettempdir()) / "swarm-test-weights"  # as in test_vllm_model.py
 PROMPTS = ("The quick brown fox", "def parse(text):", "Zwei Prozesse,", "1, 2, 3,")
 TOKENS = 48
@@ -31,39 +31,8 @@ RECOVERED_WITHIN_S = 240.0  # a replica imports vLLM anew, beside the other half
 LOOK_AGAIN_S = 0.5
 
 
-def make_tiny(tokenizer: Path, folder: Path) -> None:
-    """Weights of a Llama with four heads, and a tokenizer that is real."""
-    import torch  # noqa: PLC0415  # seconds, which other modules need not pay
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM  # noqa: PLC0415
-
-    words = AutoTokenizer.from_pretrained(tokenizer)
-    torch.manual_seed(7)
-    config = LlamaConfig(
-        vocab_size=len(words),
-        hidden_size=256,
-        intermediate_size=512,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        bos_token_id=words.bos_token_id,
-        eos_token_id=words.eos_token_id,
-        tie_word_embeddings=False,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    words.save_pretrained(folder)
-
-
 def split_over(processes: int) -> ModelProfile:
-    return SHIPPED.model_copy(
-        update={
-            "name": f"tiny-{processes}",
-            "served_name": "tiny",
-            "max_model_len": 256,
-            "tensor_parallel": processes,
-            "engine_kwargs": {"enforce_eager": True, "max_num_seqs": 4},
-        }
-    )
+    return tiny_profile(f"tiny-{processes}", tensor_parallel=processes)
 
 
 @pytest.fixture(scope="module")

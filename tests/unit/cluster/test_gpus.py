@@ -110,15 +110,15 @@ def test_a_model_without_room_on_this_machine_is_not_started(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("cluster.models.gpus_here", lambda: ())
-    refuse_misfit(load_profile("smollm2-135m"))
+    refuse_misfit([load_profile("smollm2-135m")])
     with pytest.raises(ModelDoesNotFit, match="qwen3-32b needs 4 GPUs; none was found"):
-        refuse_misfit(load_profile("qwen3-32b"))
+        refuse_misfit([load_profile("qwen3-32b")])
 
 
 def test_a_cluster_that_may_grow_is_waited_for() -> None:
     with capture_logs() as said:
-        warn_of_misfit(load_profile("qwen3-32b"), [])
-        warn_of_misfit(load_profile("smollm2-135m"), [])
+        warn_of_misfit([load_profile("qwen3-32b")], [])
+        warn_of_misfit([load_profile("smollm2-135m")], [])
     (line,) = said
     assert line["event"] == "model.waits_for_gpus"
     assert line["reason"] == "qwen3-32b needs 4 GPUs; none was found."

@@ -229,3 +229,22 @@ def test_what_embeds_goes_with_what_writes_unless_it_is_named() -> None:
     assert Settings(model_profile="scripted").embedder() == "scripted-embedding"
     named = Settings(model_profile="scripted", embedding_profile="all-minilm-l6-v2")
     assert named.embedder() == "all-minilm-l6-v2"
+
+
+def test_roles_may_have_models_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWARM_MODEL_PROFILE", "qwen3-8b")
+    monkeypatch.setenv("SWARM_ROLE_MODELS", "coder=qwen3-32b, judge = qwen3-32b,critic=qwen3-8b")
+    settings = Settings.from_wire(Settings.load().to_wire())
+    assert settings.role_models["judge"] == "qwen3-32b"
+    assert settings.further_profiles() == ("qwen3-32b",)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"), [("coder", "write it as"), ("coder=", "write it as"), ("x=y", "no role")]
+)
+def test_models_of_roles_that_cannot_be_used_are_refused(
+    monkeypatch: pytest.MonkeyPatch, value: str, reason: str
+) -> None:
+    monkeypatch.setenv("SWARM_ROLE_MODELS", value)
+    with pytest.raises(ConfigurationError, match=rf"SWARM_ROLE_MODELS cannot be used.*{reason}"):
+        Settings.load()

@@ -342,6 +342,7 @@ class Fakes:
         self.users.add("vic", "viewer", stored)
         self.users.add("off", "user", stored, disabled=True)
         self.policy = Capabilities.shipped()
+        self.role_models: dict[str, str] = {}
         self.chat_pace = Pace("unlimited")
         self.sessions = MemorySessions(self.users)
         self.api_keys = MemoryApiKeys(self.users)
@@ -361,6 +362,7 @@ class Fakes:
             model=self.model,
             workflows=self.workflows,
             model_name=MODEL,
+            role_models=self.role_models,
             probes=self.probes,
             limits=limits or Limits(),
             policy=self.policy,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.fit import GpuNode, gpu_need, misfits
+from serve.fit import GpuNode, gpu_need, misfits, misfits_together
 from serve.profile import Autoscaling, ModelProfile, ModelShape, load_profile, profile_names
 
 GIB = 1024**3
@@ -141,3 +141,30 @@ def test_more_or_larger_gpus_never_stop_what_fits(
         chosen.name, chosen.count + 1, (chosen.memory_bytes or 0) / GIB + 1
     )
     assert misfits(profile, grown) == ()
+
+
+def test_models_that_run_at_once_need_their_gpus_together() -> None:
+    small, large = load_profile("qwen3-8b"), load_profile("qwen3-32b")
+    assert misfits_together([small, large], [node("a", 5, 24)]) == ()
+    assert misfits_together([small, large], [node("a", 4, 24), node("b", 1, 24)]) == ()
+    (reason,) = misfits_together([small, large], [node("a", 4, 24)])
+    assert reason.startswith("qwen3-8b needs 1 GPU")
+    assert reason.endswith("GPUs that qwen3-32b takes are not counted.")
+    assert misfits_together([load_profile("scripted"), small], [node("a", 1, 24)]) == ()
+
+
+def test_a_gpu_that_is_too_small_for_a_model_is_left_to_another() -> None:
+    phi, small = load_profile("phi-3.5-mini"), load_profile("qwen3-8b")
+    phi = changed(phi, max_model_len=4096)
+    nodes = [node("b", 1, 24), node("a", 1, 16)]
+    assert misfits_together([phi, small], nodes) == ()
+
+
+@given(st.lists(st.sampled_from(ON_GPUS), max_size=4), st.lists(st.integers(0, 8), max_size=4))
+def test_alone_each_fits_where_all_fit_together(names: list[str], counts: list[int]) -> None:
+    profiles = [load_profile(name) for name in names]
+    nodes = [node(str(number), count, 80) for number, count in enumerate(counts)]
+    if not misfits_together(profiles, nodes):
+        assert all(misfits(profile, nodes) == () for profile in profiles)
+        wanted = sum(profile.accelerators * profile.least_replicas for profile in profiles)
+        assert wanted <= sum(counts)

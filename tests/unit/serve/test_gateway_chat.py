@@ -48,6 +48,31 @@ async def test_what_the_gateway_does_not_know_goes_to_the_model_as_it_is() -> No
     assert fakes.model.requests == [{**body, "model": MODEL, "stream": False}] * 2
 
 
+@pytest.mark.parametrize("path", ["chat/completions", "completions"])
+async def test_a_model_that_does_not_exist_is_told_as_openai_tells_it(path: str) -> None:
+    fakes = Fakes()
+    async with fakes.client() as client:
+        body = {"messages": HELLO, "prompt": "x", "model": "gpt-9"}
+        answer = await client.post(f"/v1/{path}", json=body)
+    assert answer.status_code == 404
+    assert answer.json()["error"] == {
+        "message": f"There is no such model; there are {MODEL}.",
+        "type": "model_not_found",
+        "code": "model_not_found",
+        "param": "model",
+    }
+    assert fakes.model.requests == []
+
+
+async def test_the_model_of_a_role_can_be_asked_for() -> None:
+    fakes = Fakes()
+    fakes.role_models = {"coder": "larger"}
+    async with fakes.client() as client:
+        body = {"messages": HELLO, "model": "larger"}
+        assert (await client.post("/v1/chat/completions", json=body)).status_code == 200
+    assert fakes.model.requests[0]["model"] == "larger"
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
@@ -57,7 +82,6 @@ async def test_what_the_gateway_does_not_know_goes_to_the_model_as_it_is() -> No
         ({"messages": [7]}, "messages.0"),
         ({"messages": [{}]}, "messages.0"),
         ({"messages": HELLO, "stream": "perhaps"}, "stream"),
-        ({"messages": HELLO, "model": "gpt-9"}, "model"),
         ({"messages": HELLO, "model": 3}, "model"),
     ],
 )
@@ -80,7 +104,7 @@ async def test_a_request_that_no_model_could_answer_does_not_reach_one(
     ("said", "status"),
     [
         (error(400), 422),
-        (error(404), 422),
+        (error(404), 404),
         (error(429), 429),
         (error(503), 503),
         (error(500), 502),

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from actors.model import Completion, Message, Model
 from serve.completion import Failure
 from serve.errors import ModelRefused, ModelTimeout, ModelUnavailable
-from serve.inference import ModelClient, chat_request, completion, failure
+from serve.inference import ModelClient, ServedModels, app_of, chat_request, completion, failure
 from tests.unit.serve.quiet_ray import RayError, RayServeException
 
 WHOLE = {
@@ -200,3 +200,18 @@ def test_a_client_pickles_without_its_handle() -> None:
     copy: Any = pickle.loads(pickle.dumps(model))  # noqa: S301 - our own
     assert copy._app == "model"
     assert copy._handle is None
+
+
+async def test_a_request_goes_to_the_model_that_it_names() -> None:
+    default, default_handle = client("1")
+    named, named_handle = client("2")
+    models = ServedModels(default, ModelClient(app="none"), {"larger": named})
+    wanted: dict[str, JsonValue] = {"model": "larger"}
+    assert [one async for one in models.stream(wanted, deadline_s=5)] == ["2"]
+    assert [one async for one in models.stream({"model": "m"}, deadline_s=5)] == ["1"]
+    assert (len(default_handle.requests), named_handle.requests) == (1, [wanted])
+
+
+def test_the_model_for_every_role_keeps_the_name_of_its_app() -> None:
+    assert app_of("qwen3-8b", default="qwen3-8b") == "model"
+    assert app_of("qwen3-32b", default="qwen3-8b") == "model-qwen3-32b"

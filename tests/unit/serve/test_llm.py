@@ -3,7 +3,7 @@ import sys
 
 import pytest
 from pydantic import BaseModel
-from ray.serve.config import AutoscalingConfig
+from ray.serve.config import AutoscalingConfig, RequestRouterConfig
 
 import tests.unit.serve.quiet_ray  # noqa: F401  # before what imports ray.serve
 from serve.llm import (
@@ -15,6 +15,7 @@ from serve.llm import (
     process_env,
 )
 from serve.profile import Autoscaling, ModelProfile, load_profile
+from serve.routing import ROUTER, UNEVEN
 
 CPU = load_profile("smollm2-135m")
 GPU = load_profile("phi-3.5-mini")
@@ -60,6 +61,21 @@ def test_replicas_are_a_number_or_follow_the_load() -> None:
     assert "num_replicas" not in options
     assert AutoscalingConfig(**options["autoscaling_config"]).max_replicas == 5
     assert options["autoscaling_config"]["min_replicas"] == 2
+
+
+def test_several_replicas_are_chosen_by_prefix_unless_the_profile_says_otherwise() -> None:
+    assert "request_router_config" not in deployment_options(GPU, {})
+    several = GPU.model_copy(update={"replicas": 2})
+    config = RequestRouterConfig(**deployment_options(several, {})["request_router_config"])
+    assert config.request_router_class == ROUTER
+    assert config.request_router_kwargs["imbalanced_threshold"] == UNEVEN
+    one_at_a_time = several.model_copy(update={"max_ongoing_requests": 1})
+    kwargs = deployment_options(one_at_a_time, {})["request_router_config"]["request_router_kwargs"]
+    assert kwargs["imbalanced_threshold"] == 0
+    random = several.model_copy(update={"router": "power-of-two"})
+    assert "request_router_config" not in deployment_options(random, {})
+    grows = Autoscaling(most=4, target_ongoing_requests=8)
+    assert GPU.model_copy(update={"autoscaling": grows}).prefix_aware
 
 
 def test_only_so_many_requests_wait_for_a_replica() -> None:

@@ -29,6 +29,7 @@ def test_the_shipped_profiles_all_load_under_their_own_names() -> None:
         "qwen3-8b",
         "scripted",
         "scripted-embedding",
+        "scripted-other",
         "smollm2-135m",
     ]
     for name in profile_names():

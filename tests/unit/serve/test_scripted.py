@@ -194,3 +194,11 @@ async def test_a_streamed_text_says_the_same_and_counts_where_it_is_asked() -> N
 async def test_what_is_no_prompt_is_refused(wrong: dict[str, JsonValue]) -> None:
     (document,) = await completion(wrong)
     assert document["error"]["code"] == 400  # type: ignore[index,call-overload]
+
+
+async def test_it_answers_under_the_name_of_its_profile() -> None:
+    other = ScriptedModel(load_profile("scripted-other"))
+    (answered,) = await chat(ASKED, other)
+    assert answered["model"] == "scripted-other"
+    (refused,) = await chat({**ASKED, "model": "scripted"}, other)
+    assert refused["error"]
