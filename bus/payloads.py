@@ -21,6 +21,7 @@ from bus.trust_payloads import (
     RotationRequested,
     SubjectForgotten,
 )
+from bus.usage import USAGE
 
 __all__ = [  # and all that follows
     "ChainBroken",
@@ -361,7 +362,7 @@ PAYLOADS: Final[Mapping[str, type[Payload]]] = {
         AgentStarted,
         AgentStopped,
     )
-} | {model.TYPE: model for model in PEOPLE}
+} | {model.TYPE: model for model in (*PEOPLE, *USAGE)}
 
 
 def payload_model(event_type: str) -> type[Payload]:
