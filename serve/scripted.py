@@ -188,6 +188,7 @@ class ScriptedModel:
         self._delay_s = profile.delay_s
         self._context = profile.max_model_len
         self._created = int(time.time())
+        self._in_work = 0
 
     async def chat(self, request: dict[str, JsonValue]) -> AsyncGenerator[str, None]:
         """Answer an OpenAI chat request with the documents of serve/completion.py."""
@@ -217,9 +218,17 @@ class ScriptedModel:
             yield error_document(str(error), 400)
             return
         documents = list(made)
-        for document in documents:  # a stream takes its time between them
-            await asyncio.sleep(self._delay_s / len(documents))
-            yield document
+        self._in_work += 1
+        try:
+            for document in documents:  # a stream takes its time between them
+                await asyncio.sleep(self._delay_s / len(documents))
+                yield document
+        finally:
+            self._in_work -= 1
+
+    async def in_work(self) -> int:
+        """How many requests the engine works on."""
+        return self._in_work
 
     async def models(self) -> dict[str, JsonValue]:
         """The OpenAI list of models, of which there is one."""

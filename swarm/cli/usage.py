@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final, get_args
 
 import typer
 
@@ -12,9 +12,15 @@ from swarm.client import AsyncSwarm
 from swarm.errors import NotFound
 from swarm.usage import EVERYBODY, UsagePart, UsageReport, UsageTotal
 
+_PARTS: Final = get_args(UsagePart)
+
 By = Annotated[
-    list[UsagePart] | None,
-    typer.Option("--by", help="What to tell totals apart by; may be repeated. Day and model."),
+    list[str] | None,
+    typer.Option(
+        "--by",
+        help=f"What to tell totals apart by; may be repeated: {', '.join(_PARTS)}."
+        " Day and model if left out.",
+    ),
 ]
 Whose = Annotated[
     str | None,
@@ -44,7 +50,7 @@ def usage(
     as_json: Json = False,
 ) -> None:
     """Show what you used up of the models; by user, agent or run, and of others, if you may."""
-    parts: list[UsagePart] = by or ["day", "model"]
+    parts = _parts(by or ["day", "model"])
 
     async def ask() -> UsageReport:
         async with await AsyncSwarm.connect() as swarm:
@@ -64,6 +70,14 @@ def usage(
     nothing = f"Nothing was used up from {report.since} to {report.until}."
     show_table(heads, [_row(total, parts) for total in report.totals], nothing)
     _say_more(report)
+
+
+def _parts(names: list[str]) -> list[UsagePart]:
+    known: dict[str, UsagePart] = {part: part for part in _PARTS}
+    wrong = [name for name in names if name not in known]
+    if wrong:
+        raise typer.BadParameter(f"{wrong[0]!r} is none of {', '.join(_PARTS)}")
+    return [known[name] for name in names]
 
 
 def _row(total: UsageTotal, parts: list[UsagePart]) -> tuple[str, ...]:
