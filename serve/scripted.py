@@ -220,8 +220,9 @@ class ScriptedModel:
         documents = list(made)
         self._in_work += 1
         try:
-            for document in documents:  # a stream takes its time between them
-                await asyncio.sleep(self._delay_s / len(documents))
+            for number, document in enumerate(documents):
+                if number or not wanted.stream:  # a stream begins at once
+                    await asyncio.sleep(self._delay_s / max(1, len(documents) - wanted.stream))
                 yield document
         finally:
             self._in_work -= 1

@@ -36,7 +36,7 @@ async def program(port: int) -> AsyncIterator[openai.AsyncOpenAI]:
     """OpenAI's client as the user uma, who may open as many connections as she likes."""
     url = f"http://127.0.0.1:{port}"
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=60.0) as line:
+    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=120.0) as line:
         login = await line.post("/auth/login", json={"username": "uma", "password": PASSWORD})
         async with openai.AsyncOpenAI(
             base_url=f"{url}/v1",
