@@ -100,7 +100,7 @@ class UsageReader:
             where day between $1 and $2 and ($3::text is null or user_id = $3)
                 and ($4::text is null or run = $4)
             {grouped} limit {MOST_TOTALS + 1}
-        """  # noqa: S608 - of the names above only
+        """  # noqa: S608  # nosec B608 - of the names above only
         with translated("read what was used up"):
             async with asyncio.timeout(self._deadline_s):
                 rows = await self._pool.fetch(

