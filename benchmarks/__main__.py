@@ -6,7 +6,7 @@ import platform
 
 import uvloop
 
-from benchmarks import audit_log, audited, people, policy, recovery, round_trip, workflows
+from benchmarks import audit_log, audited, people, policy, recovery, round_trip, serving, workflows
 from benchmarks.world import quiet
 
 SYNCS = {"always": "fsync on every write", "2m": "JetStream's default"}
@@ -72,3 +72,4 @@ if __name__ == "__main__":
     uvloop.run(main())
     asyncio.run(caches())
     asyncio.run(standstills())
+    asyncio.run(serving.show())

@@ -33,6 +33,7 @@ from bus.trust_payloads import (
     RotationRequested,
     SubjectForgotten,
 )
+from bus.usage import USAGE
 
 __all__ = [  # and all that follows
     "ChainBroken",
@@ -370,7 +371,7 @@ PAYLOADS: Final[Mapping[str, type[Payload]]] = {
         AgentStarted,
         AgentStopped,
     )
-} | {model.TYPE: model for model in (*PEOPLE, *MEMORY)}
+} | {model.TYPE: model for model in (*PEOPLE, *MEMORY, *USAGE)}
 
 
 def payload_model(event_type: str) -> type[Payload]:

@@ -57,6 +57,7 @@ Namespace = Annotated[
         r"(/(\*|\{role\}|\{run\}|\{user\}|[A-Za-z0-9_-]+))*(/\*\*)?)$",
     ),
 ]
+Username = Annotated[str, Field(max_length=64, pattern=r"^[^\sA-Z]+$")]
 Limit = Annotated[int | Literal["unlimited"], BeforeValidator(_limit)]
 Amount = Annotated[StrictInt, Field(ge=0, lt=_MAX_LIMIT)]
 Patterns = Annotated[tuple[Pattern, ...], AfterValidator(_as_set)]
@@ -115,12 +116,25 @@ class Price(_Part):
     completion: Amount
 
 
+class PeopleRule(_Part):
+    """What each person may use up of the models, asked through the gateway.
+
+    Unlike an agent, a person is not limited where nothing is said.
+    """
+
+    tokens_per_day: Limit = UNLIMITED
+    """From midnight to midnight, in UTC."""
+    named: Mapping[Username, Limit] = {}
+    """The same for some of them, by user name in lower case."""
+
+
 class Bundle(_Part):
     """The policy as it is in force."""
 
     version: Literal[1]
     roles: Mapping[RoleName, Capability]
     prices: Mapping[Named, Price] = {}
+    people: PeopleRule = PeopleRule()
 
 
 class BundleSource(Bundle):
@@ -142,7 +156,12 @@ class BundleSource(Bundle):
                 f"the policy bundle has no rule `agent`, which role {workers[0]!r} would be under"
             )
         extra = dict.fromkeys(workers, self.agent or Capability())
-        return Bundle(version=self.version, roles={**self.roles, **extra}, prices=self.prices)
+        return Bundle(
+            version=self.version,
+            roles={**self.roles, **extra},
+            prices=self.prices,
+            people=self.people,
+        )
 
 
 @lru_cache(maxsize=8)

@@ -11,13 +11,14 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from importlib import resources
 from typing import Final, Literal
+from unicodedata import normalize
 
 from bus.identity import Permissions
 from bus.policy import PublishRules
 from bus.reference import ALL_OBJECTS, OBJECTS
 from bus.signing import Consumption
 from bus.subjects import ALL_EVENTS, STREAM, Subject, is_token
-from policies.bundle import ANY, Bundle, Capability, Price, Spend, read_bundle
+from policies.bundle import ANY, Bundle, Capability, PeopleRule, Price, Spend, read_bundle
 from policies.errors import PolicyNotUsable
 
 _API: Final = "$JS.API"
@@ -121,6 +122,18 @@ class Capabilities:
     def prices(self) -> Mapping[str, Price]:
         """What models cost, by name."""
         return self._bundle.prices
+
+    @property
+    def people(self) -> PeopleRule:
+        """What people may use up."""
+        return self._bundle.people
+
+    def tokens_per_day(self, username: str) -> int | None:
+        """What a person may use up of the models in a day; None for no limit."""
+        rule = self._bundle.people
+        name = normalize("NFKC", normalize("NFKC", username).casefold())
+        limit = rule.named.get(name, rule.tokens_per_day)
+        return limit if isinstance(limit, int) else None
 
     def capability(self, role: str) -> Capability | None:
         """All that is said of a role, None for one that is not known."""

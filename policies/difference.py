@@ -8,7 +8,7 @@ from bus.event import StoredEvent
 from bus.payloads import StepCompleted
 from bus.policy_history import FOUNDING_TYPES
 from bus.subjects import parse
-from policies.bundle import Spend
+from policies.bundle import PeopleRule, Spend
 from policies.capabilities import Capabilities
 
 _NO_MODEL: Final = "none"
@@ -32,7 +32,7 @@ def compare(old: Capabilities, new: Capabilities) -> tuple[Change, ...]:
         was, now = old.prices.get(model), new.prices.get(model)
         if was != now:
             changes.append(Change(role="", kind="changed", what=f"the price of model {model}"))
-    return tuple(changes)
+    return (*changes, *_people_changes(old.people, new.people))
 
 
 def would_refuse(policy: Capabilities, stored: StoredEvent) -> str | None:
@@ -48,6 +48,17 @@ def would_refuse(policy: Capabilities, stored: StoredEvent) -> str | None:
     if refusal is None and isinstance(payload, StepCompleted) and payload.model != _NO_MODEL:
         return policy.call_refusal(event.role, "model", payload.model)
     return refusal
+
+
+def _people_changes(old: PeopleRule, new: PeopleRule) -> Iterator[Change]:
+    if old.tokens_per_day != new.tokens_per_day:
+        what = f"tokens_per_day of each person {old.tokens_per_day} -> {new.tokens_per_day}"
+        yield Change(role="people", kind="changed", what=what)
+    for name in sorted({*old.named, *new.named}):
+        was, now = old.named.get(name, "as others"), new.named.get(name, "as others")
+        if was != now:
+            what = f"tokens_per_day of {name} {was} -> {now}"
+            yield Change(role="people", kind="changed", what=what)
 
 
 def _changes(old: Capabilities, new: Capabilities, role: str) -> Iterator[Change]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from policies.bundle import ANY, UNLIMITED, Capability, Spend
+from policies.bundle import ANY, UNLIMITED, Capability, PeopleRule, Spend
 from policies.capabilities import Capabilities
 
 _SPENDS: Final = {
@@ -18,6 +18,18 @@ def explain(policy: Capabilities, role: str) -> tuple[str, ...]:
     capability = policy.capability(role)
     sentences = () if capability is None else tuple(_sentences(capability, role))
     return sentences or ("may do nothing.",)
+
+
+def explain_people(rule: PeopleRule) -> tuple[str, ...]:
+    """What people may use up, a sentence each."""
+    named = (
+        f"{name} may use up {_tokens(limit)} a day." for name, limit in sorted(rule.named.items())
+    )
+    return (f"each may use up {_tokens(rule.tokens_per_day)} a day.", *named)
+
+
+def _tokens(limit: int | str) -> str:
+    return f"{limit:,} tokens" if isinstance(limit, int) else "any number of tokens"
 
 
 def _sentences(capability: Capability, role: str) -> Iterator[str]:

@@ -35,6 +35,8 @@ class Permission(StrEnum):
     MEMORY_READ = "memory.read"
     MEMORY_WRITE = "memory.write"
     AUDIT_READ = "audit.read"
+    USAGE_READ = "usage.read"
+    """See what one used up of the models; who manages users sees it of everybody."""
     USER_MANAGE = "user.manage"
     API_KEY_MANAGE = "api_key.manage"
     """Make, list and revoke one's own API keys."""
@@ -48,6 +50,7 @@ _EVERYBODY = frozenset(
         Permission.MODEL_READ,
         Permission.MEMORY_READ,
         Permission.AUDIT_READ,
+        Permission.USAGE_READ,
         Permission.ACCOUNT_MANAGE,
     }
 )

@@ -43,6 +43,7 @@ from serve.routers import (
     models,
     runs,
     sessions,
+    usage,
     users,
 )
 from serve.routers import (
@@ -110,6 +111,7 @@ def create_app(parts: GatewayParts, *, echo_request_id: bool = True) -> FastAPI:
         models,
         chat,
         embeddings,
+        usage,
         health,
     ):
         # Authenticate has done the work; this only says so in the OpenAPI document.

@@ -7,7 +7,7 @@ Of a chat with `stream: true` they are `chat.completion.chunk` objects, else the
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, JsonValue
@@ -60,7 +60,21 @@ def completion_document(answer: Answer, *, created: int) -> str:
     )
 
 
-def chunk_documents(answer: Answer, *, created: int, include_usage: bool) -> Iterator[str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What a stream says of usage: in a chunk at its end, and as it goes in each chunk."""
+
+    at_end: bool = False
+    as_it_goes: bool = False
+
+    def so_far(self, answer: Answer, pieces: int) -> dict[str, JsonValue]:
+        """The usage after so many pieces, if it is to be shown."""
+        if not self.as_it_goes:
+            return {}
+        return {"usage": usage_of([replace(answer, pieces=answer.pieces[:pieces])])}
+
+
+def chunk_documents(answer: Answer, *, created: int, usage: Shown) -> Iterator[str]:
     """The documents of a streamed answer: role, one for each piece, the end, usage if wanted."""
     head = {
         "id": answer.id,
@@ -69,20 +83,20 @@ def chunk_documents(answer: Answer, *, created: int, include_usage: bool) -> Ite
         "model": answer.model,
     }
 
-    def chunk(delta: dict[str, str], finish_reason: str | None) -> str:
+    def chunk(delta: dict[str, str], finish_reason: str | None, pieces: int) -> str:
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
-        return json.dumps({**head, "choices": [choice]})
+        return json.dumps({**head, "choices": [choice], **usage.so_far(answer, pieces)})
 
-    yield chunk({"role": "assistant", "content": ""}, None)
-    for piece in answer.pieces:
-        yield chunk({"content": piece}, None)
-    yield chunk({}, answer.finish_reason)
-    if include_usage:
+    yield chunk({"role": "assistant", "content": ""}, None, 0)
+    for number, piece in enumerate(answer.pieces, start=1):
+        yield chunk({"content": piece}, None, number)
+    yield chunk({}, answer.finish_reason, len(answer.pieces))
+    if usage.at_end:
         yield json.dumps({**head, "choices": [], "usage": usage_of([answer])})
 
 
 def text_documents(
-    answers: Sequence[Answer], *, created: int, stream: bool, include_usage: bool
+    answers: Sequence[Answer], *, created: int, stream: bool, usage: Shown
 ) -> Iterator[str]:
     """The documents of a completion, one answer for each prompt; `created` is in Unix seconds."""
     first = answers[0]
@@ -91,17 +105,19 @@ def text_documents(
     def choice(index: int, text: str, finish_reason: str | None) -> dict[str, JsonValue]:
         return {"index": index, "text": text, "logprobs": None, "finish_reason": finish_reason}
 
-    usage = usage_of(answers)
+    total = usage_of(answers)
     if not stream:
         whole = [choice(i, "".join(a.pieces), a.finish_reason) for i, a in enumerate(answers)]
-        yield json.dumps({**head, "choices": whole, "usage": usage})
+        yield json.dumps({**head, "choices": whole, "usage": total})
         return
     for index, answer in enumerate(answers):
-        for piece in answer.pieces:
-            yield json.dumps({**head, "choices": [choice(index, piece, None)]})
-        yield json.dumps({**head, "choices": [choice(index, "", answer.finish_reason)]})
-    if include_usage:
-        yield json.dumps({**head, "choices": [], "usage": usage})
+        for number, piece in enumerate(answer.pieces, start=1):
+            said = {"choices": [choice(index, piece, None)], **usage.so_far(answer, number)}
+            yield json.dumps({**head, **said})
+        last = usage.so_far(answer, len(answer.pieces))
+        yield json.dumps({**head, "choices": [choice(index, "", answer.finish_reason)], **last})
+    if usage.at_end:
+        yield json.dumps({**head, "choices": [], "usage": total})
 
 
 def usage_of(answers: Sequence[Answer]) -> dict[str, JsonValue]:

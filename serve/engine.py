@@ -114,6 +114,11 @@ def _call(function: Callable[[], Any]) -> Any:
     return function()
 
 
+def in_work(server: Any) -> int:
+    """How many requests the engine of a server has not finished, nor given up."""
+    return int(server.engine._engine_client.get_num_unfinished_requests())  # noqa: SLF001
+
+
 def create_server(settings: Mapping[str, Any], *, cpu: bool) -> Server:
     """Make the ray.serve.llm server, not yet started.
 

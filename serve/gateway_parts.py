@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 from actors.fact import GATEWAY
 from actors.member import Domain, Enrolment, Issue, Unlock, joined
@@ -17,11 +19,13 @@ from policies.pace import Pace
 from policies.passwords import Passwords
 from policies.token_keys import KeyFolder, TokenKeys
 from policies.tokens import DEFAULT_TTL_S
+from serve.allowance import Allowances
 from serve.attempts import Attempts
 from serve.callers import Callers
 from serve.errors import ModelBusy
 from serve.evidence import Anchors
 from serve.inference import APP, EMBEDDING_APP, ModelClient, ServedModels
+from serve.metering import Meter
 from serve.people import People, PeopleRules
 from serve.ports import ChatModel, GatewayParts, Limits, Probe, Web
 from storage.api_keys import ApiKeyStore
@@ -31,10 +35,14 @@ from storage.postgres import Pool, open_pool, ping
 from storage.rate_limits import RateLimits
 from storage.run_owners import RunOwnerReader
 from storage.sessions import SessionStore
+from storage.token_budgets import TokenBudgets
+from storage.usage import UsageReader
 from storage.users import UserStore
 
 POOL_KEPT: Final = 4
 """Connections to Postgres kept open: opening one takes longer than most requests."""
+SETTLED_WITHIN_S: Final = 600.0
+"""After the longest answer: a broker that is down that long leaves tokens reserved no longer."""
 TOKEN_ISSUER: Final = "vllm-swarm"  # noqa: S105 - a name
 TOKEN_AUDIENCE: Final = "vllm-swarm/gateway"  # noqa: S105 - a name
 
@@ -118,6 +126,8 @@ async def connect_parts(
         joined(config.domain, config.enrolment, config.issue, unlock=config.unlock) as log,
     ):
         people = _people(config, keys, log, pool, cache)
+        usage = UsageReader(pool)
+        meter = Meter(log, policy, _allowances(config, log, usage, cache), _now)
         flushing = asyncio.create_task(people.attempts.keep_flushing())
         try:
             yield GatewayParts(
@@ -126,6 +136,8 @@ async def connect_parts(
                 audit=EvidenceReader(pool),
                 anchors=_anchors(config),
                 model=chat_model,
+                meter=meter,
+                usage=usage,
                 workflows=config.workflows,
                 model_name=config.model_name,
                 role_models=config.role_models,
@@ -137,6 +149,7 @@ async def connect_parts(
             )
         finally:
             flushing.cancel()
+            await meter.flush()
             await people.attempts.flush()
 
 
@@ -161,6 +174,22 @@ def _people(
         owners=RunOwnerReader(pool),
         rules=config.people,
     )
+
+
+def _allowances(
+    config: GatewayConfig, log: EventLog, usage: UsageReader, cache: Cache
+) -> Allowances:
+    return Allowances(
+        counters=TokenBudgets(cache, life=uuid4().hex),
+        books=usage,
+        stream=log,
+        clock=_now,
+        life_s=config.limits.chat_timeout_s + SETTLED_WITHIN_S,
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _anchors(config: GatewayConfig) -> Anchors:

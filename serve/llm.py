@@ -248,6 +248,12 @@ class VllmModel:
                 for document in documents(item):
                     yield document
 
+    async def in_work(self) -> int:
+        """How many requests the engine works on."""
+        from serve.engine import in_work  # noqa: PLC0415  # see reconfigure
+
+        return 0 if self._server is None else in_work(self._server)
+
     async def models(self) -> dict[str, JsonValue]:
         """The OpenAI list of models, of which there is one."""
         return {

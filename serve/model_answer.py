@@ -1,20 +1,25 @@
 """A model's answer to a program, by the OpenAI interface: asked, judged, and sent on."""
 
+import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, cast
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from actors.fact import GATEWAY
 from bus.errors import SwarmError
+from policies.caller import Caller
 from serve.completion import Task
+from serve.metering import Metered, Outcome, Question
 from serve.ports import GatewayParts
 from serve.problems import (
     InvalidFields,
@@ -31,6 +36,8 @@ from serve.stream import MEDIA_TYPE
 
 log = structlog.get_logger()
 
+_ERROR = '{"error":'
+"""How the document begins that a model breaks off with."""
 FAILURES: dict[int | str, dict[str, str]] = {
     404: {"description": "There is no such model."},
     502: {"description": "The model failed to answer."},
@@ -47,27 +54,61 @@ class ModelRequest(BaseModel):
     stream: bool = False
 
 
-async def answered(request: ModelRequest, parts: GatewayParts, task: Task) -> Response:
+async def answered(
+    request: ModelRequest, http: Request, parts: GatewayParts, task: Task
+) -> Response:
     """Ask the model: one document, or server-sent ones with [DONE] at the end.
 
     Raises:
-        RequestRefused: there is no such model, the policy keeps it from people, or it refused or
-            failed before it said anything.
+        RequestRefused: there is no such model, the policy keeps it from people, who asks has
+            used up his tokens of the day, or it refused or failed before it said anything.
     """
     if task != "embedding":  # there the app itself says whether it is the one that is meant
         _check_model(request.model, parts)
-    _check_policy(request.model or parts.model_name, parts)
-    asked = {"model": parts.model_name, **request.model_dump(mode="json", exclude_none=True)}
-    pieces = parts.model.stream(asked, deadline_s=parts.limits.chat_timeout_s, task=task)
+    model = request.model or parts.model_name
+    _check_policy(model, parts)
+    question = Question(
+        caller=cast("Caller", http.state.caller),
+        request=str(http.state.request_id),
+        task=task,
+        model=model,
+        body={"model": parts.model_name, **request.model_dump(mode="json", exclude_none=True)},
+    )
+    async with asyncio.timeout(parts.limits.call_timeout_s):
+        metered = await parts.meter.admit(question)
+    with _ended_if_broken(metered):
+        pieces = parts.model.stream(metered.body, deadline_s=parts.limits.chat_timeout_s, task=task)
+        first = await _first(pieces, keep=request.stream)
+    if request.stream:
+        return _Stream(first, pieces, metered)
+    metered.whole(first)
+    metered.end("answered")
+    await metered.recorded()
+    return Response(first, media_type="application/json")
+
+
+async def _first(pieces: AsyncGenerator[str, None], *, keep: bool) -> str:
+    """The first document; the rest is given up where there is a refusal, or nothing to keep."""
     first = await anext(pieces, None)
     refusal = ModelFailed() if first is None else _refusal_in(first)
-    if refusal is not None or not request.stream:
+    if refusal is not None or not keep:
         await pieces.aclose()
     if refusal is not None or first is None:
         raise refusal or ModelFailed
-    if not request.stream:
-        return Response(first, media_type="application/json")
-    return StreamingResponse(_server_sent(first, pieces), media_type=MEDIA_TYPE)
+    return first
+
+
+@contextmanager
+def _ended_if_broken(metered: Metered) -> Iterator[None]:
+    """Say how a question ended that does not get to the end of the block."""
+    try:
+        yield
+    except (asyncio.CancelledError, GeneratorExit):
+        metered.end("abandoned")
+        raise
+    except BaseException:
+        metered.end("failed")
+        raise
 
 
 def _check_model(model: str | None, parts: GatewayParts) -> None:
@@ -93,19 +134,46 @@ def _check_policy(model: str, parts: GatewayParts) -> None:
     parts.chat_pace.done(now)
 
 
-async def _server_sent(first: str, pieces: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
-    """Chunks as server-sent events; a failure on the way is the last one before [DONE]."""
-    async with aclosing(pieces):
-        yield f"data: {first}\n\n"
+class _Stream(StreamingResponse):
+    """Chunks as server-sent events; a failure on the way is the last one before [DONE].
+
+    However it ends, the model is let go and what it cost is recorded.
+    """
+
+    def __init__(self, first: str, pieces: AsyncGenerator[str, None], metered: Metered) -> None:
+        self._first = first
+        self._pieces = pieces
+        self._metered = metered
+        super().__init__(self._frames(), media_type=MEDIA_TYPE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            async for piece in pieces:
-                yield f"data: {piece}\n\n"
+            await super().__call__(scope, receive, send)
+        finally:
+            self._metered.end("abandoned")  # unless it has ended
+            await self._pieces.aclose()
+
+    async def _frames(self) -> AsyncGenerator[str, None]:
+        outcome: Outcome = "answered"
+        shown = self._metered.chunk(self._first)
+        if shown is not None:
+            yield f"data: {shown}\n\n"
+        try:
+            async for piece in self._pieces:
+                if piece.startswith(_ERROR):
+                    outcome = "failed"
+                shown = self._metered.chunk(piece)
+                if shown is not None:
+                    yield f"data: {shown}\n\n"
         except SwarmError as error:
+            outcome = "failed"
             log.warning("chat.broken", error=type(error).__name__, reason=str(error)[:200])
             refusal = refusal_of(error) or ModelFailed()
             broken = {"error": {"message": str(refusal), "code": refusal.status}}
             yield f"data: {json.dumps(broken)}\n\n"
-    yield "data: [DONE]\n\n"
+        self._metered.end(outcome)
+        await self._metered.recorded()
+        yield "data: [DONE]\n\n"
 
 
 def _refusal_in(piece: str) -> RequestRefused | None:

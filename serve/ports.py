@@ -6,9 +6,16 @@ Whatever they raise descends from SwarmError; serve/problems.py says what
 of it a caller gets to see.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Protocol
 
 from pydantic import JsonValue
@@ -22,9 +29,11 @@ from policies.capabilities import Capabilities
 from policies.pace import Pace
 from serve.completion import Task
 from serve.evidence import Anchors
+from serve.metering import Meter
 from serve.people import People
 from storage.audit_reader import AuditSummary, StoredCheckpoint
 from storage.evidence import Evidence, TailTooLong
+from storage.usage import Part, Scope, Spent, Total
 
 
 class Log(Protocol):
@@ -98,6 +107,18 @@ class Audit(Protocol):
         ...
 
 
+class Totals(Protocol):
+    """What was used up of the models, as far as the audit log has come."""
+
+    async def totals(self, scope: Scope, by: Sequence[Part]) -> tuple[Total, ...]:
+        """Totals of what is in the scope, told apart by the parts and in their order."""
+        ...
+
+    async def spent(self, user: str, day: date, *, but: Collection[str] = ()) -> Spent:
+        """What a user has used up of a day by asking the gateway, without some events."""
+        ...
+
+
 Probe = Callable[[], Awaitable[None]]
 """Returns if the part answers, raises if not."""
 
@@ -147,6 +168,9 @@ class GatewayParts:
     anchors: Anchors
     """What evidence is checked against; it comes along with it."""
     model: ChatModel
+    meter: Meter
+    """What people use up of it."""
+    usage: Totals
     workflows: Mapping[str, WorkflowSpec]
     """What may be run, by name; the definition goes into the log with the run."""
     model_name: str

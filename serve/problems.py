@@ -14,6 +14,7 @@ ServeError                (serve/errors.py)
     NotJson               415
     InvalidFields         422
     TooManyRequests       429
+      BudgetUsedUp        429
     ModelFailed           502
     Unavailable           503
     TooSlow               504
@@ -158,6 +159,13 @@ class TooManyRequests(RequestRefused):
     code = "too_many_requests"
     status = HTTPStatus.TOO_MANY_REQUESTS
     retryable = True
+
+
+class BudgetUsedUp(TooManyRequests):
+    """The person's tokens of the day are used up."""
+
+    code = "insufficient_quota"
+    retryable = False
 
 
 class ModelFailed(RequestRefused):

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from serve.completion import (
     Answer,
+    Shown,
     chunk_documents,
     completion_document,
     error_document,
@@ -66,6 +67,7 @@ class _ResponseFormat(_Request):
 
 class _StreamOptions(_Request):
     include_usage: bool = False
+    continuous_usage_stats: bool = False
 
 
 class _AnyRequest(_Request):
@@ -76,9 +78,11 @@ class _AnyRequest(_Request):
     stream_options: _StreamOptions | None = None
 
     @property
-    def include_usage(self) -> bool:
-        """Whether a stream ends with the count of tokens."""
-        return self.stream_options is not None and self.stream_options.include_usage
+    def usage_shown(self) -> Shown:
+        """What a stream says of the count of tokens."""
+        wanted = self.stream_options or _StreamOptions()
+        going = wanted.include_usage and wanted.continuous_usage_stats
+        return Shown(at_end=wanted.include_usage, as_it_goes=going)
 
 
 _Kind = TypeVar("_Kind", bound=_AnyRequest)
@@ -166,7 +170,7 @@ def _chat_documents(request: ChatRequest, created: int) -> Iterator[str]:
     made = answer(request)
     if not request.stream:
         return iter([completion_document(made, created=created)])
-    return chunk_documents(made, created=created, include_usage=request.include_usage)
+    return chunk_documents(made, created=created, usage=request.usage_shown)
 
 
 def _text_documents(request: CompletionRequest, created: int) -> Iterator[str]:
@@ -174,7 +178,7 @@ def _text_documents(request: CompletionRequest, created: int) -> Iterator[str]:
         [answer(chat) for chat in request.chats],
         created=created,
         stream=request.stream,
-        include_usage=request.include_usage,
+        usage=request.usage_shown,
     )
 
 
@@ -186,6 +190,7 @@ class ScriptedModel:
         self._delay_s = profile.delay_s
         self._context = profile.max_model_len
         self._created = int(time.time())
+        self._in_work = 0
 
     async def chat(self, request: dict[str, JsonValue]) -> AsyncGenerator[str, None]:
         """Answer an OpenAI chat request with the documents of serve/completion.py."""
@@ -214,11 +219,19 @@ class ScriptedModel:
         except ModelRefused as error:
             yield error_document(str(error), 400)
             return
-        await asyncio.sleep(self._delay_s)
-        for document in made:
-            yield document
-            if wanted.stream:
-                await asyncio.sleep(0)  # lets a cancelled request stop here
+        documents = list(made)
+        self._in_work += 1
+        try:
+            for number, document in enumerate(documents):
+                if number or not wanted.stream:  # a stream begins at once
+                    await asyncio.sleep(self._delay_s / max(1, len(documents) - wanted.stream))
+                yield document
+        finally:
+            self._in_work -= 1
+
+    async def in_work(self) -> int:
+        """How many requests the engine works on."""
+        return self._in_work
 
     async def models(self) -> dict[str, JsonValue]:
         """The OpenAI list of models, of which there is one."""

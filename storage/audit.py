@@ -26,6 +26,7 @@ from storage.leaf import AuditRecord, encode_envelope
 from storage.merkle import edge_nodes, load_frontier
 from storage.objects import keep_objects
 from storage.postgres import Connection, Pool, translated
+from storage.usage_rows import USAGE_COLUMNS
 
 _COUNTS = "select run, events from audit_run where run = any($1::text[])"
 _MOVE_HEAD = """
@@ -213,6 +214,10 @@ async def _write(connection: Connection, batch: PreparedBatch, sign: Sign) -> st
         "audit_node", records=node_rows(batch.nodes), columns=NODE_COLUMNS
     )
     await connection.executemany(_MOVE_CHAIN, batch.chains)
+    if batch.usage:
+        await connection.copy_records_to_table(
+            "model_usage", records=batch.usage, columns=USAGE_COLUMNS
+        )
     size, root = batch.after.size, batch.root
     note = sign(size, root)
     await connection.execute(

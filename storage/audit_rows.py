@@ -27,6 +27,7 @@ from storage.leaf import (
     storable,
 )
 from storage.merkle import Frontier, Node, leaf_hash
+from storage.usage_rows import usage_rows
 
 if TYPE_CHECKING:
     import asyncpg
@@ -89,6 +90,8 @@ class PreparedBatch:
     """The last accepted event of each sender: public key, sequence, digest."""
     objects: Sequence[bytes]
     """What the events refer to."""
+    usage: Sequence[tuple[object, ...]]
+    """What the events say that was used up of the models."""
     counts: Mapping[str, int]
     """How many leaves the runs of the batch have after it."""
     after: Position
@@ -167,6 +170,7 @@ def prepare(
         nodes=nodes,
         chains=_chains(records),
         objects=[record.content for record in records if record.content is not None],
+        usage=usage_rows(records, first_leaf=position.size),
         counts={run: events for run, events in counted.items() if events},
         after=after,
         root=frontier.root(),

@@ -13,6 +13,7 @@ any database driver.
 from swarm.client import AsyncSwarm
 from swarm.run import AsyncRun
 from swarm.sync import Run, Swarm
+from swarm.usage import UsageReport, UsageTotal
 from swarm.view import (
     Approval,
     AuditSummary,
@@ -41,4 +42,6 @@ __all__ = [
     "StepStatus",
     "Swarm",
     "Usage",
+    "UsageReport",
+    "UsageTotal",
 ]

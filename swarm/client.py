@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self, overload
@@ -19,6 +20,7 @@ from swarm.home import ADMIN, admin_password, find_home, gateway_certificate, ga
 from swarm.http import Call, Credentials, Gateway
 from swarm.people import AsyncPeople
 from swarm.run import AsyncRun
+from swarm.usage import UsagePart, UsageReport, usage_of
 from swarm.view import (
     Approval,
     Approvals,
@@ -179,6 +181,29 @@ class AsyncSwarm:
     def people(self) -> AsyncPeople:
         """Users, and API keys of one's own."""
         return AsyncPeople(self._gateway)
+
+    async def usage(
+        self,
+        by: Sequence[UsagePart] = ("day", "model"),
+        *,
+        user: str | None = None,
+        run: str | None = None,
+        since: date | None = None,
+        until: date | None = None,
+    ) -> UsageReport:
+        """What was used up of the models, as far as the audit log has come.
+
+        Args:
+            by: what totals are told apart by, in this order.
+            user: whose, by id, or "*" for everybody; one's own if left out.
+            run: of one run only; the empty one is what was asked through the gateway.
+            since: the first day, in UTC; 30 days if left out.
+            until: the last day; today if left out.
+
+        Raises:
+            NotAllowed: only admins see what others used up.
+        """
+        return await usage_of(self._gateway, by, user=user, run=run, since=since, until=until)
 
     def run(self, run_id: str) -> AsyncRun:
         """A handle on a run, known or not; nothing is asked yet."""

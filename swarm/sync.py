@@ -5,6 +5,7 @@ does: `Bridge` carries coroutines over, and AsyncSwarm does the work.
 """
 
 from collections.abc import Generator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, overload
@@ -16,6 +17,7 @@ from swarm.bridge import Bridge
 from swarm.client import CHAT_TIMEOUT_S, TIMEOUT_S, AsyncSwarm, Message
 from swarm.errors import SwarmClosed
 from swarm.run import AsyncRun
+from swarm.usage import UsagePart, UsageReport
 from swarm.view import (
     Approval,
     ApprovalStatus,
@@ -209,6 +211,19 @@ class Swarm:
     def runs(self, limit: int = 20) -> tuple[RunLine, ...]:
         """The newest runs. See AsyncSwarm.runs."""
         return self._bridge.call(self._swarm.runs(limit))
+
+    def usage(
+        self,
+        by: Sequence[UsagePart] = ("day", "model"),
+        *,
+        user: str | None = None,
+        run: str | None = None,
+        since: date | None = None,
+        until: date | None = None,
+    ) -> UsageReport:
+        """What was used up of the models. See AsyncSwarm.usage."""
+        asking = self._swarm.usage(by, user=user, run=run, since=since, until=until)
+        return self._bridge.call(asking)
 
     def approvals(
         self, status: ApprovalStatus | Literal["all"] = "pending"

@@ -28,8 +28,13 @@ def ray_environment() -> Iterator[Path]:
 
 
 @contextmanager
-def serving_ray(*, num_cpus: int) -> Iterator[Path]:
-    """Ray and Serve in this process, without a proxy; the folder holds what else the test makes."""
+def serving_ray(*, num_cpus: int, http_port: int | None = None) -> Iterator[Path]:
+    """Ray and Serve in this process; the folder holds what else the test makes.
+
+    Args:
+        num_cpus: that Ray believes in.
+        http_port: of Serve's proxy; None for none.
+    """
     with ray_environment() as folder:
         import ray  # noqa: PLC0415  # reads its environment when it is imported
 
@@ -41,7 +46,11 @@ def serving_ray(*, num_cpus: int) -> Iterator[Path]:
             log_to_driver=False,
         )
         try:
-            serve.start(proxy_location="Disabled")
+            if http_port is None:
+                serve.start(proxy_location="Disabled")
+            else:
+                options = {"host": "127.0.0.1", "port": http_port}
+                serve.start(proxy_location="HeadOnly", http_options=options)
             yield folder
         finally:
             serve.shutdown()  # type: ignore[no-untyped-call]

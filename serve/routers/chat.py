@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import Field, JsonValue
 from starlette.responses import Response
 
@@ -43,9 +43,9 @@ class CompletionRequest(ModelRequest):
         **FAILURES,
     },
 )
-async def complete(request: ChatRequest, parts: Parts, _: Chatter) -> Response:
+async def complete(request: ChatRequest, http: Request, parts: Parts, _: Chatter) -> Response:
     """Ask the model. With `stream`, the answer comes in server-sent chunks, then [DONE]."""
-    return await answered(request, parts, "chat")
+    return await answered(request, http, parts, "chat")
 
 
 @router.post(
@@ -56,6 +56,6 @@ async def complete(request: ChatRequest, parts: Parts, _: Chatter) -> Response:
         **FAILURES,
     },
 )
-async def go_on(request: CompletionRequest, parts: Parts, _: Chatter) -> Response:
+async def go_on(request: CompletionRequest, http: Request, parts: Parts, _: Chatter) -> Response:
     """Let the model say how a text goes on, or each of several."""
-    return await answered(request, parts, "completion")
+    return await answered(request, http, parts, "completion")

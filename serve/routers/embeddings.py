@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import Field, JsonValue
 from starlette.responses import Response
 
@@ -38,6 +38,6 @@ class EmbeddingRequest(ModelRequest):
     response_class=Response,
     responses={200: {"content": {"application/json": {"schema": EMBEDDINGS}}}, **FAILURES},
 )
-async def embed(request: EmbeddingRequest, parts: Parts, _: Embeds) -> Response:
+async def embed(request: EmbeddingRequest, http: Request, parts: Parts, _: Embeds) -> Response:
     """Turn a text, or each of several, into a vector."""
-    return await answered(request, parts, "embedding")
+    return await answered(request, http, parts, "embedding")

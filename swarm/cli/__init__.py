@@ -2,7 +2,7 @@
 
 `swarm up`, `down`, `status`, `doctor`, `recover`, `creds`, `demo`; `users`, `api-keys`, `keys`;
 `run`, `runs`, `events`; `cancel`, `pause`, `resume`, `retry`, `approvals`, `approve`, `deny`,
-`dead-letters`; `replay`, `fork`; `audit`, `verify`, `witness`; `policy`.
+`dead-letters`; `replay`, `fork`; `audit`, `verify`, `witness`; `policy`, `usage`.
 
 Exit codes: 0 done, 1 the run or the swarm failed, 2 usage, 3 no swarm to reach.
 This is the one place of the public face that may import cluster/.
@@ -37,6 +37,7 @@ from swarm.cli import (
     recover,
     replay,
     runs,
+    usage,
     verify,
 )
 from swarm.cli.show import complain
@@ -66,6 +67,7 @@ audit.add_to(app)
 verify.add_to(app)
 policy.add_to(app)
 models.add_to(app)
+usage.add_to(app)
 credentials.add_to(app)
 keys.add_to(app)
 people.add_to(app)

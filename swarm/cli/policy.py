@@ -20,7 +20,7 @@ from policies.action import decide
 from policies.capabilities import Capabilities
 from policies.difference import Change, compare, would_refuse
 from policies.errors import InvalidAction, PolicyNotUsable
-from policies.explain import explain
+from policies.explain import explain, explain_people
 from policies.source import MAX_SOURCE_BYTES
 from swarm.cli.lifecycle import Json, print_json
 from swarm.cli.reading import observed_log
@@ -228,6 +228,7 @@ def _document(policy: Capabilities) -> dict[str, object]:
         "digest": policy.digest,
         "document": policy.document,
         "roles": {role: list(explain(policy, role)) for role in policy.roles},
+        "people": list(explain_people(policy.people)),
     }
 
 
@@ -238,6 +239,9 @@ def _explain(policy: Capabilities) -> None:
         out.print(f"\n{role}")
         for sentence in explain(policy, role):
             out.print(f"  {sentence}")
+    out.print("\npeople")
+    for sentence in explain_people(policy.people):
+        out.print(f"  {harmless(sentence)}")
     for model, price in policy.prices.items():
         cost = f"{price.prompt} read and {price.completion} written"
         out.print(f"\n{model} costs {cost}, in millionths for 1,000 tokens")

@@ -17,6 +17,8 @@ pytestmark = pytest.mark.timeout(120)
 MODEL = "scripted"
 EMBEDDER = "scripted-embedding"
 STREAMS = 64
+ROUNDS = 5
+MOST_GROWTH_BYTES = 16 * 2**20
 
 
 class Verdict(BaseModel):
@@ -104,18 +106,60 @@ async def test_texts_become_vectors_in_both_ways_of_writing(program: openai.Asyn
         await program.embeddings.create(model=EMBEDDER, input=texts, dimensions=8)
 
 
-async def test_every_one_of_many_streams_gets_its_own_answer(program: openai.AsyncOpenAI) -> None:
-    async def ask(number: int) -> str:
+async def test_every_one_of_many_streams_gets_its_own_answer(
+    program: openai.AsyncOpenAI, shell: Shell
+) -> None:
+    """All at once, again and again: answers are what they are alone, and memory stays."""
+    everybody = asyncio.Barrier(STREAMS)
+
+    async def ask(number: int, *, alone: bool = False) -> str:
         stream = await program.chat.completions.create(
             model=MODEL,
             messages=[{"role": "user", "content": f"mark{number}"}],
             stream=True,
         )
-        return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+        chunks = [await anext(stream)]
+        if not alone:
+            await everybody.wait()  # nobody has read his answer before all of them have begun
+        chunks += [chunk async for chunk in stream]
+        return "".join([chunk.choices[0].delta.content or "" for chunk in chunks])
 
-    answers = await asyncio.gather(*(ask(number) for number in range(STREAMS)))
-    for number, answer in enumerate(answers):
-        assert re.findall(r"mark\d+", answer) == [f"mark{number}"]
+    alone = [await ask(number, alone=True) for number in range(0, STREAMS, 16)]
+    await asyncio.gather(*map(ask, range(STREAMS)))  # what a first use costs once
+    [gateway] = [p for p in shell.processes() if "ServeReplica:gateway" in " ".join(p.cmdline())]
+    before = gateway.memory_info().rss
+    for _ in range(ROUNDS):
+        answers = await asyncio.gather(*map(ask, range(STREAMS)))
+        for number, answer in enumerate(answers):
+            assert re.findall(r"mark\d+", answer) == [f"mark{number}"]
+        assert answers[::16] == alone
+    grown = gateway.memory_info().rss - before
+    print(f"gateway grew by {grown / 2**20:.1f} MiB over {ROUNDS * STREAMS} streams")
+    assert grown < MOST_GROWTH_BYTES
+
+
+async def test_what_was_used_up_is_on_record_by_user_agent_and_run(
+    program: openai.AsyncOpenAI, client: AsyncSwarm
+) -> None:
+    answer = await program.chat.completions.create(
+        model=MODEL, messages=[{"role": "user", "content": "Count this."}]
+    )
+    run = await client.submit("Design a rate limiter")
+    status = await run.wait(60)
+    assert answer.usage is not None
+    async with asyncio.timeout(20):  # the audit log is a moment behind
+        written = 0
+        while written < status.usage.completion_tokens:
+            by_agent = (await client.usage(("role", "agent"), run=run.id)).totals
+            written = sum(each.completion_tokens for each in by_agent)
+    assert sum(each.prompt_tokens for each in by_agent) == status.usage.prompt_tokens
+    assert {each.role for each in by_agent} >= {"coder", "critic", "tester", "judge"}
+    [chats] = [
+        each for each in (await client.usage(("task",), run="")).totals if each.task == "chat"
+    ]
+    assert chats.completion_tokens >= answer.usage.completion_tokens
+    shown = await client.usage(("user", "day", "model"), user="*")
+    assert MODEL in {each.model for each in shown.totals}
 
 
 async def test_what_is_wrong_is_an_error_of_the_right_kind(

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated
 
+import openai
 import pytest
 from pydantic import BaseModel, Field, JsonValue
 
@@ -15,6 +16,8 @@ from serve.errors import ModelRefused, ModelTimeout
 from serve.inference import ModelClient
 from serve.profile import load_profile
 from serve.weights import ensure_weights
+from tests.broker import free_port
+from tests.gateway_app import deploy_gateway, in_work, program, until
 from tests.local_ray import serving_ray
 from tests.unit.serve.quiet_ray import serve
 
@@ -30,15 +33,21 @@ class Plan(BaseModel):
     accepted: bool
 
 
+PORT = free_port()
+COUNTRIES = ("France", "Italy", "Spain", "Portugal", "Germany", "Poland", "Greece", "Norway")
+COUNTRIES += ("Sweden", "Finland", "Japan", "China", "Egypt", "Peru", "Cuba", "Kenya")
+
+
 @pytest.fixture(scope="module")
 async def model() -> AsyncIterator[ModelClient]:
-    """The default profile on a Ray of its own."""
+    """The default profile on a Ray of its own, behind a gateway."""
     weights = await ensure_weights(PROFILE, WEIGHTS)
-    with serving_ray(num_cpus=4):
+    with serving_ray(num_cpus=4, http_port=PORT):
         from serve.llm import build_model_app  # noqa: PLC0415  # imports Ray
 
         app = build_model_app(PROFILE, weights)
         await asyncio.to_thread(serve.run, app, name="model", route_prefix=None)
+        await asyncio.to_thread(deploy_gateway, PROFILE.served_name)
         yield ModelClient()
 
 
@@ -99,3 +108,51 @@ async def test_a_deadline_frees_the_model_for_others(model: ModelClient) -> None
     with pytest.raises(ModelTimeout):
         await ask(model, endless, max_tokens=4000, deadline_s=1.0)
     assert "Paris" in (await ask(model, "What is the capital of France?")).text
+
+
+@pytest.fixture
+async def client(model: ModelClient) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with program(PORT) as made:
+        yield made
+
+
+async def streamed(client: openai.AsyncOpenAI, country: str) -> str:
+    stream = await client.chat.completions.create(
+        model=PROFILE.served_name,
+        messages=[{"role": "user", "content": f"What is the capital of {country}?"}],
+        max_tokens=16,
+        temperature=0,
+        stream=True,
+    )
+    return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+
+async def test_of_streams_at_once_each_is_what_it_is_alone(client: openai.AsyncOpenAI) -> None:
+    alone = [await streamed(client, country) for country in COUNTRIES]
+    assert len(set(alone)) == len(COUNTRIES), "no two answers may be mistaken for each other"
+    together = await asyncio.gather(*(streamed(client, country) for country in COUNTRIES))
+    assert list(together) == alone
+
+
+async def test_clients_that_hang_up_free_the_engine(client: openai.AsyncOpenAI) -> None:
+    """It has room for as many as there are: one more is answered only if they are gone."""
+    room = len(COUNTRIES)
+    streams = [
+        await client.chat.completions.create(
+            model=PROFILE.served_name,
+            messages=[{"role": "user", "content": f"Tell the story of {country}."}],
+            max_tokens=1_200,
+            extra_body={"ignore_eos": True},
+            stream=True,
+        )
+        for country in COUNTRIES
+    ]
+    for stream in streams:
+        assert (await anext(stream)).choices
+    assert await in_work() == room
+    for stream in streams:
+        await stream.close()
+    await until(0)
+    async with asyncio.timeout(10.0):
+        assert await streamed(client, "France")
+    assert await in_work() == 0

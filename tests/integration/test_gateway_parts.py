@@ -100,6 +100,7 @@ def domain_of(broker: Broker) -> Domain:
         nats_url=broker.url,
         operator_public_key=broker.authority.operator_public_key,
         account_jwt=broker.authority.account_jwt,
+        bundle=broker.policy.document,
     )
 
 

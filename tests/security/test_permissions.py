@@ -51,6 +51,7 @@ ROUTES: dict[tuple[str, str], Permission | None] = {
     ("POST", "/v1/completions"): P.CHAT_COMPLETE,
     ("POST", "/v1/chat/completions"): P.CHAT_COMPLETE,
     ("POST", "/v1/embeddings"): P.EMBEDDING_CREATE,
+    ("GET", "/v1/usage"): P.USAGE_READ,
     ("GET", "/health/ready"): None,
     ("GET", "/openapi.json"): None,
 }

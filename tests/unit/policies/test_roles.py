@@ -20,6 +20,7 @@ READS = [
     Permission.MODEL_READ,
     Permission.MEMORY_READ,
     Permission.AUDIT_READ,
+    Permission.USAGE_READ,
 ]
 
 

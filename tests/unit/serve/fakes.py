@@ -43,10 +43,12 @@ from policies.passwords import Passwords
 from policies.roles import Role
 from policies.token_keys import KeyRing, TokenKeys
 from policies.tokens import DEFAULT_TTL_S
+from serve.allowance import Allowances
 from serve.app import create_app
 from serve.attempts import Attempts
 from serve.callers import Callers
 from serve.completion import Task
+from serve.metering import Meter
 from serve.people import People, PeopleRules
 from serve.ports import GatewayParts, Limits, Probe
 from storage.audit_reader import AuditSummary, StoredCheckpoint
@@ -63,6 +65,7 @@ from tests.unit.serve.fake_people import (
     MemoryThrottle,
     MemoryUsers,
 )
+from tests.unit.serve.fake_usage import MemoryCounters, MemoryUsage
 
 PASSWORD = "correct horse battery staple"
 MODEL = "smollm2-135m"
@@ -274,6 +277,8 @@ class EchoModel:
         self.tasks: list[Task] = []
         self.says: list[str | Exception] | None = None
         self.closed = 0
+        self.gate: asyncio.Event | None = None
+        self.waiting = asyncio.Event()
         self.deadline_s = 0.0
 
     async def stream(
@@ -283,6 +288,9 @@ class EchoModel:
         self.tasks.append(task)
         self.deadline_s = deadline_s
         try:
+            if self.gate is not None:
+                self.waiting.set()
+                await self.gate.wait()
             for piece in self._pieces(request) if self.says is None else self.says:
                 if isinstance(piece, Exception):
                     raise piece
@@ -329,6 +337,8 @@ class Fakes:
     rules: PeopleRules = field(default_factory=PeopleRules)
     audit: MemoryAudit = field(default_factory=MemoryAudit)
     model: EchoModel = field(default_factory=EchoModel)
+    usage: MemoryUsage = field(default_factory=MemoryUsage)
+    counters: MemoryCounters = field(default_factory=MemoryCounters)
     probes: dict[str, Probe] = field(default_factory=dict)
     workflows: dict[str, WorkflowSpec] = field(default_factory=lambda: {"sparc": SPARC})
     now: datetime = NOW
@@ -360,6 +370,8 @@ class Fakes:
             audit=self.audit,
             anchors=self.audit.ledger.anchors(),
             model=self.model,
+            meter=self.meter(),
+            usage=self.usage,
             workflows=self.workflows,
             model_name=MODEL,
             role_models=self.role_models,
@@ -369,6 +381,15 @@ class Fakes:
             chat_pace=self.chat_pace,
             clock=lambda: self.now,
         )
+
+    def meter(self) -> Meter:
+        def clock() -> datetime:
+            return self.now
+
+        allowances = Allowances(
+            counters=self.counters, books=self.usage, stream=self.record, clock=clock, life_s=60.0
+        )
+        return Meter(self.record, self.policy, allowances, clock)
 
     def people(self) -> People:
         return People(
@@ -422,11 +443,14 @@ class Fakes:
 
     @asynccontextmanager
     async def client(
-        self, name: str | None = "uma", limits: Limits | None = None
+        self,
+        name: str | None = "uma",
+        limits: Limits | None = None,
+        parts: GatewayParts | None = None,
     ) -> AsyncGenerator[httpx.AsyncClient, None]:
         """A client of the gateway over these parts, with that user's token or with none."""
         headers = {} if name is None else {"Authorization": f"Bearer {self.token(name)}"}
-        transport = httpx.ASGITransport(create_app(self.parts(limits)))
+        transport = httpx.ASGITransport(create_app(parts or self.parts(limits)))
         async with httpx.AsyncClient(
             transport=transport, base_url=BASE_URL, headers=headers
         ) as client:

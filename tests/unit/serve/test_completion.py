@@ -1,6 +1,12 @@
 import json
 
-from serve.completion import Answer, chunk_documents, completion_document, error_document
+from serve.completion import (
+    Answer,
+    Shown,
+    chunk_documents,
+    completion_document,
+    error_document,
+)
 
 ANSWER = Answer(id="chatcmpl-1", model="m", pieces=("Hello ", "there"), prompt_tokens=4)
 
@@ -31,7 +37,7 @@ def test_a_completion_document_has_what_a_client_reads() -> None:
 
 
 def test_chunks_give_the_role_the_pieces_and_the_end_in_this_order() -> None:
-    chunks = [json.loads(one) for one in chunk_documents(ANSWER, created=7, include_usage=False)]
+    chunks = [json.loads(one) for one in chunk_documents(ANSWER, created=7, usage=Shown())]
     assert [chunk["choices"][0]["delta"] for chunk in chunks] == [
         {"role": "assistant", "content": ""},
         {"content": "Hello "},

@@ -29,6 +29,7 @@ EVERY_CLOSED_ROUTE = [
     ("GET", f"/v1/models/{MODEL}"),
     ("POST", "/v1/completions"),
     ("POST", "/v1/embeddings"),
+    ("GET", "/v1/usage"),
     ("GET", "/v1/runs/r1"),
     ("GET", "/v1/runs/r1/audit"),
     ("GET", "/v1/runs/r1/evidence"),
