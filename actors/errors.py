@@ -18,6 +18,7 @@ ActorError              (SwarmError, bus/errors.py)
     RoleTaken           two agents, or an agent and a role of the swarm, share a role
     InvalidRole         what cannot name a role
   ModelAsked            a replay came to where only a model could go on
+  CannotCheck           an answer that cannot be asked for again
   CannotReplay          a run of which nobody can read any more what was said
   CannotFork            a run that cannot branch off there, or not with those changes
     UnknownForkEvent    the parent's log has no such event
@@ -142,6 +143,12 @@ class ModelAsked(ActorError):
     """A model was asked where none may be: a replay has its answers from the log."""
 
     code = "model_asked"
+
+
+class CannotCheck(ActorError):
+    """The answer cannot be asked for again as it was."""
+
+    code = "cannot_check"
 
 
 class CannotReplay(ActorError):

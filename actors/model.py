@@ -6,7 +6,7 @@ and where it runs, is decided where the swarm is put together.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from pydantic import JsonValue
 
@@ -22,6 +22,19 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """What computed an answer; each is empty where it is not known."""
+
+    name: str = ""
+    version: str = ""
+    weights: str = ""
+    """Hex SHA-256 of the weights, as serve/weights_digest.py takes it."""
+
+
+UNKNOWN: Final = Engine()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
     """A model's whole answer."""
 
@@ -32,6 +45,9 @@ class Completion:
     """The name under which the model is served."""
     truncated: bool = False
     """Whether the answer ran into `max_tokens`; JSON is then cut off."""
+    engine: Engine = UNKNOWN
+    provider: str = ""
+    """Who answered in place of the swarm's own engine; empty if that did."""
 
 
 class Model(Protocol):

@@ -3,13 +3,15 @@
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar, Final, Self
 
 from pydantic import JsonValue
 
-from actors.attempt import Attempt, Report
+from actors.attempt import Attempt, Report, Spent
 from actors.model import Completion, Message, Model
 from actors.prompt import build_messages, parse_answer, schema_for
+from actors.receipt import Question, digests_of, receipt_of
 from actors.roles import RoleSpec, role_spec
 from actors.worker import DELIVERY_LIMIT, SpentInVain, Worker
 from bus.errors import SwarmError
@@ -57,11 +59,15 @@ class StepAgent(Worker):
         assigned, meter = attempt.assigned, Meter(self._model)
         spec = self.task or role_spec(assigned.role, assigned.step)
         try:
-            return await ask_model(meter, spec, attempt.assignment.event.run, assigned)
+            report = await ask_model(meter, spec, attempt.assignment.event.run, assigned)
         except SwarmError as error:
-            if meter.answered is None:
+            if meter.spent is None:
                 raise
-            raise SpentInVain(error, meter.answered.model, _usage(meter.answered)) from error
+            raise SpentInVain(error, meter.spent) from error
+        if meter.spent is None:
+            return report
+        receipt, digests = meter.spent.receipt, meter.spent.digests
+        return replace(report, receipt=receipt, digests=digests)
 
 
 async def ask_model(model: Model, spec: RoleSpec, run: str, assigned: StepAssigned) -> Report:
@@ -107,11 +113,12 @@ async def ask_model(model: Model, spec: RoleSpec, run: str, assigned: StepAssign
 
 
 class Meter:
-    """Asks another model, and remembers what it answered; implements `Model`."""
+    """Asks another model, and keeps the receipt of its answer; implements `Model`."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self.answered: Completion | None = None
+        self.spent: Spent | None = None
+        """What was answered last; None before."""
 
     async def connect(self) -> None:
         """Get ready, as `Model.connect` promises."""
@@ -128,7 +135,7 @@ class Meter:
         deadline_s: float,
     ) -> Completion:
         """Answer, as `Model.complete` promises."""
-        self.answered = await self._model.complete(
+        completion = await self._model.complete(
             messages=messages,
             schema=schema,
             max_tokens=max_tokens,
@@ -136,7 +143,20 @@ class Meter:
             seed=seed,
             deadline_s=deadline_s,
         )
-        return self.answered
+        question = Question(
+            messages=messages,
+            schema=schema,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            seed=seed,
+        )
+        self.spent = Spent(
+            model=completion.model,
+            usage=_usage(completion),
+            receipt=receipt_of(question, completion),
+            digests=digests_of(question, completion),
+        )
+        return completion
 
 
 def _usage(completion: Completion) -> Usage:

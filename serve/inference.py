@@ -14,6 +14,7 @@ from pydantic import JsonValue, ValidationError
 from actors.model import Completion, Message
 from serve.completion import Failure, Reply, Task, WholeAnswer
 from serve.errors import ModelBusy, ModelError, ModelRefused, ModelTimeout, ModelUnavailable
+from serve.fingerprint import origin_of
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
@@ -240,13 +241,15 @@ def completion(document: str) -> Completion:
         answer = WholeAnswer.model_validate_json(document)
     except ValidationError as error:
         raise ModelUnavailable("the model app answered something else than a completion") from error
-    first = answer.choices[0]
+    first, origin = answer.choices[0], origin_of(answer.system_fingerprint)
     return Completion(
         text=first.message.content or "",
         prompt_tokens=answer.usage.prompt_tokens,
         completion_tokens=answer.usage.completion_tokens,
         model=answer.model,
         truncated=first.finish_reason == "length",
+        engine=origin.engine,
+        provider=origin.provider,
     )
 
 

@@ -5,6 +5,7 @@ configuration is pure and stands first. The deployment imports vLLM inside its
 replica only, so that whoever deploys it does not pay for the import.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -19,11 +20,14 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from ray import serve
 from ray.serve import Application
 
+from actors.model import Engine
 from serve.completion import error_document
 from serve.embedder import Embedder
 from serve.errors import ModelUnavailable
+from serve.fingerprint import fingerprint
 from serve.profile import ModelProfile
 from serve.scripted import ScriptedModel
+from serve.weights_digest import local_folder, weights_digest
 
 log = structlog.get_logger()
 
@@ -184,6 +188,15 @@ def preload_libraries() -> list[str]:
     return found
 
 
+def _digest(weights: str) -> str:
+    """Hex SHA-256 of what the engine is going to load; empty where it is still to be fetched."""
+    folder = local_folder(weights)
+    if folder is None:
+        log.warning("weights.digest_unknown", weights=weights, reason="not on this node yet")
+        return ""
+    return weights_digest(folder)
+
+
 class VllmModel:
     """A replica of a vLLM model. Ready when its constructor has returned."""
 
@@ -202,15 +215,20 @@ class VllmModel:
         if cpu:
             set_forkserver_preload(["serve.engine", "vllm.v1.worker.cpu_worker"])
             forkserver.ensure_running()
-        from serve.engine import create_server  # noqa: PLC0415  # imports vLLM
+        digest = asyncio.create_task(asyncio.to_thread(_digest, self._weights))
+        await asyncio.sleep(0)  # the files are read while the import holds this thread
+        from serve.engine import VLLM, create_server  # noqa: PLC0415  # imports vLLM
 
         imported = time.monotonic()
-        server = create_server(llm_config(self._profile, self._weights), cpu=cpu)
+        engine = fingerprint(Engine(name="vllm", version=VLLM, weights=await digest))
+        config = llm_config(self._profile, self._weights)
+        server = create_server(config, cpu=cpu, fingerprint=engine)
         await server.start()  # type: ignore[no-untyped-call]
         self._server = server
         log.info(
             "model.started",
             model=self._profile.served_name,
+            fingerprint=engine,
             import_s=round(imported - started, 1),
             engine_s=round(time.monotonic() - imported, 1),
         )
