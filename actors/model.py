@@ -4,9 +4,9 @@ An agent knows this protocol only. Whether vLLM or the scripted engine answers,
 and where it runs, is decided where the swarm is put together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, runtime_checkable
 
 from pydantic import JsonValue
 
@@ -93,6 +93,18 @@ class Model(Protocol):
             serve.errors.ModelRefused: The request is at fault.
             serve.errors.ModelTimeout: The deadline passed.
         """
+        ...
+
+
+@runtime_checkable
+class WithFallback(Protocol):
+    """A model behind which another one stands, elsewhere.
+
+    No prompt goes there of who was not permitted.
+    """
+
+    def permitted(self, may_ask: Callable[[str], bool]) -> Model:
+        """The same for somebody who may ask the models of these names in its place."""
         ...
 
 

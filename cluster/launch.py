@@ -29,6 +29,7 @@ from cluster.addresses import Addresses
 from cluster.application import application_of, bundle_of
 from cluster.assembly import authority
 from cluster.errors import MemberBarred
+from cluster.fallback import fallback_of, keep_key
 from cluster.home import Home
 from cluster.log_key import log_key_jwt, log_origin
 from cluster.members import Members, Roster
@@ -51,6 +52,7 @@ from serve.inference import ModelClient
 from serve.people import PeopleRules
 from serve.ports import Web
 from serve.profile import ModelProfile, load_profile
+from serve.resilience import resilient
 from serve.weights import ensure_weights
 
 log = structlog.get_logger()
@@ -86,6 +88,7 @@ async def start(
         SwarmError: a part did not start; what was started is stopped by ending Ray.
     """
     refuse_unfinished(home)
+    await asyncio.to_thread(keep_key, settings, home)
     root = authority(home)
     _refuse_barred(root)
     application = application_of(settings)
@@ -174,7 +177,7 @@ def _roster(
         domain=domain,
         secret=secret,
         agents={role: settings.agents_of(role) for role in (*AGENT_ROLES, *domain.workers)},
-        model=ModelClient(),
+        model=resilient(ModelClient(), fallback_of(settings, home)),
         model_name=profile.served_name,
         lease_s=settings.lease_s,
         authority=AuthorityDesk(
@@ -226,6 +229,7 @@ def _gateway(
         workflows=workflows,
         web=web,
         log_key_jwt=log_key,
+        fallback=fallback_of(settings, home),
         people=PeopleRules(registration=settings.registration, proxies=settings.trusted_networks()),
     )
 

@@ -19,7 +19,6 @@ from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
 from ray.serve.llm import LLMConfig
 from ray.serve.llm.deployment import LLMServer
-from vllm.entrypoints.serve.utils.fingerprint import set_default_fingerprint_mode
 from vllm.model_executor.models import registry
 from vllm.v1.engine import utils as engine_processes
 
@@ -87,15 +86,13 @@ def _call(function: Callable[[], Any]) -> Any:
     return function()
 
 
-def create_server(settings: Mapping[str, Any], *, cpu: bool, fingerprint: str) -> Server:
+def create_server(settings: Mapping[str, Any], *, cpu: bool) -> Server:
     """Make the ray.serve.llm server, not yet started.
 
     Args:
         settings: Keyword arguments of ray.serve.llm.LLMConfig.
         cpu: Whether to use the engine for CPU described above.
-        fingerprint: What vLLM writes into answers of this process as `system_fingerprint`.
     """
-    set_default_fingerprint_mode("custom", fingerprint)
     if not cpu:
         return cast("Server", Server.sync_init(LLMConfig(**settings)))
     config = LLMConfig(**settings, callback_config={"callback_class": LocalWeights})

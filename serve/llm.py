@@ -27,7 +27,7 @@ from serve.errors import ModelUnavailable
 from serve.fingerprint import fingerprint
 from serve.profile import ModelProfile
 from serve.scripted import ScriptedModel
-from serve.weights_digest import local_folder, weights_digest
+from serve.weights_digest import known_digest
 
 log = structlog.get_logger()
 
@@ -188,15 +188,6 @@ def preload_libraries() -> list[str]:
     return found
 
 
-def _digest(weights: str) -> str:
-    """Hex SHA-256 of what the engine is going to load; empty where it is still to be fetched."""
-    folder = local_folder(weights)
-    if folder is None:
-        log.warning("weights.digest_unknown", weights=weights, reason="not on this node yet")
-        return ""
-    return weights_digest(folder)
-
-
 class VllmModel:
     """A replica of a vLLM model. Ready when its constructor has returned."""
 
@@ -215,14 +206,15 @@ class VllmModel:
         if cpu:
             set_forkserver_preload(["serve.engine", "vllm.v1.worker.cpu_worker"])
             forkserver.ensure_running()
-        digest = asyncio.create_task(asyncio.to_thread(_digest, self._weights))
+        digest = asyncio.create_task(asyncio.to_thread(known_digest, self._weights))
         await asyncio.sleep(0)  # the files are read while the import holds this thread
         from serve.engine import VLLM, create_server  # noqa: PLC0415  # imports vLLM
 
         imported = time.monotonic()
         engine = fingerprint(Engine(name="vllm", version=VLLM, weights=await digest))
         config = llm_config(self._profile, self._weights)
-        server = create_server(config, cpu=cpu, fingerprint=engine)
+        config["engine_kwargs"] |= {"fingerprint_mode": "custom", "fingerprint_value": engine}
+        server = create_server(config, cpu=cpu)
         await server.start()  # type: ignore[no-untyped-call]
         self._server = server
         log.info(

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Final
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -16,6 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from actors.fact import GATEWAY
 from bus.errors import SwarmError
 from serve.completion import Task
+from serve.fingerprint import FALLBACK, origin_of
 from serve.ports import GatewayParts
 from serve.problems import (
     FieldReason,
@@ -32,6 +33,8 @@ from serve.stream import MEDIA_TYPE
 
 log = structlog.get_logger()
 
+PROVIDER_HEADER: Final = "X-Swarm-Provider"
+"""On an answer of a fallback provider: its name."""
 FAILURES: dict[int | str, dict[str, str]] = {
     502: {"description": "The model failed to answer."},
     504: {"description": "The answer did not come in time."},
@@ -65,9 +68,18 @@ async def answered(request: ModelRequest, parts: GatewayParts, task: Task) -> Re
         await pieces.aclose()
     if refusal is not None or first is None:
         raise refusal or ModelFailed
+    headers = _marks(first)
     if not request.stream:
-        return Response(first, media_type="application/json")
-    return StreamingResponse(_server_sent(first, pieces), media_type=MEDIA_TYPE)
+        return Response(first, headers=headers, media_type="application/json")
+    return StreamingResponse(_server_sent(first, pieces), headers=headers, media_type=MEDIA_TYPE)
+
+
+def _marks(first: str) -> dict[str, str]:
+    """Says who answered in place of the swarm's own model, where somebody did."""
+    if FALLBACK not in first:
+        return {}
+    provider = origin_of(json.loads(first).get("system_fingerprint")).provider
+    return {PROVIDER_HEADER: provider} if provider else {}
 
 
 async def _check_model(model: str | None, parts: GatewayParts) -> None:

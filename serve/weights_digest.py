@@ -55,6 +55,15 @@ def weights_digest(folder: Path) -> str:
     return digest_of({name: (file.size, file.sha256) for name, file in seen.items()})
 
 
+def known_digest(weights: str) -> str:
+    """The digest of what an engine is going to load; empty where it is still to be fetched."""
+    folder = local_folder(weights)
+    if folder is None:
+        log.warning("weights.digest_unknown", weights=weights, reason="not on this node yet")
+        return ""
+    return weights_digest(folder)
+
+
 def digest_of(files: Mapping[str, tuple[int, str]]) -> str:
     """Hex SHA-256 of the sorted names, each with the file's size in bytes and hex SHA-256."""
     lines = [[name, *files[name]] for name in sorted(files)]

@@ -162,8 +162,14 @@ async def _ask(swarm: AsyncSwarm, recorded: Recorded, question: Question) -> tup
         seed=question.seed,
     )
     messages = [{"role": one.role, "content": one.content} for one in question.messages]
-    options = {name: value for name, value in request.items() if name != "messages"}
-    reply = await swarm.chat(messages, model=recorded.outcome.model, **options)
+    reply = await swarm.chat(
+        messages,
+        model=recorded.outcome.model,
+        max_tokens=question.max_tokens,
+        temperature=question.temperature,
+        seed=question.seed,
+        response_format=request.get("response_format"),
+    )
     origin = origin_of(reply.fingerprint)
     if origin.provider:
         raise CannotCheck(f"the swarm's own engine is down: {origin.provider} answers in its place")

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import httpx
@@ -330,6 +331,7 @@ class Fakes:
     audit: MemoryAudit = field(default_factory=MemoryAudit)
     model: EchoModel = field(default_factory=EchoModel)
     probes: dict[str, Probe] = field(default_factory=dict)
+    degraded: dict[str, str] = field(default_factory=dict)
     workflows: dict[str, WorkflowSpec] = field(default_factory=lambda: {"sparc": SPARC})
     now: datetime = NOW
 
@@ -362,6 +364,7 @@ class Fakes:
             workflows=self.workflows,
             model_name=MODEL,
             probes=self.probes,
+            degraded={name: partial(str, said) for name, said in self.degraded.items()},
             limits=limits or Limits(),
             policy=self.policy,
             chat_pace=self.chat_pace,
