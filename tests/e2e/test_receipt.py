@@ -42,3 +42,15 @@ async def test_what_is_no_answer_cannot_be_asked_for_again(shell: Shell) -> None
     unknown = await shell.swarm("receipt", "0" * 32)
     assert unknown.code == 2, unknown
     assert "no answer" in unknown.err
+
+
+async def test_the_doctor_looks_at_who_gave_the_latest_answers(
+    shell: Shell, client: AsyncSwarm
+) -> None:
+    assert await answers_of(client)
+    told = await shell.swarm("doctor")
+    (line,) = [line for line in told.out.splitlines() if "model identity" in line]
+    assert line.startswith("ok   model identity: "), told
+    assert " 0 answers" not in line
+    status = json.loads((await shell.swarm("status", "--json")).out)
+    assert status["log"]["swapped_models"] == []
