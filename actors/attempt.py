@@ -14,6 +14,7 @@ from typing import Final, TypedDict
 import structlog
 
 from actors.run_end import RunEnded, RunWatch
+from bus.answer_receipt import Digests, Receipt
 from bus.errors import PublishConflict, SealingFailed
 from bus.event import Draft, StoredEvent, derive_id
 from bus.log import EventLog, Expected
@@ -56,12 +57,20 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Spent:
+    """What an attempt asked of a model, and its receipt where the model gave an answer."""
+
+    model: str
+    usage: Usage
+    receipt: Receipt | None = None
+    digests: Digests | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report(Spent):
     """What came of an attempt that was answered."""
 
     answer: Answer
-    model: str
-    usage: Usage
     recalled: tuple[ItemReference, ...] = ()
     """What of the memory was read on the way."""
     recall: Recall = "none"
@@ -146,6 +155,8 @@ class Desk:
             duration_ms=round(duration_s * 1000),
             recalled=report.recalled,
             recall=report.recall,
+            receipt=report.receipt,
+            digests=report.digests,
         )
         await self.say(attempt.claim, payload, derive_id("step.completed", attempt.claim.event.id))
 
@@ -156,8 +167,7 @@ class Desk:
         message: str,
         *,
         retryable: bool = False,
-        model: str = "",
-        usage: Usage | None = None,
+        spent: Spent | None = None,
     ) -> None:
         """Store that an attempt ended without an answer, and why.
 
@@ -172,8 +182,10 @@ class Desk:
             code=code[:64],
             message=message[:2_000],
             retryable=retryable,
-            model=model[:200],
-            usage=usage,
+            model=spent.model[:200] if spent else "",
+            usage=spent.usage if spent else None,
+            receipt=spent.receipt if spent else None,
+            digests=spent.digests if spent else None,
         )
         await self.say(attempt.claim, payload, derive_id("step.failed", attempt.claim.event.id))
 

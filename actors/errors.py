@@ -19,6 +19,7 @@ ActorError              (SwarmError, bus/errors.py)
     InvalidRole         what cannot name a role
   ServersNotUsable      a file that names MCP servers and cannot be used
   ModelAsked            a replay came to where only a model could go on
+  CannotCheck           an answer that cannot be asked for again
   CannotReplay          a run of which nobody can read any more what was said
   CannotFork            a run that cannot branch off there, or not with those changes
     UnknownForkEvent    the parent's log has no such event
@@ -160,6 +161,12 @@ class ModelAsked(ActorError):
     """A model was asked where none may be: a replay has its answers from the log."""
 
     code = "model_asked"
+
+
+class CannotCheck(ActorError):
+    """The answer cannot be asked for again as it was."""
+
+    code = "cannot_check"
 
 
 class CannotReplay(ActorError):

@@ -4,9 +4,9 @@ An agent knows this protocol only. Whether vLLM or the scripted engine answers,
 and where it runs, is decided where the swarm is put together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol, runtime_checkable
 
 from pydantic import JsonValue
 
@@ -22,6 +22,19 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """What computed an answer; each is empty where it is not known."""
+
+    name: str = ""
+    version: str = ""
+    weights: str = ""
+    """Hex SHA-256 of the weights, as serve/weights_digest.py takes it."""
+
+
+UNKNOWN: Final = Engine()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
     """A model's whole answer."""
 
@@ -32,6 +45,9 @@ class Completion:
     """The name under which the model is served."""
     truncated: bool = False
     """Whether the answer ran into `max_tokens`; JSON is then cut off."""
+    engine: Engine = UNKNOWN
+    provider: str = ""
+    """Who answered in place of the swarm's own engine; empty if that did."""
 
 
 class Model(Protocol):
@@ -77,6 +93,18 @@ class Model(Protocol):
             serve.errors.ModelRefused: The request is at fault.
             serve.errors.ModelTimeout: The deadline passed.
         """
+        ...
+
+
+@runtime_checkable
+class WithFallback(Protocol):
+    """A model behind which another one stands, elsewhere.
+
+    No prompt goes there of who was not permitted.
+    """
+
+    def permitted(self, may_ask: Callable[[str], bool]) -> Model:
+        """The same for somebody who may ask the models of these names in its place."""
         ...
 
 

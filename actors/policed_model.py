@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from actors.model import Completion, Message, Model
+from actors.model import Completion, Message, Model, WithFallback
 from policies.capabilities import Capabilities
 from policies.errors import CallDenied, RateExceeded
 from policies.pace import Pace
@@ -43,9 +43,9 @@ class PolicedModel:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        self._model = model
         self._asker = asker
         self._policy = policy
+        self._model = model.permitted(self._may) if isinstance(model, WithFallback) else model
         limit = policy.spend(asker.role).requests_per_minute
         self._pace = Pace(limit, sharers=asker.agents)
         self._monotonic = monotonic
@@ -84,6 +84,9 @@ class PolicedModel:
         )
         self._refuse(completion.model)
         return completion
+
+    def _may(self, model: str) -> bool:
+        return self._policy.call_refusal(self._asker.role, "model", model) is None
 
     def _refuse(self, model: str) -> None:
         refusal = self._policy.call_refusal(self._asker.role, "model", model)

@@ -7,7 +7,9 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from actors.attempt import Spent
 from actors.model import Completion, Message, Model
+from actors.receipt import Asked, digests_of, receipt_of
 from bus.payloads import StepAssigned, Usage
 from policies.errors import BudgetExhausted
 
@@ -59,12 +61,14 @@ async def ask(
 
 
 class Meter:
-    """Asks another model, and remembers what it answered last; implements `Model`."""
+    """Asks another model, and keeps the receipt of its last answer; implements `Model`."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
         self.answered: Completion | None = None
         """The last answer, with the tokens of all."""
+        self.spent: Spent | None = None
+        """What all answers took, and the receipt of the last one; None before."""
 
     async def connect(self) -> None:
         """Get ready, as `Model.connect` promises."""
@@ -91,10 +95,23 @@ class Meter:
         )
         before = self.answered
         self.answered = completion if before is None else _with_tokens_of(completion, before)
+        asked = Asked(
+            messages=messages,
+            schema=schema,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            seed=seed,
+        )
+        self.spent = Spent(
+            model=completion.model,
+            usage=usage_of(self.answered),
+            receipt=receipt_of(asked, completion),
+            digests=digests_of(asked, completion),
+        )
         return completion
 
     @property
-    def spent(self) -> int:
+    def tokens(self) -> int:
         """Tokens that all answers took."""
         usage = None if self.answered is None else usage_of(self.answered)
         return 0 if usage is None else usage.prompt_tokens + usage.completion_tokens

@@ -94,7 +94,7 @@ def rework(
     if spec is None or completed.model == NO_MODEL:
         return None
     recorded = RecordedModel([completed], model)
-    report: Report = _at_once(ask_model(recorded, spec, run, assigned))
+    report: Report = at_once(ask_model(recorded, spec, run, assigned))
     if report.answer != completed.answer:
         check_answer(assigned.role, assigned.step, assigned.answer_schema, report.answer)
     return recorded.asked
@@ -107,7 +107,7 @@ def _task(assigned: StepAssigned) -> RoleSpec | None:
         return None
 
 
-def _at_once(work: Coroutine[None, None, T]) -> T:
+def at_once(work: Coroutine[None, None, T]) -> T:
     """What comes of work that waits for nothing.
 
     Raises:

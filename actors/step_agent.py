@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar, Self
 
 from actors.attempt import Attempt, Report
@@ -64,24 +65,31 @@ class StepAgent(Worker):
         """
         assigned, meter = attempt.assigned, Meter(self._model)
         spec = self.task or role_spec(assigned.role, assigned.step)
-        toolbox, run = self._toolbox, attempt.assignment.event.run
         memory = await self._recalled(spec, assigned)
         try:
-            if toolbox is None or not toolbox.tools:
-                return await ask_model(meter, spec, run, assigned, memory)
-            return await answer_with_tools(
-                meter,
-                spec,
-                attempt,
-                toolbox,
-                self._desk,
-                tool_first=self.begins_with_a_tool,
-                memory=memory,
-            )
+            report = await self._asked(meter, spec, attempt, memory)
         except SwarmError as error:
-            if meter.answered is None:
+            if meter.spent is None:
                 raise
-            raise SpentInVain(error, meter.answered.model, usage_of(meter.answered)) from error
+            raise SpentInVain(error, meter.spent) from error
+        if meter.spent is None:
+            return report
+        receipt, digests = meter.spent.receipt, meter.spent.digests
+        return replace(report, receipt=receipt, digests=digests)
+
+    async def _asked(self, meter: Meter, spec: RoleSpec, attempt: Attempt, memory: str) -> Report:
+        run, assigned, toolbox = attempt.assignment.event.run, attempt.assigned, self._toolbox
+        if toolbox is None or not toolbox.tools:
+            return await ask_model(meter, spec, run, assigned, memory)
+        return await answer_with_tools(
+            meter,
+            spec,
+            attempt,
+            toolbox,
+            self._desk,
+            tool_first=self.begins_with_a_tool,
+            memory=memory,
+        )
 
     async def _recalled(self, spec: RoleSpec, assigned: StepAssigned) -> str:
         """What the memory holds about the objective, for a role that is told."""

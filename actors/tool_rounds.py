@@ -70,7 +70,7 @@ async def answer_with_tools(
             only_call=tool_first and not made,
             memory=memory,
         )
-        completion = await ask(meter, question, run, assigned, meter.spent)
+        completion = await ask(meter, question, run, assigned, meter.tokens)
         turn = parse_turn(completion.text) if offered else completion.text
         if isinstance(turn, Wanted) and turn in made:
             tools = ()  # it would get the same again

@@ -15,13 +15,13 @@ import structlog
 from opentelemetry import trace
 
 from actors.agent import Agent, handles
-from actors.attempt import Attempt, Desk, Report
+from actors.attempt import Attempt, Desk, Report, Spent
 from actors.attempt_memory import AttemptMemory
 from actors.memory_client import MemoryClient
 from actors.run_end import RunEnded, RunWatch, unless_ended
 from bus.errors import BusError, PayloadTooLarge, SwarmError
 from bus.log import EventLog
-from bus.payloads import StepAssigned, Usage
+from bus.payloads import StepAssigned
 from bus.work import Ack, Dead, Delivery, Retry, Verdict
 
 log = structlog.get_logger()
@@ -38,11 +38,10 @@ SEALED_RETRY_S: Final = 5.0
 class SpentInVain(Exception):
     """A model answered, and nothing came of it: the error, and what was spent."""
 
-    def __init__(self, error: SwarmError, model: str, usage: Usage) -> None:
+    def __init__(self, error: SwarmError, spent: Spent) -> None:
         super().__init__(str(error))
         self.error = error
-        self.model = model
-        self.usage = usage
+        self.spent = spent
 
 
 class Worker(Agent):
@@ -131,8 +130,7 @@ class Worker(Agent):
                 vain.error.code,
                 str(vain),
                 retryable=vain.error.retryable,
-                model=vain.model,
-                usage=vain.usage,
+                spent=vain.spent,
             )
         else:
             await self._complete(attempt, report, self._monotonic() - begin)

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Final, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from bus.alarm_payloads import ChainBroken, EventRefused, LogLost, MissingEvent, WitnessContradicted
+from bus.answer_receipt import Digests, Receipt
 from bus.budget import RunBudget, SpentBudget
 from bus.errors import MalformedEvent
 from bus.memory_payloads import MEMORY, ItemReference
@@ -212,7 +213,7 @@ class StepCompleted(StepPayload):
     """An agent's answer."""
 
     TYPE: ClassVar[str] = "swarm.step.completed.v1"
-    PERSONAL: ClassVar[Mapping[str, JsonValue]] = {"answer": {}}
+    PERSONAL: ClassVar[Mapping[str, JsonValue]] = {"answer": {}, "digests": None}
     epoch: Ordinal
     answer: Answer
     model: str = Field(max_length=200)
@@ -220,19 +221,23 @@ class StepCompleted(StepPayload):
     duration_ms: Count
     recalled: tuple[ItemReference, ...] = Field((), description="What of the memory was read.")
     recall: Recall = Field("none", description="How the memory was searched.")
+    receipt: Receipt | None = Field(None, description="Who answered; None if no model did.")
+    digests: Digests | None = None
 
 
 class StepFailed(StepPayload):
     """An attempt ended without an answer."""
 
     TYPE: ClassVar[str] = "swarm.step.failed.v1"
-    PERSONAL: ClassVar[Mapping[str, JsonValue]] = {"message": ERASED}
+    PERSONAL: ClassVar[Mapping[str, JsonValue]] = {"message": ERASED, "digests": None}
     epoch: Ordinal
     code: str = Field(max_length=64)
     message: str = Field(max_length=2_000)
     retryable: bool
     model: str = Field("", description="Who was asked in vain, if anybody.", max_length=200)
     usage: Usage | None = Field(None, description="What was spent in vain, as far as is known.")
+    receipt: Receipt | None = Field(None, description="Of the answer nothing came of.")
+    digests: Digests | None = None
 
 
 class AssignmentDead(StepPayload):

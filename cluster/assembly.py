@@ -12,6 +12,7 @@ from bus.keyring import KeyDirectory
 from cluster import ports, probe
 from cluster.addresses import Addresses
 from cluster.certificate import check_certificate
+from cluster.fallback import fallback_of
 from cluster.home import Home
 from cluster.parts.external import External
 from cluster.parts.nats import Nats, NatsTrust
@@ -80,9 +81,11 @@ def assemble(settings: Settings, home: Home, trust: Trust) -> Assembly:
 
     Raises:
         PortTaken: the gateway or the dashboard was given a port that is in use.
-        ConfigurationError: the gateway's certificate or key cannot be used.
+        ConfigurationError: the gateway's certificate or key, or the fallback provider, cannot be
+            used.
     """
     check_certificate(settings)
+    fallback_of(settings, home)
     gateway_port = ports.choose(
         settings.gateway_port,
         part="gateway",

@@ -31,6 +31,7 @@ from cluster.addresses import Addresses
 from cluster.application import application_of, bundle_of, servers_of
 from cluster.assembly import authority
 from cluster.errors import MemberBarred
+from cluster.fallback import fallback_of, keep_key
 from cluster.home import Home
 from cluster.log_key import log_key_jwt, log_origin
 from cluster.members import Members, NamedModel, Roster
@@ -53,6 +54,7 @@ from serve.inference import ModelClient, app_of
 from serve.people import PeopleRules
 from serve.ports import Web
 from serve.profile import ModelProfile, load_profile
+from serve.resilience import resilient
 from serve.text_embedder import TextEmbedder
 from serve.weights import ensure_weights
 
@@ -89,6 +91,7 @@ async def start(
         SwarmError: a part did not start; what was started is stopped by ending Ray.
     """
     refuse_unfinished(home)
+    await asyncio.to_thread(keep_key, settings, home)
     root = authority(home)
     _refuse_barred(root)
     application = application_of(settings)
@@ -178,9 +181,10 @@ def _roster(
     profiles: Sequence[ModelProfile],
     embedder: ModelProfile,
 ) -> Roster:
+    fallback = fallback_of(settings, home)
     models = {
         each.name: NamedModel(
-            model=ModelClient(app=app_of(each.name, default=profiles[0].name)),
+            model=resilient(ModelClient(app=app_of(each.name, default=profiles[0].name)), fallback),
             name=each.served_name,
         )
         for each in profiles
@@ -261,6 +265,7 @@ def _gateway(
         workflows=workflows,
         web=web,
         log_key_jwt=log_key,
+        fallback=fallback_of(settings, home),
         people=PeopleRules(registration=settings.registration, proxies=settings.trusted_networks()),
     )
 

@@ -1,6 +1,7 @@
 """What the doctor finds in the log: the streams against the audit log, and that against itself."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 
 from bus.errors import SwarmError
@@ -15,10 +16,13 @@ from cluster.findings import (
 )
 from cluster.home import Home
 from cluster.log_servers import LogServers, of_running, of_stopped, reading
+from cluster.models import serving_weights
 from cluster.object_recovery import lost_objects
 from cluster.settings import Settings
 from cluster.survivors import Survivors
+from cluster.swaps import judge_weights_of_answers
 from cluster.witness_status import witness_statuses
+from storage.answers import latest_answers
 from storage.audit_reader import AuditReader
 from storage.cosignature import WitnessAddress
 from storage.objects import AuditObjects
@@ -46,10 +50,13 @@ async def _compare(settings: Settings, home: Home) -> list[Finding]:
             servers = of_running(settings, state)
         else:
             servers = await stack.enter_async_context(of_stopped(settings))
-        return await _findings(servers, settings.witness_addresses())
+        serving = await asyncio.to_thread(serving_weights, settings)
+        return await _findings(servers, settings.witness_addresses(), serving)
 
 
-async def _findings(servers: LogServers, witnesses: Sequence[WitnessAddress]) -> list[Finding]:
+async def _findings(
+    servers: LogServers, witnesses: Sequence[WitnessAddress], serving: Mapping[str, str]
+) -> list[Finding]:
     async with open_pool(servers.database_url, max_size=2) as pool, reading(servers) as connection:
         audit = AuditReader(pool)
         if not await audit.exists():
@@ -61,6 +68,7 @@ async def _findings(servers: LogServers, witnesses: Sequence[WitnessAddress]) ->
             judge_stream(found),
             objects,
             *judge_audit_log(await check_audit_log(audit)),
+            judge_weights_of_answers(await latest_answers(pool), serving),
             *(status.finding() for status in witness_statuses(witnesses, states, reach.size)),
         ]
 

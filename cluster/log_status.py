@@ -22,8 +22,10 @@ from bus.subjects import SYSTEM_RUN, subject_for
 from cluster.log_servers import of_running, reading
 from cluster.settings import MiB, Settings
 from cluster.state import State
+from cluster.swaps import swaps_in
 from cluster.witness_status import WitnessStatus, witness_statuses
 from policies.capabilities import queue_name
+from storage.answers import latest_answers
 from storage.audit_reader import AuditReader
 from storage.postgres import open_pool
 from storage.witnessed import WitnessStore
@@ -31,6 +33,8 @@ from storage.witnessed import WitnessStore
 LIMIT_S: Final = 5.0
 _SAMPLES: Final = 3
 _MOST_ALARMS: Final = 200
+_ANSWERS: Final = 500
+"""The latest, which are looked through for a model that was swapped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,7 @@ class LogStatus:
         lost: how many audited events the stream is known to have lost; 0 if none.
         set_back: whether the stream goes on from an earlier state, and auditing pauses.
         witnesses: how it stands with each of them.
+        swaps: runs in which one name stood for different models.
         error: why this could not be found out; empty if it could.
         latency_ms: how long it took to find out.
     """
@@ -56,6 +61,7 @@ class LogStatus:
     lost: int = 0
     set_back: bool = False
     witnesses: tuple[WitnessStatus, ...] = ()
+    swaps: tuple[str, ...] = ()
     error: str = ""
     latency_ms: float = 0.0
 
@@ -78,9 +84,10 @@ class LogStatus:
         if self.lost:
             return f"events lost: {self.lost}; swarm down, then swarm recover"
         bound = "" if self.max_bytes is None else f" of {self.max_bytes / MiB:.0f}"
+        swapped = f"; another model under the same name: {self.swaps[0]}" if self.swaps else ""
         return (
             f"audited {self.audited} of {self.last_sequence}, "
-            f"{self.stored_bytes / MiB:.1f}{bound} MiB, {self._work()}"
+            f"{self.stored_bytes / MiB:.1f}{bound} MiB, {self._work()}{swapped}"
         )
 
     def document(self) -> dict[str, object]:
@@ -99,6 +106,7 @@ class LogStatus:
                 for role, depth in (self.queues or {}).items()
             },
             "witnesses": [witness.document() for witness in self.witnesses],
+            "swapped_models": list(self.swaps),
             "error": self.error,
         }
 
@@ -141,6 +149,7 @@ async def _ask(settings: Settings, state: State) -> LogStatus:
             queues=await _queues(connection, roles),
             lost=await _still_lost(connection, audit, seen),
             set_back=seen.rewound,
+            swaps=tuple(swaps_in(await latest_answers(pool, _ANSWERS))),
             witnesses=tuple(
                 witness_statuses(
                     settings.witness_addresses(),

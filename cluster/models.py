@@ -7,8 +7,12 @@ import structlog
 from cluster.errors import ConfigurationError, ModelDoesNotFit
 from cluster.gpus import gpus_here, gpus_in
 from cluster.settings import Settings
+from serve.errors import UnknownProfile
 from serve.fit import misfits_together
 from serve.profile import ModelProfile, load_profile
+from serve.scripted import engine
+from serve.weights import PACKAGE
+from serve.weights_digest import local_folder, weights_digest
 
 log = structlog.get_logger()
 
@@ -39,6 +43,28 @@ def _profile(settings: Settings, name: str) -> ModelProfile:
     if profile.engine == "scripted":
         return profile.model_copy(update={"delay_s": settings.scripted_delay_s})
     return profile
+
+
+def serving_weights(settings: Settings) -> dict[str, str]:
+    """The digest of the weights that the settings would serve, by the model's name.
+
+    Without what is not on this machine. Blocks while it reads what was changed.
+    """
+    try:
+        profiles = profiles_of(settings)
+    except (UnknownProfile, ConfigurationError):
+        return {}
+    found = ((profile.served_name, _weights_of(profile, settings)) for profile in profiles)
+    return {name: digest for name, digest in found if digest}
+
+
+def _weights_of(profile: ModelProfile, settings: Settings) -> str:
+    """Empty for what is not on this machine."""
+    if profile.engine == "scripted":
+        return engine().weights
+    prepared = settings.located_home().models / profile.name
+    folder = local_folder(str(prepared) if profile.weights == PACKAGE else profile.weights)
+    return "" if folder is None else weights_digest(folder)
 
 
 def refuse_misfit(profiles: Sequence[ModelProfile]) -> None:

@@ -12,21 +12,20 @@ from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
-    AliasChoices,
     Field,
     SecretStr,
     ValidationError,
     ValidationInfo,
     field_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
+from pydantic_settings import NoDecode, SettingsConfigDict, SettingsError
 
 from cluster import home as homes
 from cluster.errors import ConfigurationError
+from cluster.fallback_settings import PREFIX, FallbackSettings, either
 from storage.cosignature import WitnessAddress
 from storage.errors import BadCheckpoint
 
-PREFIX = "SWARM_"
 AGENT_ROLES = (
     "specifier", "planner", "researcher", "architect", "coder", "critic", "tester", "judge",
 )  # fmt: skip
@@ -56,14 +55,11 @@ _SCHEMES = {
     "qdrant_url": ("http", "https"),
 }
 _WEB = ("http", "https")
+_SECRET = frozenset({*_SCHEMES, *FallbackSettings.model_fields})
+"""May hold a password: what cannot be used of them is not repeated."""
 
 
-def _either(name: str) -> AliasChoices:
-    """Accept SWARM_NAME, and NAME as other tools call it."""
-    return AliasChoices(PREFIX + name.upper(), name.upper())
-
-
-class Settings(BaseSettings):
+class Settings(FallbackSettings):
     """The settings of one swarm, from SWARM_ variables and a .env file in the working directory.
 
     A variable of the environment wins over the file.
@@ -88,15 +84,15 @@ class Settings(BaseSettings):
     embedding_profile: str | None = None
     """What turns texts into vectors; None: a small model, or a stand-in beside a scripted model."""
 
-    nats_url: SecretStr | None = Field(None, validation_alias=_either("nats_url"))
+    nats_url: SecretStr | None = Field(None, validation_alias=either("nats_url"))
     """An external NATS that trusts this home's operator (SWARM_HOME/keys); None embeds one."""
-    database_url: SecretStr | None = Field(None, validation_alias=_either("database_url"))
+    database_url: SecretStr | None = Field(None, validation_alias=either("database_url"))
     """An external Postgres database of which the user is owner; None embeds a server."""
-    redis_url: SecretStr | None = Field(None, validation_alias=_either("redis_url"))
+    redis_url: SecretStr | None = Field(None, validation_alias=either("redis_url"))
     """An external Redis or Valkey; None embeds one."""
-    qdrant_url: SecretStr | None = Field(None, validation_alias=_either("qdrant_url"))
+    qdrant_url: SecretStr | None = Field(None, validation_alias=either("qdrant_url"))
     """An external Qdrant over HTTP; None uses its local mode."""
-    ray_address: str | None = Field(None, validation_alias=_either("ray_address"))
+    ray_address: str | None = Field(None, validation_alias=either("ray_address"))
     """The GCS address (host:port) of a running Ray cluster; None starts one."""
 
     gateway_host: str = "127.0.0.1"
@@ -154,9 +150,9 @@ class Settings(BaseSettings):
     mcp_servers: Path | None = None
     """A YAML file with MCP servers, and the roles whose agents may use their tools where the policy
     names those; None for no servers."""
-    agents: Annotated[dict[str, int], NoDecode] = {}
+    agents: Annotated[dict[str, int], NoDecode] = Field(default_factory=dict)
     """Agents per role, as "coder=2,tester=2"; one of each role not named."""
-    role_models: Annotated[dict[str, str], NoDecode] = {}
+    role_models: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
     """Roles that ask a model of their own, and its profile, as "coder=qwen3-8b,judge=qwen3-32b";
     each profile is served once, beside the one for everybody else."""
     lease_s: Positive = 2.5
@@ -166,11 +162,11 @@ class Settings(BaseSettings):
     """How long the scripted model pretends to think; for demonstrations and fault tests."""
 
     vllm_gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, validation_alias=_either("vllm_gpu_memory_utilization")
+        None, validation_alias=either("vllm_gpu_memory_utilization")
     )
     """Share of the GPU's memory that vLLM takes; None leaves it to the profile."""
     vllm_max_model_len: Annotated[int, Field(ge=16)] | None = Field(
-        None, validation_alias=_either("vllm_max_model_len")
+        None, validation_alias=either("vllm_max_model_len")
     )
     """Longest context in tokens; None leaves it to the profile."""
 
@@ -357,6 +353,8 @@ def child_environment(settings: Settings) -> dict[str, str]:
     """
     home = settings.located_home()
     dropped = {n.upper() for n, field in Settings.model_fields.items() if field.validation_alias}
+    if settings.fallback == "none":  # the user's own agents may need them
+        dropped -= {"OPENAI_API_KEY", "ANTHROPIC_API_KEY"}
     dropped.add("PYTHONDONTWRITEBYTECODE")  # imports dominate the start: let them be cached
     environment = {
         name: value
@@ -401,5 +399,5 @@ def _sentence(error: ValidationError) -> str:
         variable = field.upper()
     reason = first["msg"].removeprefix("Value error, ")
     reason = reason[:1].lower() + reason[1:]
-    shown = "" if field in _SCHEMES else f" ({first['input']!r})"
+    shown = "" if field in _SECRET else f" ({first['input']!r})"
     return f"{variable} cannot be used{shown}: {reason}."

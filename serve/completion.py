@@ -27,6 +27,8 @@ class Answer:
     """The text, split where a stream splits it."""
     prompt_tokens: int
     truncated: bool = False
+    fingerprint: str = ""
+    """Who computed it, as serve/fingerprint.py writes it."""
 
     @property
     def completion_tokens(self) -> int:
@@ -54,6 +56,7 @@ def completion_document(answer: Answer, *, created: int) -> str:
             "object": "chat.completion",
             "created": created,
             "model": answer.model,
+            "system_fingerprint": answer.fingerprint,
             "choices": [{"index": 0, "message": message, "finish_reason": answer.finish_reason}],
             "usage": usage_of([answer]),
         }
@@ -81,6 +84,7 @@ def chunk_documents(answer: Answer, *, created: int, usage: Shown) -> Iterator[s
         "object": "chat.completion.chunk",
         "created": created,
         "model": answer.model,
+        "system_fingerprint": answer.fingerprint,
     }
 
     def chunk(delta: dict[str, str], finish_reason: str | None, pieces: int) -> str:
@@ -100,7 +104,13 @@ def text_documents(
 ) -> Iterator[str]:
     """The documents of a completion, one answer for each prompt; `created` is in Unix seconds."""
     first = answers[0]
-    head = {"id": first.id, "object": "text_completion", "created": created, "model": first.model}
+    head = {
+        "id": first.id,
+        "object": "text_completion",
+        "created": created,
+        "model": first.model,
+        "system_fingerprint": first.fingerprint,
+    }
 
     def choice(index: int, text: str, finish_reason: str | None) -> dict[str, JsonValue]:
         return {"index": index, "text": text, "logprobs": None, "finish_reason": finish_reason}
@@ -151,6 +161,7 @@ class WholeAnswer(BaseModel):
     model: str
     choices: Annotated[list[_Part], Field(min_length=1)]
     usage: _Usage = _Usage()
+    system_fingerprint: str | None = None
 
 
 class Failure(BaseModel):

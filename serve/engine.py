@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any, cast
 
+import vllm
 from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
 from ray.serve.llm import LLMConfig
@@ -22,6 +23,7 @@ from vllm.model_executor.models import registry
 from vllm.v1.engine import utils as engine_processes
 from vllm.v1.metrics.loggers import AggregateStatLoggerBase
 
+VLLM = vllm.__version__
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 

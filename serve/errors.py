@@ -6,6 +6,9 @@ ServeError
   ModelError          a request that a model did not answer
     ModelUnavailable    nothing is there to answer it, for now
       ModelBusy           too many wait for an answer already
+      ReplicaLost         the replica that was asked died
+      ProviderFailed      the fallback provider did not answer
+      NobodyAnswered      neither the engine nor the fallback provider did
     ModelRefused        the model, or the server before it, said no
     ModelTimeout        the answer did not come before the deadline
 """
@@ -52,6 +55,25 @@ class ModelBusy(ModelUnavailable):
 
     code = "model_busy"
     hint = "Ask again in a moment, or add replicas."
+
+
+class ReplicaLost(ModelUnavailable):
+    """The replica of the model that was asked died."""
+
+    code = "replica_lost"
+
+
+class ProviderFailed(ModelUnavailable):
+    """The fallback provider did not answer."""
+
+    code = "provider_failed"
+    hint = "See SWARM_FALLBACK_URL, SWARM_FALLBACK_MODEL and the key."
+
+
+class NobodyAnswered(ModelUnavailable):
+    """Neither the swarm's own engine nor the fallback provider answered."""
+
+    code = "nobody_answered"
 
 
 class ModelRefused(ModelError):

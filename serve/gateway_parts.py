@@ -1,7 +1,7 @@
 """Opening what the gateway works with, at the addresses it was given, and closing it again."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,6 +15,7 @@ from actors.member import Domain, Enrolment, Issue, Unlock, joined
 from actors.sparc import WORKFLOWS
 from actors.workflow import WorkflowSpec
 from bus.log import EventLog
+from policies.capabilities import Capabilities
 from policies.pace import Pace
 from policies.passwords import Passwords
 from policies.token_keys import KeyFolder, TokenKeys
@@ -24,10 +25,12 @@ from serve.attempts import Attempts
 from serve.callers import Callers
 from serve.errors import ModelBusy
 from serve.evidence import Anchors
+from serve.fallback import FallbackConfig
 from serve.inference import APP, EMBEDDING_APP, ModelClient, ServedModels
 from serve.metering import Meter
 from serve.people import People, PeopleRules
 from serve.ports import ChatModel, GatewayParts, Limits, Probe, Web
+from serve.resilience import ResilientModel, resilient
 from storage.api_keys import ApiKeyStore
 from storage.cache import Cache, LoginThrottle
 from storage.evidence import EvidenceReader
@@ -68,6 +71,7 @@ class GatewayConfig:
         workflows: what may be run, by name.
         model_app: the Serve application that holds it.
         embedding_app: the one that turns texts into vectors.
+        fallback: who answers where the model cannot; None: nobody.
         login_attempts: may fail per user name within `login_window_s`.
         token_ttl_s: life of an access token.
         people: what is set about people.
@@ -89,6 +93,7 @@ class GatewayConfig:
     role_apps: Mapping[str, str] = field(default_factory=dict)
     model_app: str = APP
     embedding_app: str = EMBEDDING_APP
+    fallback: FallbackConfig | None = None
     login_attempts: int = 5
     login_window_s: float = 300.0
     token_ttl_s: int = DEFAULT_TTL_S
@@ -114,12 +119,13 @@ async def connect_parts(
         BusUnreachable, StorageUnavailable: no connection in time; start again.
     """
     keys = KeyFolder(config.token_key)
-    chat_model = model or ServedModels(
-        ModelClient(app=config.model_app),
-        ModelClient(app=config.embedding_app),
-        {name: ModelClient(app=app) for name, app in config.role_apps.items()},
-    )
     policy = config.domain.policy()
+    own = _resilient(config, config.model_app, policy)
+    chat_model = model or ServedModels(
+        own,
+        ModelClient(app=config.embedding_app),
+        {name: _resilient(config, app, policy) for name, app in config.role_apps.items()},
+    )
     async with (
         open_pool(config.database_url, min_size=POOL_KEPT) as pool,
         Cache.open(config.redis_url) as cache,
@@ -141,7 +147,8 @@ async def connect_parts(
                 workflows=config.workflows,
                 model_name=config.model_name,
                 role_models=config.role_models,
-                probes=_probes(log, pool, cache, chat_model),
+                probes=_probes(log, pool, cache, own if model is None else chat_model),
+                degraded=_degraded(own),
                 limits=config.limits,
                 web=config.web,
                 policy=policy,
@@ -151,6 +158,16 @@ async def connect_parts(
             flushing.cancel()
             await meter.flush()
             await people.attempts.flush()
+
+
+def _resilient(
+    config: GatewayConfig, app: str, policy: Capabilities
+) -> ModelClient | ResilientModel:
+    """The way to an app, with the provider behind it that the policy lets the gateway ask."""
+    own = resilient(ModelClient(app=app), config.fallback)
+    if isinstance(own, ResilientModel):
+        return own.permitted(lambda name: policy.call_refusal(GATEWAY, "model", name) is None)
+    return own
 
 
 def _people(
@@ -201,11 +218,17 @@ def _anchors(config: GatewayConfig) -> Anchors:
     )
 
 
+def _degraded(model: ModelClient | ResilientModel) -> dict[str, Callable[[], str]]:
+    return {"model": model.degraded} if isinstance(model, ResilientModel) else {}
+
+
 def _probes(log: EventLog, pool: Pool, cache: Cache, model: ChatModel) -> dict[str, Probe]:
     async def bus() -> None:
         await log.last_sequence()
 
     async def model_app() -> None:
+        if isinstance(model, ResilientModel) and model.degraded():
+            return  # another one answers in its place
         with suppress(ModelBusy):  # it is there, and has too much to do
             await model.models()
 

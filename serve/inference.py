@@ -9,23 +9,37 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 
+import structlog
 from pydantic import JsonValue, ValidationError
 
 from actors.model import Completion, Message
 from serve.completion import Failure, Reply, Task, WholeAnswer
-from serve.errors import ModelBusy, ModelError, ModelRefused, ModelTimeout, ModelUnavailable
+from serve.errors import (
+    ModelBusy,
+    ModelError,
+    ModelRefused,
+    ModelTimeout,
+    ModelUnavailable,
+    ReplicaLost,
+)
+from serve.fingerprint import origin_of
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
+    from serve.ports import ChatModel
+
 APP: Final = "model"
 EMBEDDING_APP: Final = "embedding"
-_STREAM_DEADLINE_S: Final = 600.0  # as long as a person waits for one answer
+STREAM_DEADLINE_S: Final = 600.0  # as long as a person waits for one answer
 _MODELS_DEADLINE_S: Final = 10.0
 _DEPLOYED_WITHIN_S: Final = 60.0
 _LOOK_AGAIN_S: Final = 0.5
 _BUSY: Final = frozenset({408, 425, 429})  # HTTP: try again later
 _SERVER_ERRORS: Final = 500
+
+
+log = structlog.get_logger()
 
 
 def app_of(profile: str, *, default: str) -> str:
@@ -75,13 +89,14 @@ class ModelClient:
         self,
         request: dict[str, JsonValue],
         *,
-        deadline_s: float = _STREAM_DEADLINE_S,
+        deadline_s: float = STREAM_DEADLINE_S,
         task: Task = "chat",
     ) -> AsyncGenerator[str, None]:
         """Pass an OpenAI request on, and its documents back as they come.
 
         The documents are those of serve/completion.py; one that says `error` is passed on like
         any other. Closing the generator before its end stops the model's work on the request.
+        A replica that dies before it said anything is replaced by another, once.
 
         Args:
             request: The JSON body of the request; not checked here.
@@ -94,6 +109,24 @@ class ModelClient:
             ModelTimeout: The deadline passed.
         """
         until = asyncio.get_running_loop().time() + deadline_s
+        for may_retry in (True, False):
+            sent = False
+            try:
+                async with aclosing(self._asked(request, task, until, deadline_s)) as documents:
+                    async for document in documents:
+                        sent = True
+                        yield document
+            except ReplicaLost as error:
+                if sent or not may_retry:
+                    raise
+                log.info("model.asked_again", app=self._app, reason=str(error))
+            else:
+                return
+
+    async def _asked(
+        self, request: dict[str, JsonValue], task: Task, until: float, deadline_s: float
+    ) -> AsyncGenerator[str, None]:
+        """What one replica answers."""
         with self._translated(deadline_s):
             async with asyncio.timeout_at(until):
                 handle = await self._connect()
@@ -155,7 +188,7 @@ class ModelClient:
     @contextmanager
     def _translated(self, deadline_s: float) -> Iterator[None]:
         """Turn Ray's errors into this package's."""
-        from ray.exceptions import RayError  # noqa: PLC0415  # see _connect
+        from ray.exceptions import RayActorError, RayError  # noqa: PLC0415  # see _connect
         from ray.serve.exceptions import BackPressureError, RayServeException  # noqa: PLC0415
 
         try:
@@ -167,7 +200,8 @@ class ModelClient:
         except (RayServeException, RayError) as error:
             self._handle = None
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ModelUnavailable(f"the model app {self._app!r} failed: {first}") from error
+            kind = ReplicaLost if isinstance(error, RayActorError) else ModelUnavailable
+            raise kind(f"the model app {self._app!r} failed: {first}") from error
 
 
 class ServedModels:
@@ -181,9 +215,9 @@ class ServedModels:
 
     def __init__(
         self,
-        writing: ModelClient,
+        writing: "ChatModel",
         embedding: ModelClient,
-        named: Mapping[str, ModelClient] | None = None,
+        named: "Mapping[str, ChatModel] | None" = None,
     ) -> None:
         self._writing = writing
         self._embedding = embedding
@@ -254,13 +288,15 @@ def completion(document: str) -> Completion:
         answer = WholeAnswer.model_validate_json(document)
     except ValidationError as error:
         raise ModelUnavailable("the model app answered something else than a completion") from error
-    first = answer.choices[0]
+    first, origin = answer.choices[0], origin_of(answer.system_fingerprint)
     return Completion(
         text=first.message.content or "",
         prompt_tokens=answer.usage.prompt_tokens,
         completion_tokens=answer.usage.completion_tokens,
         model=answer.model,
         truncated=first.finish_reason == "length",
+        engine=origin.engine,
+        provider=origin.provider,
     )
 
 

@@ -5,6 +5,7 @@ configuration is pure and stands first. The deployment imports vLLM inside its
 replica only, so that whoever deploys it does not pay for the import.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -19,12 +20,15 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from ray import serve
 from ray.serve import Application
 
+from actors.model import Engine
 from serve.completion import error_document
 from serve.embedder import Embedder
 from serve.errors import ModelUnavailable
+from serve.fingerprint import fingerprint
 from serve.profile import ModelProfile
 from serve.routing import router_config
 from serve.scripted import ScriptedModel
+from serve.weights_digest import known_digest
 
 log = structlog.get_logger()
 
@@ -205,15 +209,21 @@ class VllmModel:
         if cpu:
             set_forkserver_preload(["serve.engine", "vllm.v1.worker.cpu_worker"])
             forkserver.ensure_running()
-        from serve.engine import create_server  # noqa: PLC0415  # imports vLLM
+        digest = asyncio.create_task(asyncio.to_thread(known_digest, self._weights))
+        await asyncio.sleep(0)  # the files are read while the import holds this thread
+        from serve.engine import VLLM, create_server  # noqa: PLC0415  # imports vLLM
 
         imported = time.monotonic()
-        server = create_server(llm_config(self._profile, self._weights), cpu=cpu)
+        engine = fingerprint(Engine(name="vllm", version=VLLM, weights=await digest))
+        config = llm_config(self._profile, self._weights)
+        config["engine_kwargs"] |= {"fingerprint_mode": "custom", "fingerprint_value": engine}
+        server = create_server(config, cpu=cpu)
         await server.start()  # type: ignore[no-untyped-call]
         self._server = server
         log.info(
             "model.started",
             model=self._profile.served_name,
+            fingerprint=engine,
             import_s=round(imported - started, 1),
             engine_s=round(time.monotonic() - imported, 1),
         )

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Annotated, cast
+from typing import Annotated, Final, cast
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -19,6 +19,7 @@ from actors.fact import GATEWAY
 from bus.errors import SwarmError
 from policies.caller import Caller
 from serve.completion import Task
+from serve.fingerprint import FALLBACK, origin_of
 from serve.metering import Metered, Outcome, Question
 from serve.ports import GatewayParts
 from serve.problems import (
@@ -38,6 +39,8 @@ log = structlog.get_logger()
 
 _ERROR = '{"error":'
 """How the document begins that a model breaks off with."""
+PROVIDER_HEADER: Final = "X-Swarm-Provider"
+"""On an answer of a fallback provider: its name."""
 FAILURES: dict[int | str, dict[str, str]] = {
     404: {"description": "There is no such model."},
     502: {"description": "The model failed to answer."},
@@ -84,7 +87,7 @@ async def answered(
     metered.whole(first)
     metered.end("answered")
     await metered.recorded()
-    return Response(first, media_type="application/json")
+    return Response(first, headers=_marks(first), media_type="application/json")
 
 
 async def _first(pieces: AsyncGenerator[str, None], *, keep: bool) -> str:
@@ -96,6 +99,14 @@ async def _first(pieces: AsyncGenerator[str, None], *, keep: bool) -> str:
     if refusal is not None or first is None:
         raise refusal or ModelFailed
     return first
+
+
+def _marks(first: str) -> dict[str, str]:
+    """Says who answered in place of the swarm's own model, where somebody did."""
+    if FALLBACK not in first:
+        return {}
+    provider = origin_of(json.loads(first).get("system_fingerprint")).provider
+    return {PROVIDER_HEADER: provider} if provider else {}
 
 
 @contextmanager
@@ -144,7 +155,7 @@ class _Stream(StreamingResponse):
         self._first = first
         self._pieces = pieces
         self._metered = metered
-        super().__init__(self._frames(), media_type=MEDIA_TYPE)
+        super().__init__(self._frames(), headers=_marks(first), media_type=MEDIA_TYPE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

@@ -179,6 +179,8 @@ class GatewayParts:
     """What the models of roles with one of their own are called, by role."""
     probes: Mapping[str, Probe]
     """Health, by name of the part."""
+    degraded: Mapping[str, Callable[[], str]] = field(default_factory=dict)
+    """By name of a part that another stands in for: how, or empty while it does not."""
     limits: Limits = field(default_factory=Limits)
     web: Web = field(default_factory=Web)
     policy: Capabilities = field(default_factory=Capabilities.shipped)

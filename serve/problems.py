@@ -34,7 +34,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from bus.errors import BusUnreachable, PublishUnconfirmed, SwarmError
-from serve.errors import ModelBusy, ModelRefused, ModelTimeout, ModelUnavailable, ServeError
+from serve.errors import (
+    ModelBusy,
+    ModelRefused,
+    ModelTimeout,
+    ModelUnavailable,
+    NobodyAnswered,
+    ServeError,
+)
 from storage.errors import StorageUnavailable
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -194,6 +201,7 @@ class TooSlow(RequestRefused):
 _MAY_PASS: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...]] = (
     ((BusUnreachable, PublishUnconfirmed), "The event bus does not answer."),
     (StorageUnavailable, "The storage does not answer."),
+    (NobodyAnswered, "Neither the swarm's own model nor the fallback provider answers."),
     (ModelUnavailable, "No model is up to answer."),
     (ModelTimeout, "The model did not answer in time."),
     (TimeoutError, "The swarm did not answer in time."),

@@ -12,10 +12,12 @@ import re
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
+from functools import cache
 from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from actors.model import Engine
 from serve.completion import (
     Answer,
     Shown,
@@ -25,10 +27,13 @@ from serve.completion import (
     text_documents,
 )
 from serve.errors import ModelRefused
+from serve.fingerprint import fingerprint
 from serve.profile import ModelProfile
 from serve.sample import Sampler
+from serve.weights_digest import source_digest
 
 NAME: Final = "scripted"
+VERSION: Final = "1"
 _PIECE: Final = re.compile(r"\S+\s*|^\s+")
 _WORD: Final = re.compile(r"[\w'-]+")
 _ID_CHARACTERS: Final = 24
@@ -123,6 +128,13 @@ class CompletionRequest(_AnyRequest):
         ]
 
 
+@cache
+def engine() -> Engine:
+    """This engine. Its rules stand in for weights: other rules give other answers."""
+    rules = source_digest("serve.scripted", "serve.sample")
+    return Engine(name=NAME, version=VERSION, weights=rules)
+
+
 def answer(request: ChatRequest) -> Answer:
     """Answer the request; the same one gets the same answer.
 
@@ -149,6 +161,7 @@ def answer(request: ChatRequest) -> Answer:
         pieces=tuple(pieces[:limit]),
         prompt_tokens=sum(len(text.split()) for _, text in heard),
         truncated=limit < len(pieces),
+        fingerprint=fingerprint(engine()),
     )
 
 

@@ -30,6 +30,7 @@ class _Completion(_Read):
     model: str = ""
     choices: tuple[_Choice, ...]
     usage: Usage | None = None
+    system_fingerprint: str | None = None
 
 
 class _Piece(_Read):
@@ -60,6 +61,7 @@ def reply_of(document: bytes) -> Reply:
         model=completion.model,
         finish_reason=choice.finish_reason,
         usage=completion.usage or Usage(),
+        fingerprint=completion.system_fingerprint or "",
     )
 
 

@@ -298,3 +298,5 @@ class Reply(_View):
     model: str = ""
     finish_reason: str | None = None
     usage: Usage = Usage()
+    fingerprint: str = ""
+    """OpenAI's system_fingerprint: engine, its version, and the digest of its weights."""

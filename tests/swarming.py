@@ -18,7 +18,7 @@ from bus.payloads import RunCancelled, RunCompleted, RunFailed, RunSubmitted
 from bus.subjects import run_filter
 from bus.work import WorkQueue
 from policies.capabilities import queue_name
-from serve.scripted import ChatRequest, answer, parse
+from serve.scripted import ChatRequest, answer, engine, parse
 from tests.broker import Broker
 
 Gate = Callable[[Sequence[Message]], Awaitable[None]]
@@ -71,6 +71,7 @@ class ScriptedAnswers:
             prompt_tokens=sum(len(m.content.split()) for m in messages),
             completion_tokens=len(text.split()),
             model="scripted",
+            engine=engine(),
         )
 
 

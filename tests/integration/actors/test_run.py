@@ -3,10 +3,16 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from actors.errors import AnswerRejected
-from actors.model import Message
+from actors.model import Completion, Message
+from actors.receipt import answer_digest
+from actors.recheck import question_of, recorded_in
+from actors.roles import role_spec
 from bus.payloads import RunCompleted, RunFailed, StepCompleted, StepFailed
+from serve.scripted import engine
 from tests.broker import Broker
 from tests.swarming import (
     ScriptedAnswers,
@@ -38,6 +44,41 @@ async def test_a_sparc_run_ends_with_a_document(broker: Broker, run: str) -> Non
         assert {e.event.on_behalf_of for e in events} == {"admin"}
         known = {e.event.id for e in events}
         assert all(e.event.cause in known for e in events[1:])
+
+
+async def test_each_answer_carries_a_receipt_that_the_log_alone_bears_out(
+    broker: Broker, run: str
+) -> None:
+    async with team(broker, ScriptedAnswers()), broker.joined("gateway") as gateway:
+        await gateway.append(submission(run))
+        events = await until_end(gateway, run)
+    answers = by_type(events)[StepCompleted.TYPE]
+    assert answers
+    for event in answers:
+        recorded = recorded_in(events, event.event.id)
+        assert recorded.receipt.engine == "scripted"
+        assert recorded.receipt.weights == engine().weights
+        question = question_of(recorded, role_spec(event.event.role, recorded.outcome.step))
+        assert question.seed == recorded.receipt.seed
+
+
+class Babbling(ScriptedAnswers):
+    """Says something else than it was asked for."""
+
+    async def complete(self, **asked: Any) -> Completion:
+        return replace(await super().complete(**asked), text="once upon a time")
+
+
+async def test_a_failed_attempt_carries_the_receipt_of_what_the_model_said(
+    broker: Broker, run: str
+) -> None:
+    async with team(broker, Babbling()), broker.joined("gateway") as gateway:
+        await gateway.append(submission(run))
+        events = await until_end(gateway, run)
+    for event in by_type(events)[StepFailed.TYPE]:
+        recorded = recorded_in(events, event.event.id)
+        assert recorded.digests.answer == answer_digest("once upon a time")
+        assert recorded.receipt.weights == engine().weights
 
 
 async def test_an_agent_that_dies_in_the_middle_hands_its_step_over(

@@ -15,10 +15,10 @@ with warnings.catch_warnings():
         category=PydanticDeprecatedSince20,
     )
     from ray import serve
-    from ray.exceptions import RayError
+    from ray.exceptions import RayActorError, RayError
     from ray.serve.exceptions import RayServeException
 
 TOKEN = secrets.token_hex(32)
 """For every Ray of this process: Ray reads its token once and keeps it."""
 
-__all__ = ["TOKEN", "RayError", "RayServeException", "serve"]
+__all__ = ["TOKEN", "RayActorError", "RayError", "RayServeException", "serve"]

@@ -8,7 +8,9 @@ from serve.completion import (
     error_document,
 )
 
-ANSWER = Answer(id="chatcmpl-1", model="m", pieces=("Hello ", "there"), prompt_tokens=4)
+ANSWER = Answer(
+    id="chatcmpl-1", model="m", pieces=("Hello ", "there"), prompt_tokens=4, fingerprint="e/1/"
+)
 
 
 def test_an_error_document_has_openais_three_fields() -> None:
@@ -23,6 +25,7 @@ def test_a_completion_document_has_what_a_client_reads() -> None:
     assert document == {
         "id": "chatcmpl-1",
         "object": "chat.completion",
+        "system_fingerprint": "e/1/",
         "created": 7,
         "model": "m",
         "choices": [

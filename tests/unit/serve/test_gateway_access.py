@@ -255,7 +255,12 @@ async def test_readiness_names_the_parts_that_are_down() -> None:
     fakes = Fakes(probes={"nats": up})
     async with fakes.client() as client:
         ready = await client.get("/health/ready")
-    assert ready.json() == {"status": "ready", "parts": {"nats": "up"}}
+    assert ready.json() == {"status": "ready", "parts": {"nats": "up"}, "degraded": {}}
+    fakes = Fakes(probes={"nats": up}, degraded={"model": "outside answers"})
+    async with fakes.client() as client:
+        degraded = (await client.get("/health/ready")).json()
+    assert degraded["status"] == "degraded"
+    assert degraded["degraded"] == {"model": "outside answers"}
     fakes = Fakes(probes={"nats": up, "postgres": refused, "redis": silent})
     limits = fakes.parts().limits
     async with fakes.client(limits=type(limits)(probe_timeout_s=0.01)) as client:

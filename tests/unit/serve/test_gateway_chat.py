@@ -6,7 +6,8 @@ import pytest
 
 from policies.capabilities import Capabilities
 from policies.pace import Pace
-from serve.errors import ModelBusy, ModelTimeout, ModelUnavailable
+from serve.errors import ModelBusy, ModelTimeout, ModelUnavailable, NobodyAnswered
+from serve.fingerprint import fallback_fingerprint
 from serve.ports import Limits
 from tests.unit.serve.fakes import MODEL, Fakes
 
@@ -138,6 +139,34 @@ async def test_a_model_that_has_too_much_to_do_says_when_to_come_again() -> None
         answer = await client.post("/v1/chat/completions", json={"messages": HELLO})
     assert answer.headers["Retry-After"] == "1"
     assert answer.json()["error"]["message"] == "Too many wait for the model already."
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_answer_of_a_fallback_provider_says_whose_it_is(*, stream: bool) -> None:
+    fakes = Fakes()
+    mark = fallback_fingerprint("outside", None)
+    fakes.model.says = [json.dumps({"model": "outside-1", "system_fingerprint": mark})]
+    async with fakes.client() as client:
+        answer = await client.post(
+            "/v1/chat/completions", json={"messages": HELLO, "stream": stream}
+        )
+    assert answer.headers["X-Swarm-Provider"] == "outside"
+    assert "outside-1" in answer.text
+    fakes.model.says = [json.dumps({"model": MODEL, "choices": "fallback/x/"})]
+    async with fakes.client() as client:
+        own = await client.post("/v1/chat/completions", json={"messages": HELLO})
+    assert "X-Swarm-Provider" not in own.headers
+
+
+async def test_where_neither_engine_nor_provider_answers_both_are_named() -> None:
+    fakes = Fakes()
+    fakes.model.says = [NobodyAnswered("10.0.0.7 died; and the fallback provider: no key")]
+    async with fakes.client() as client:
+        answer = await client.post("/v1/chat/completions", json={"messages": HELLO})
+    assert answer.status_code == 503
+    told = answer.json()["detail"]
+    assert told == "Neither the swarm's own model nor the fallback provider answers."
+    assert "10.0.0.7" not in answer.text
 
 
 async def test_a_model_that_says_nothing_has_failed() -> None:

@@ -9,9 +9,9 @@ from pydantic import JsonValue
 
 from actors.model import Completion, Message, Model
 from serve.completion import Failure
-from serve.errors import ModelRefused, ModelTimeout, ModelUnavailable
+from serve.errors import ModelRefused, ModelTimeout, ModelUnavailable, ReplicaLost
 from serve.inference import ModelClient, ServedModels, app_of, chat_request, completion, failure
-from tests.unit.serve.quiet_ray import RayError, RayServeException
+from tests.unit.serve.quiet_ray import RayActorError, RayError, RayServeException
 
 WHOLE = {
     "model": "m",
@@ -156,6 +156,60 @@ async def test_a_broken_app_is_unavailable_and_looked_up_again(error: Exception)
     with pytest.raises(ModelUnavailable, match=r"no app|replica died"):
         await ask(model)
     assert model._handle is None
+
+
+class Handles(Handle):
+    """A handle that gives another response each time."""
+
+    def __init__(self, *responses: Response) -> None:
+        super().__init__(responses[0])
+        self.responses = [*responses]
+
+    def remote(self, request: dict[str, JsonValue]) -> Response:
+        self.response = self.responses.pop(0)
+        return super().remote(request)
+
+
+def dying(*documents: str) -> Response:
+    return Response(documents, RayActorError(), hangs=False)
+
+
+def client_of(*responses: Response, monkeypatch: pytest.MonkeyPatch) -> tuple[ModelClient, Handles]:
+    handles = Handles(*responses)
+    monkeypatch.setattr("serve.inference._find", lambda _: handles)
+    return ModelClient(), handles
+
+
+async def test_a_replica_that_dies_before_it_said_anything_is_replaced_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    well = Response([json.dumps(WHOLE)], None, hangs=False)
+    model, handles = client_of(dying(), well, monkeypatch=monkeypatch)
+    assert (await ask(model)).text == "hi"
+    assert len(handles.requests) == 2
+    model, handles = client_of(dying(), dying(), well, monkeypatch=monkeypatch)
+    with pytest.raises(ReplicaLost):
+        await ask(model)
+    assert len(handles.requests) == 2
+
+
+async def test_a_stream_that_has_begun_is_not_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, handles = client_of(dying("1"), dying(), monkeypatch=monkeypatch)
+    stream = model.stream({"stream": True})
+    assert await anext(stream) == "1"
+    with pytest.raises(ReplicaLost):
+        await anext(stream)
+    assert len(handles.requests) == 1
+
+
+async def test_a_second_replica_has_what_is_left_of_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hanging = Response([], None, hangs=True)
+    model, _ = client_of(dying(), hanging, monkeypatch=monkeypatch)
+    with pytest.raises(ModelTimeout):
+        await ask(model, deadline_s=0.05)
+    assert hanging.cancelled
 
 
 async def test_an_app_that_says_nothing_is_unavailable() -> None:

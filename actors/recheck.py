@@ -1,0 +1,213 @@
+"""An answer asked for again, and held against its receipt. Pure.
+
+The prompt is not in the log: it is built again from the assignment, as the agent built it, and
+counts only if its digest is the one of the receipt.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from pydantic import JsonValue
+
+from actors.errors import ActorError, AnswerRejected, CannotCheck, ModelAsked
+from actors.model import Completion, Engine, Message
+from actors.prompt import parse_answer
+from actors.receipt import Asked, answer_digest, prompt_digest, schema_digest
+from actors.rework import at_once
+from actors.roles import RoleSpec
+from actors.step_agent import ask_model
+from bus.answer_receipt import Digests, Receipt
+from bus.event import StoredEvent
+from bus.payloads import StepAssigned, StepCompleted, StepFailed
+from bus.received import Received
+
+Outcome = StepCompleted | StepFailed
+_AROUND: Final = 24
+"""Characters that are quoted from where two texts differ."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """An answer in the log that has a receipt, and the assignment that it answers."""
+
+    event: StoredEvent
+    assigned: StepAssigned
+    outcome: Outcome
+    receipt: Receipt
+    digests: Digests
+
+    @property
+    def answer(self) -> Mapping[str, JsonValue] | None:
+        """What was accepted of the model's text; None of an attempt that failed."""
+        return self.outcome.answer if isinstance(self.outcome, StepCompleted) else None
+
+
+class _Listening:
+    """Takes the question, and gives no answer; implements `Model`."""
+
+    def __init__(self) -> None:
+        self.question: Asked | None = None
+
+    async def connect(self) -> None:
+        """There is nothing to connect to."""
+
+    async def complete(
+        self,
+        *,
+        messages: Sequence[Message],
+        schema: Mapping[str, JsonValue] | None,
+        max_tokens: int,
+        temperature: float,
+        seed: int,
+        deadline_s: float,  # noqa: ARG002 - the port has it
+    ) -> Completion:
+        """Note what is asked.
+
+        Raises:
+            ModelAsked: always.
+        """
+        self.question = Asked(
+            messages=messages,
+            schema=schema,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            seed=seed,
+        )
+        raise ModelAsked
+
+
+def recorded_in(events: Sequence[Received], event_id: str) -> Recorded:
+    """The answer with an id, among the events of its run.
+
+    Raises:
+        CannotCheck: it has no receipt, or nobody can read any more what was said.
+    """
+    stored = {each.event.id: each for each in events if isinstance(each, StoredEvent)}
+    event = stored.get(event_id)
+    outcome = None if event is None else event.payload()
+    if event is None or not isinstance(outcome, StepCompleted | StepFailed):
+        raise CannotCheck(f"event {event_id[:64]!r} is not what came of a step")
+    if outcome.receipt is None:
+        raise CannotCheck(f"event {event_id[:64]!r} has no receipt: no model gave that answer")
+    claim = stored.get(event.event.cause or "")
+    assignment = stored.get("" if claim is None else claim.event.cause or "")
+    assigned = None if assignment is None else assignment.payload()
+    if assignment is None or not isinstance(assigned, StepAssigned):
+        raise CannotCheck(f"the assignment that {event_id[:64]!r} answers is not in the log")
+    if outcome.digests is None or event.event.is_withheld or assignment.event.is_withheld:
+        raise CannotCheck("what was said is erased, or sealed for somebody whose key is not here")
+    if isinstance(outcome, StepCompleted) and outcome.recalled:
+        read = ", ".join(map(str, outcome.recalled))
+        raise CannotCheck(f"the agent was told what the memory held then, of {read[:200]}")
+    return Recorded(
+        event=event,
+        assigned=assigned,
+        outcome=outcome,
+        receipt=outcome.receipt,
+        digests=outcome.digests,
+    )
+
+
+def question_of(recorded: Recorded, spec: RoleSpec) -> Asked:
+    """What the model was asked, with the sampling of the receipt.
+
+    Args:
+        recorded: the answer.
+        spec: the task of the agent that gave it.
+
+    Raises:
+        CannotCheck: this version of the software asks something else.
+    """
+    model, receipt = _Listening(), recorded.receipt
+    try:
+        at_once(ask_model(model, spec, recorded.event.event.run, recorded.assigned))
+    except ModelAsked:
+        pass
+    except ActorError as error:
+        raise CannotCheck(f"the prompt cannot be built again: {error}") from error
+    question = model.question
+    if question is None or prompt_digest(question.messages) != recorded.digests.prompt:
+        raise CannotCheck("the prompt differs: this version of the software builds another")
+    if schema_digest(question.schema) != receipt.answer_schema:
+        raise CannotCheck("the answer's schema differs: this version of the software has another")
+    return replace(
+        question,
+        max_tokens=receipt.max_tokens,
+        temperature=receipt.temperature,
+        seed=receipt.seed,
+    )
+
+
+def difference(recorded: Recorded, spec: RoleSpec, text: str) -> str:
+    """Where a new answer differs from the recorded one; empty where it is the same to the byte.
+
+    Args:
+        recorded: the answer in the log; of its text only the digest is known.
+        spec: says how an answer is read.
+        text: what the model wrote now.
+    """
+    if answer_digest(text) == recorded.digests.answer:
+        return ""
+    if recorded.answer is None:
+        return "it is another text; of a failed attempt the log keeps the digest only"
+    try:
+        answer = parse_answer(spec, text, recorded.assigned)
+    except AnswerRejected as error:
+        return f"it is no answer now: {error}"
+    first = next(_differences("", dict(recorded.answer), answer), None)
+    return first or "it says the same, and is written otherwise (white space, order, escapes)"
+
+
+def engine_changes(receipt: Receipt, now: Engine, provider: str = "") -> tuple[str, ...]:
+    """What is different in who answers now, each as a line; what is not known is not compared."""
+    then = Engine(name=receipt.engine, version=receipt.version, weights=receipt.weights)
+    pairs = (
+        (
+            "provider",
+            receipt.provider or "the swarm's own engine",
+            provider or "the swarm's own engine",
+        ),
+        ("engine", then.name, now.name),
+        ("version", then.version, now.version),
+        ("weights", then.weights, now.weights),
+    )
+    return tuple(
+        f"{what}: {was} then, {is_} now" for what, was, is_ in pairs if was and is_ and was != is_
+    )
+
+
+def is_same_model(receipt: Receipt, now: Engine, provider: str = "") -> bool:
+    """Whether nothing shows that another model answers under the name. A version may differ."""
+    return receipt.provider == provider and not (
+        receipt.weights and now.weights and receipt.weights != now.weights
+    )
+
+
+def _differences(where: str, was: JsonValue, now: JsonValue) -> Iterator[str]:
+    """Each place at which two values differ, in their order."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        for name in [*was, *(name for name in now if name not in was)]:
+            place = f"{where}.{name}" if where else name
+            if name not in now or name not in was:
+                yield f"{place}: only {'then' if name in was else 'now'}"
+            else:
+                yield from _differences(place, was[name], now[name])
+    elif isinstance(was, list) and isinstance(now, list):
+        for index, (one, other) in enumerate(zip(was, now, strict=False)):
+            yield from _differences(f"{where}.{index}", one, other)
+        if len(was) != len(now):
+            yield f"{where}: {len(was)} items then, {len(now)} now"
+    elif isinstance(was, str) and isinstance(now, str):
+        if was != now:
+            yield f"{where}, {_first_character(was, now)}"
+    elif was != now:
+        yield f"{where}: {was!r:.60} then, {now!r:.60} now"
+
+
+def _first_character(was: str, now: str) -> str:
+    pairs = zip(was, now, strict=False)
+    at = next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(was), len(now)))
+    begin = max(0, at - _AROUND)
+    one, other = (text[begin : at + _AROUND] for text in (was, now))
+    return f"character {at + 1}: {one!r} then, {other!r} now"

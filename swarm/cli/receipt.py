@@ -1,0 +1,228 @@
+"""`swarm receipt`: ask for an answer again, and say whether it is the one in the log."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Annotated, Final
+
+import typer
+from pydantic import JsonValue
+
+from actors.errors import CannotCheck, UnknownRole
+from actors.receipt import Asked
+from actors.recheck import (
+    Recorded,
+    difference,
+    engine_changes,
+    is_same_model,
+    question_of,
+    recorded_in,
+)
+from actors.roles import RoleSpec, role_spec
+from actors.step_agent import StepAgent
+from bus.event import StoredEvent
+from bus.log import EventLog
+from bus.payloads import StepCompleted, StepFailed
+from bus.subjects import kind_filter, kind_of
+from cluster.application import application_of
+from cluster.settings import Settings
+from serve.fingerprint import Origin, origin_of
+from serve.inference import chat_request
+from swarm.cli.lifecycle import Json, print_json
+from swarm.cli.reading import observed_log, read_run
+from swarm.cli.show import harmless, printer
+from swarm.client import AsyncSwarm
+from swarm.errors import NotFound
+
+MATCH: Final = 0
+DIFFERS: Final = 1
+EventId = Annotated[
+    str, typer.Argument(metavar="EVENT", help="The event that holds the answer: id or place.")
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """What came of asking again.
+
+    Attributes:
+        changes: what is different in who answers, each as a line.
+        same_model: whether nothing shows that another model answers under the name.
+        again: where the answer differs, asked as it was; empty for a match.
+        greedy: the same at temperature 0; None where it was asked so in the first place.
+    """
+
+    recorded: Recorded
+    origin: Origin
+    changes: tuple[str, ...]
+    same_model: bool
+    again: str
+    greedy: str | None
+
+    @property
+    def is_match(self) -> bool:
+        """Whether the same model gave the same answer to the byte."""
+        return self.same_model and not self.again
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command()(receipt)
+
+
+def receipt(event: EventId, *, as_json: Json = False) -> int:
+    """Ask the model again for an answer in the log, and compare: 0 match, 1 differs, 2 cannot.
+
+    The prompt is built anew from the log and checked against the receipt. The model is asked as
+    it was, with the same seed, and at temperature 0 besides.
+    """
+    return asyncio.run(_receipt(event, as_json=as_json))
+
+
+async def _receipt(name: str, *, as_json: bool) -> int:
+    settings = Settings.load()
+    async with observed_log(settings) as log:
+        found = await _find(log, name)
+        recorded = recorded_in(await read_run(log, found.event.run), found.event.id)
+    check = await _check(recorded, _spec_of(recorded, settings))
+    if as_json:
+        print_json(document_of(check))
+    else:
+        _show(check)
+    return MATCH if check.is_match else DIFFERS
+
+
+async def _find(log: EventLog, name: str) -> StoredEvent:
+    """The answer with that id, or at that place of the log.
+
+    Raises:
+        NotFound: the log holds none.
+    """
+    for outcome in (StepCompleted, StepFailed):
+        async with aclosing(log.read(kind_filter(kind_of(outcome.TYPE)), unseal=False)) as reading:
+            async for received in reading:
+                if isinstance(received, StoredEvent) and name in (
+                    received.event.id,
+                    str(received.stream_sequence),
+                ):
+                    return received
+    raise NotFound(f"The log holds no answer {name[:64]!r}.", status=404)
+
+
+def _spec_of(recorded: Recorded, settings: Settings) -> RoleSpec:
+    """The task of who answered, the user's own agents included.
+
+    Raises:
+        CannotCheck: there is no such agent here that asks a model.
+    """
+    assigned = recorded.assigned
+    try:
+        return role_spec(assigned.role, assigned.step)
+    except UnknownRole as error:
+        source = application_of(settings)
+        agent = source.load().agent_of(assigned.role) if source else None
+        if agent is None or not issubclass(agent, StepAgent) or agent.task is None:
+            raise CannotCheck(f"the agents of role {assigned.role} are not known here") from error
+        return agent.task
+
+
+async def _check(recorded: Recorded, spec: RoleSpec) -> Check:
+    """Ask again, twice where the answer was not asked for at temperature 0.
+
+    Raises:
+        CannotCheck: the prompt is another now, or it was or is not the swarm's own engine.
+    """
+    kept = recorded.receipt
+    if kept.provider:
+        raise CannotCheck(f"the provider {kept.provider} gave the answer, not this swarm's engine")
+    question = question_of(recorded, spec)
+    async with await AsyncSwarm.connect() as swarm:
+        text, origin = await _ask(swarm, recorded, question)
+        greedy = None
+        if question.temperature:
+            cold, _ = await _ask(swarm, recorded, replace(question, temperature=0.0))
+            greedy = difference(recorded, spec, cold)
+    return Check(
+        recorded=recorded,
+        origin=origin,
+        changes=engine_changes(kept, origin.engine),
+        same_model=is_same_model(kept, origin.engine),
+        again=difference(recorded, spec, text),
+        greedy=greedy,
+    )
+
+
+async def _ask(swarm: AsyncSwarm, recorded: Recorded, question: Asked) -> tuple[str, Origin]:
+    request = chat_request(
+        messages=question.messages,
+        schema=question.schema,
+        max_tokens=question.max_tokens,
+        temperature=question.temperature,
+        seed=question.seed,
+    )
+    messages = [{"role": one.role, "content": one.content} for one in question.messages]
+    reply = await swarm.chat(
+        messages,
+        model=recorded.outcome.model,
+        max_tokens=question.max_tokens,
+        temperature=question.temperature,
+        seed=question.seed,
+        response_format=request.get("response_format"),
+    )
+    origin = origin_of(reply.fingerprint)
+    if origin.provider:
+        raise CannotCheck(f"the swarm's own engine is down: {origin.provider} answers in its place")
+    return reply.text, origin
+
+
+def document_of(check: Check) -> dict[str, JsonValue]:
+    """A check as `--json` prints it."""
+    event, outcome = check.recorded.event, check.recorded.outcome
+    now = check.origin.engine
+    engine: Mapping[str, JsonValue] = {
+        "engine": now.name,
+        "version": now.version,
+        "weights": now.weights,
+    }
+    return {
+        "event": event.event.id,
+        "run": event.event.run,
+        "step": outcome.step,
+        "model": outcome.model,
+        "match": check.is_match,
+        "same_model": check.same_model,
+        "receipt": check.recorded.receipt.model_dump(mode="json"),
+        "digests": check.recorded.digests.model_dump(mode="json"),
+        "now": dict(engine),
+        "changes": list(check.changes),
+        "again": check.again,
+        "at_temperature_0": check.greedy,
+    }
+
+
+def _show(check: Check) -> None:
+    out, recorded, kept = printer(), check.recorded, check.recorded.receipt
+    event, outcome = recorded.event.event, recorded.outcome
+    engine = f"{kept.engine} {kept.version}".strip() or "an engine that did not say"
+    out.print(harmless(f"Event {event.id}: step {outcome.step} of run {event.run}"))
+    out.print(harmless(f"  model          {outcome.model}, by {engine}"))
+    out.print(f"  weights        {kept.weights or 'not known'}")
+    out.print(
+        f"  asked          temperature {kept.temperature:g}, seed {kept.seed}, "
+        f"at most {kept.max_tokens} tokens"
+    )
+    out.print(f"  prompt         {recorded.digests.prompt}, built again from the log")
+    for change in check.changes:
+        out.print(harmless(f"  changed        {change}"))
+    out.print(harmless(f"  asked again    {_word(check.again)}"))
+    if check.greedy is not None:
+        out.print(harmless(f"  temperature 0  {_word(check.greedy)}"))
+    if not check.same_model:
+        out.print("differs: another model answers under this name")
+    else:
+        out.print("match" if check.is_match else "differs")
+
+
+def _word(difference: str) -> str:
+    return f"differs: {difference}" if difference else "match"
