@@ -26,7 +26,8 @@ from storage.postgres import Pool, migrate, open_pool
 from storage.vector_index import Point, VectorIndex
 from storage.vectors import Vectors
 from tests.auditing import auditing
-from tests.keeping import WordEmbedder, keeping, writing
+from tests.broker import Broker
+from tests.keeping import Keeping, WordEmbedder, keeping, writing
 
 SIZES = (10_000, 100_000)
 AIM_MS = 30.0
@@ -115,20 +116,31 @@ async def measure(sizes: Sequence[int] = SIZES) -> dict[int, Costs]:
                         embedder=embedder,
                         dimensions=DIMENSIONS,
                     ) as memory,
-                    broker.joined("gateway", f"gateway-{size}") as log,
                 ):
-                    writes = []
-                    for number in range(WRITES):
-                        draft = writing(f"new-{size}-{number}", texts.text(WORDS_OF_AN_ITEM))
-                        began = time.perf_counter()
-                        await memory.written(log, draft)
-                        writes.append((time.perf_counter() - began) * 1e3)
-                    while await memory.outbox.backlog():  # noqa: ASYNC110 - a table
-                        await asyncio.sleep(0.05)
-                    found[size] = await searches(
-                        memory.stores.search, pool, texts, Times(each=writes)
-                    )
+                    await _ready(memory)
+                    writes = await write(memory, broker, texts, size)
+                    search = memory.stores.search
+                    found[size] = await searches(search, pool, texts, writes)
     return found
+
+
+async def write(memory: Keeping, broker: Broker, texts: Texts, size: int) -> Times:
+    """Items written one after the other, from the event to its place in the memory."""
+    each = []
+    async with broker.joined("gateway", f"gateway-{size}") as log:
+        for number in range(WRITES):
+            draft = writing(f"new-{size}-{number}", texts.text(WORDS_OF_AN_ITEM))
+            began = time.perf_counter()
+            await memory.written(log, draft)
+            each.append((time.perf_counter() - began) * 1e3)
+    await _ready(memory)
+    return Times(each=each)
+
+
+async def _ready(memory: Keeping) -> None:
+    """Wait until the index is read, and knows of everything."""
+    while not memory.index.is_open or await memory.outbox.backlog():  # noqa: ASYNC110 - a table
+        await asyncio.sleep(0.05)
 
 
 async def searches(search: MemorySearch, pool: Pool, texts: Texts, write: Times) -> Costs:

@@ -6,7 +6,6 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -23,6 +22,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict, SettingsError
 from cluster import home as homes
 from cluster.errors import ConfigurationError
 from cluster.fallback_settings import PREFIX, FallbackSettings, either
+from cluster.gateway_settings import GatewaySettings, Port
 from storage.cosignature import WitnessAddress
 from storage.errors import BadCheckpoint
 
@@ -44,7 +44,6 @@ GiB = 1024**3
 MiB = 1024**2
 
 Choices = dict[str, int | str]
-Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[float, Field(gt=0)]
 Bytes = Annotated[int, Field(ge=64 * MiB)]
 
@@ -54,12 +53,11 @@ _SCHEMES = {
     "redis_url": ("redis", "rediss"),
     "qdrant_url": ("http", "https"),
 }
-_WEB = ("http", "https")
 _SECRET = frozenset({*_SCHEMES, *FallbackSettings.model_fields})
 """May hold a password: what cannot be used of them is not repeated."""
 
 
-class Settings(FallbackSettings):
+class Settings(GatewaySettings, FallbackSettings):
     """The settings of one swarm, from SWARM_ variables and a .env file in the working directory.
 
     A variable of the environment wins over the file.
@@ -95,22 +93,6 @@ class Settings(FallbackSettings):
     ray_address: str | None = Field(None, validation_alias=either("ray_address"))
     """The GCS address (host:port) of a running Ray cluster; None starts one."""
 
-    gateway_host: str = "127.0.0.1"
-    """Where the gateway listens; 0.0.0.0 opens it to the network, behind TLS please."""
-    gateway_port: Port | None = None
-    """None prefers 8000 and takes a free port where that is in use; 0 takes a free one."""
-    gateway_tls_certificate: Path | None = None
-    """PEM file with the gateway's certificate, and those that vouch for it; None: plain HTTP."""
-    gateway_tls_key: Path | None = Field(None, validate_default=True)
-    """PEM file with its private key, not encrypted."""
-    gateway_origins: Annotated[tuple[str, ...], NoDecode] = ()
-    """Origins whose pages may call the gateway from a browser, as
-    "https://app.example,https://admin.example"; none, so that no page may."""
-    registration: Literal["closed", "open"] = "closed"
-    """Whether strangers may make themselves a user; closed: an admin makes them."""
-    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
-    """Networks of proxies in front of the gateway, as "10.0.0.0/8,::1": their X-Forwarded-For
-    is believed, anybody else's is not. It decides whose attempts to log in are counted."""
     dashboard_port: Port | None = None
     """Ray's dashboard; None prefers 8265."""
     nats_port: Port = 0
@@ -205,49 +187,11 @@ class Settings(FallbackSettings):
         except BadCheckpoint as error:
             raise ValueError(str(error).rstrip(".")) from None
 
-    @field_validator("trusted_proxies", mode="before")
-    @classmethod
-    def _parse_proxies(cls, value: object) -> object:
-        return value.replace(",", " ").split() if isinstance(value, str) else value
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for network in value:
-            try:
-                ip_network(network)
-            except ValueError:
-                raise ValueError(f"{network[:64]!r} is not a network such as 10.0.0.0/8") from None
-        return value
-
-    @field_validator("gateway_origins", mode="before")
-    @classmethod
-    def _parse_origins(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        return tuple(origin.strip() for origin in value.split(",") if origin.strip())
-
-    @field_validator("gateway_origins")
-    @classmethod
-    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for origin in value:
-            parts = urlsplit(origin)
-            if origin != f"{parts.scheme}://{parts.netloc}" or parts.scheme not in _WEB:
-                raise ValueError(f"{origin} is not an origin such as https://app.example:8443")
-        return value
-
     @field_validator("application", "policy", "gateway_tls_certificate", "gateway_tls_key")
     @classmethod
     def _place(cls, value: Path | None) -> Path | None:
         """The supervisor works in another folder."""
         return None if value is None else value.expanduser().absolute()
-
-    @field_validator("gateway_tls_key")
-    @classmethod
-    def _check_tls(cls, value: Path | None, info: ValidationInfo) -> Path | None:
-        if (value is None) != (info.data.get("gateway_tls_certificate") is None):
-            raise ValueError("a certificate and its key are given together, or neither")
-        return value
 
     @field_validator("agents", "role_models")
     @classmethod
@@ -304,10 +248,6 @@ class Settings(FallbackSettings):
     def from_wire(cls, line: str) -> Self:
         """What `to_wire` wrote, whatever this process's own environment says."""
         return cls(_env_file=None, **json.loads(line))
-
-    def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
-        """The networks whose X-Forwarded-For is believed."""
-        return tuple(ip_network(network) for network in self.trusted_proxies)
 
     def agents_of(self, role: str) -> int:
         """How many agents the role has."""

@@ -25,7 +25,7 @@ from storage.exact_vectors import ExactVectors, Group
 from storage.memory_item import Scope, is_within
 from storage.vectors import Vectors, translated
 
-_PAGE: Final = 1_000
+_PAGE: Final = 2_000
 _POINTS: Final = uuid.UUID("5f6f0f6e-7d6c-4c0e-8a53-3d1a3c6a2f0d")
 """Names the ids of points; a number of our own."""
 
@@ -170,6 +170,7 @@ class VectorIndex:
                 yield _point(record)
             if offset is None:
                 return
+            await asyncio.sleep(0)  # local mode reads in this thread: others have their turn
 
     async def _exists(self) -> bool:
         with translated("look for the collection"):

@@ -18,6 +18,7 @@ def test_an_agent_asks_the_model_of_its_role_by_that_model_s_name() -> None:
         lease_s=1.0,
         authority=NOT_ASKED,
         audit=NOT_ASKED,
+        memory=NOT_ASKED,
     )
     assert roster.model_for("coder") is coders
     assert roster.asker("coder") == Asker(role="coder", model="larger", agents=2)
