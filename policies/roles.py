@@ -34,6 +34,8 @@ class Permission(StrEnum):
     MODEL_READ = "model.read"
     MEMORY_READ = "memory.read"
     MEMORY_WRITE = "memory.write"
+    MEMORY_MANAGE = "memory.manage"
+    """Have the memory made anew from what it is made of."""
     AUDIT_READ = "audit.read"
     USAGE_READ = "usage.read"
     """See what one used up of the models; who manages users sees it of everybody."""
@@ -65,7 +67,12 @@ _USER = _EVERYBODY | {
     Permission.MEMORY_WRITE,
     Permission.API_KEY_MANAGE,
 }
-_ADMIN = _USER | {Permission.RUN_READ_TENANT, Permission.RUN_ANY, Permission.USER_MANAGE}
+_ADMIN = _USER | {
+    Permission.RUN_READ_TENANT,
+    Permission.RUN_ANY,
+    Permission.MEMORY_MANAGE,
+    Permission.USER_MANAGE,
+}
 
 PERMISSIONS: Mapping[Role, frozenset[Permission]] = MappingProxyType(
     {Role.VIEWER: _VIEWER, Role.USER: _USER, Role.ADMIN: _ADMIN}

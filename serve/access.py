@@ -119,6 +119,9 @@ ModelReader = Annotated[Caller, Depends(requires(Permission.MODEL_READ))]
 AccountHolder = Annotated[Caller, Depends(requires(Permission.ACCOUNT_MANAGE))]
 KeyHolder = Annotated[Caller, Depends(requires(Permission.API_KEY_MANAGE))]
 UserManager = Annotated[Caller, Depends(requires(Permission.USER_MANAGE))]
+MemoryReader = Annotated[Caller, Depends(requires(Permission.MEMORY_READ))]
+MemoryWriter = Annotated[Caller, Depends(requires(Permission.MEMORY_WRITE))]
+MemoryManager = Annotated[Caller, Depends(requires(Permission.MEMORY_MANAGE))]
 
 
 def _bearer(authorization: list[str]) -> str:

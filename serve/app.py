@@ -40,6 +40,7 @@ from serve.routers import (
     forks,
     health,
     jwks,
+    memory,
     models,
     runs,
     sessions,
@@ -112,6 +113,7 @@ def create_app(parts: GatewayParts, *, echo_request_id: bool = True) -> FastAPI:
         chat,
         embeddings,
         usage,
+        memory,
         health,
     ):
         # Authenticate has done the work; this only says so in the OpenAPI document.
@@ -127,9 +129,12 @@ def _origins(web: Web) -> list[Middleware]:
         Middleware(
             CORSMiddleware,
             allow_origins=web.origins,
-            allow_methods=["GET", "POST", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
-            expose_headers=["Location", "Retry-After", "X-Request-ID"],
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=[
+                *("Authorization", "Content-Type"),
+                *("Idempotency-Key", "If-Match", "Last-Event-ID"),
+            ],
+            expose_headers=["ETag", "Location", "Retry-After", "X-Request-ID"],
         )
     ]
 

@@ -12,6 +12,8 @@ from uuid import uuid4
 
 from actors.fact import GATEWAY
 from actors.member import Domain, Enrolment, Issue, Unlock, joined
+from actors.memory_actor import RayMemory
+from actors.memory_client import MemoryClient
 from actors.sparc import WORKFLOWS
 from actors.workflow import WorkflowSpec
 from bus.log import EventLog
@@ -27,6 +29,7 @@ from serve.errors import ModelBusy
 from serve.evidence import Anchors
 from serve.fallback import FallbackConfig
 from serve.inference import APP, EMBEDDING_APP, ModelClient, ServedModels
+from serve.memory_ports import Memory, MemoryKeeping
 from serve.metering import Meter
 from serve.people import People, PeopleRules
 from serve.ports import ChatModel, GatewayParts, Limits, Probe, Web
@@ -34,9 +37,11 @@ from serve.resilience import ResilientModel, resilient
 from storage.api_keys import ApiKeyStore
 from storage.cache import Cache, LoginThrottle
 from storage.evidence import EvidenceReader
+from storage.memory import MemoryReader
 from storage.postgres import Pool, open_pool, ping
 from storage.rate_limits import RateLimits
 from storage.run_owners import RunOwnerReader
+from storage.session_items import SessionItems
 from storage.sessions import SessionStore
 from storage.token_budgets import TokenBudgets
 from storage.usage import UsageReader
@@ -75,6 +80,7 @@ class GatewayConfig:
         login_attempts: may fail per user name within `login_window_s`.
         token_ttl_s: life of an access token.
         people: what is set about people.
+        memory: who keeps the memory; must pickle.
         max_ongoing_requests: event streams count as long as they are open.
     """
 
@@ -101,6 +107,7 @@ class GatewayConfig:
     limits: Limits = field(default_factory=Limits)
     web: Web = field(default_factory=Web)
     people: PeopleRules = field(default_factory=PeopleRules)
+    memory: MemoryKeeping = field(default_factory=RayMemory, compare=False)
 
 
 @asynccontextmanager
@@ -140,6 +147,7 @@ async def connect_parts(
                 log=log,
                 people=people,
                 audit=EvidenceReader(pool),
+                memory=_memory(config, log, pool, cache),
                 anchors=_anchors(config),
                 model=chat_model,
                 meter=meter,
@@ -147,7 +155,7 @@ async def connect_parts(
                 workflows=config.workflows,
                 model_name=config.model_name,
                 role_models=config.role_models,
-                probes=_probes(log, pool, cache, own if model is None else chat_model),
+                probes=_probes(config, log, pool, cache, own if model is None else chat_model),
                 degraded=_degraded(own),
                 limits=config.limits,
                 web=config.web,
@@ -209,6 +217,15 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def _memory(config: GatewayConfig, log: EventLog, pool: Pool, cache: Cache) -> Memory:
+    return Memory(
+        records=MemoryReader(pool),
+        sessions=SessionItems(cache),
+        keeping=config.memory,
+        questions=MemoryClient(service=config.memory, log=log),
+    )
+
+
 def _anchors(config: GatewayConfig) -> Anchors:
     return Anchors(
         operator=config.domain.operator_public_key,
@@ -222,7 +239,9 @@ def _degraded(model: ModelClient | ResilientModel) -> dict[str, Callable[[], str
     return {"model": model.degraded} if isinstance(model, ResilientModel) else {}
 
 
-def _probes(log: EventLog, pool: Pool, cache: Cache, model: ChatModel) -> dict[str, Probe]:
+def _probes(
+    config: GatewayConfig, log: EventLog, pool: Pool, cache: Cache, model: ChatModel
+) -> dict[str, Probe]:
     async def bus() -> None:
         await log.last_sequence()
 
@@ -232,4 +251,14 @@ def _probes(log: EventLog, pool: Pool, cache: Cache, model: ChatModel) -> dict[s
         with suppress(ModelBusy):  # it is there, and has too much to do
             await model.models()
 
-    return {"nats": bus, "postgres": partial(ping, pool), "redis": cache.ping, "model": model_app}
+    async def memory() -> str | None:
+        follows = await config.memory.is_indexing(deadline_s=config.limits.probe_timeout_s)
+        return None if follows else "degraded"
+
+    return {
+        "nats": bus,
+        "postgres": partial(ping, pool),
+        "redis": cache.ping,
+        "model": model_app,
+        "memory": memory,
+    }

@@ -29,6 +29,7 @@ from policies.capabilities import Capabilities
 from policies.pace import Pace
 from serve.completion import Task
 from serve.evidence import Anchors
+from serve.memory_ports import Memory
 from serve.metering import Meter
 from serve.people import People
 from storage.audit_reader import AuditSummary, StoredCheckpoint
@@ -119,8 +120,8 @@ class Totals(Protocol):
         ...
 
 
-Probe = Callable[[], Awaitable[None]]
-"""Returns if the part answers, raises if not."""
+Probe = Callable[[], Awaitable[str | None]]
+"""Returns if the part answers, raises if not; a word where it does so in part only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +136,10 @@ class Limits:
     """For those of all steps together: they travel in one event with the objective."""
     call_timeout_s: float = 15.0
     """For what one request asks of the log and the stores together."""
+    settle_s: float = 5.0
+    """For a write to take effect in the memory, and for the memory's answer to a question."""
+    upkeep_s: float = 300.0
+    """For the memory to be made anew."""
     chat_timeout_s: float = 300.0
     """For the whole of a model's answer."""
     heartbeat_s: float = 10.0
@@ -165,6 +170,7 @@ class GatewayParts:
     log: Log
     people: People
     audit: Audit
+    memory: Memory
     anchors: Anchors
     """What evidence is checked against; it comes along with it."""
     model: ChatModel

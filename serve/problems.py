@@ -10,6 +10,7 @@ ServeError                (serve/errors.py)
     MethodNotAllowed      405
     RequestTooSlow        408
     Conflict              409
+      VersionConflict     409
     RequestTooLarge       413
     NotJson               415
     InvalidFields         422
@@ -29,7 +30,7 @@ from http import HTTPStatus
 from typing import ClassVar, Final
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -75,10 +76,12 @@ class RequestRefused(ServeError):
         *,
         fields: tuple[FieldReason, ...] = (),
         headers: Mapping[str, str] | None = None,
+        conflict: dict[str, JsonValue] | None = None,
     ) -> None:
         super().__init__(message)
         self.fields = fields
         self.headers = dict(headers or {})
+        self.conflict = conflict
 
 
 class MalformedRequest(RequestRefused):
@@ -137,6 +140,12 @@ class Conflict(RequestRefused):
 
     code = "conflict"
     status = HTTPStatus.CONFLICT
+
+
+class VersionConflict(Conflict):
+    """Somebody else wrote the item in between."""
+
+    code = "version_conflict"
 
 
 class RequestTooLarge(RequestRefused):
@@ -239,6 +248,9 @@ class Problem(BaseModel):
     hint: str | None = None
     request_id: str | None = None
     errors: tuple[ProblemField, ...] = ()
+    conflict: dict[str, JsonValue] | None = Field(
+        None, description="Of a version conflict: what the writer saw, and what there is."
+    )
     error: OpenAIError
 
 
@@ -282,6 +294,7 @@ def problem_of(refusal: RequestRefused | None, request_id: str | None = None) ->
         hint=hint or None,
         request_id=request_id,
         errors=tuple(ProblemField(field=f.field, reason=f.reason) for f in fields[:_MAX_FIELDS]),
+        conflict=refusal.conflict if refusal else None,
         error=OpenAIError(
             message=detail, type=code, code=code, param=fields[0].field if fields else None
         ),

@@ -51,6 +51,13 @@ with asked as (
 select namespace, item from found
 order by ts_rank_cd(search, words, 1) desc, place desc limit $8
 """  # noqa: S608 # nosec B608
+_WRITTEN_BY = f"""
+select {_COLUMNS}, {_SOURCES} from memory m where event = $1 and content is not null
+limit 1
+"""  # noqa: S608 # nosec B608
+_HIDDEN_BY = """
+select count(distinct (tenant, namespace, item)) from memory where hidden_by = $1
+"""
 _OUTCOME = """
 select (select stream_sequence from memory_place) as place,
        exists (select from memory where event = $1) as is_applied,
@@ -149,3 +156,17 @@ class MemoryReader:
             refusal=row["code"],
             version=row["version"] or 0,
         )
+
+    async def written_by(self, event: str) -> MemoryItem | None:
+        """The version that an event made, whether it is the last one or not; None for none."""
+        with translated("read what an event wrote"):
+            async with asyncio.timeout(self._deadline_s):
+                row = await self._pool.fetchrow(_WRITTEN_BY, event)
+        return None if row is None else MemoryItem.from_row(row)
+
+    async def hidden_by(self, quarantine: str) -> int:
+        """How many items have a version that a quarantine, by the id of its event, hides."""
+        with translated("count what is hidden"):
+            async with asyncio.timeout(self._deadline_s):
+                count: int = await self._pool.fetchval(_HIDDEN_BY, quarantine)
+        return count

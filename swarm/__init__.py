@@ -11,6 +11,7 @@ any database driver.
 """
 
 from swarm.client import AsyncSwarm
+from swarm.memory_view import MemoryItem, MemorySearch
 from swarm.run import AsyncRun
 from swarm.sync import Run, Swarm
 from swarm.usage import UsageReport, UsageTotal
@@ -34,6 +35,8 @@ __all__ = [
     "AuditSummary",
     "DeadLetter",
     "Forked",
+    "MemoryItem",
+    "MemorySearch",
     "Reply",
     "Run",
     "RunEvent",

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from swarm.errors import (
     Conflict,
     GatewayFailed,
+    MemoryConflict,
     NotAllowed,
     NotAuthenticated,
     NotFound,
@@ -18,6 +19,7 @@ from swarm.errors import (
     TooManyRequests,
     Unavailable,
 )
+from swarm.memory_view import Clash
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
@@ -42,6 +44,7 @@ class _Problem(BaseModel):
     model_config = ConfigDict(extra="ignore")
     detail: str = ""
     errors: tuple[_Field, ...] = ()
+    conflict: Clash | None = None
 
 
 def parse(model: type[Parsed], document: bytes | str) -> Parsed:
@@ -72,6 +75,9 @@ async def check(response: httpx.Response) -> None:
         raise Unavailable(message, retry_after_s=_seconds(response.headers.get("Retry-After")))
     if httpx.codes.is_client_error(status):
         fields = {entry.field: entry.reason for entry in problem.errors}
+        if problem.conflict is not None:
+            base, current = problem.conflict.base, problem.conflict.current
+            raise MemoryConflict(message, status=status, base=base, current=current)
         raise _REFUSALS.get(status, Refused)(message, status=status, fields=fields)
     if httpx.codes.is_server_error(status) and not problem.detail:
         # Our gateway gives a reason; without one, whoever stands before it lost it on the way.

@@ -18,6 +18,7 @@ from swarm.chat import reply_of, texts_of
 from swarm.errors import NotAuthenticated, NotReachable
 from swarm.home import ADMIN, admin_password, find_home, gateway_certificate, gateway_url
 from swarm.http import Call, Credentials, Gateway
+from swarm.memory import AsyncMemory
 from swarm.people import AsyncPeople
 from swarm.run import AsyncRun
 from swarm.usage import UsagePart, UsageReport, usage_of
@@ -181,6 +182,11 @@ class AsyncSwarm:
     def people(self) -> AsyncPeople:
         """Users, and API keys of one's own."""
         return AsyncPeople(self._gateway)
+
+    @property
+    def memory(self) -> AsyncMemory:
+        """What the swarm remembers."""
+        return AsyncMemory(self._gateway)
 
     async def usage(
         self,

@@ -7,9 +7,11 @@ ClientError             (SwarmError, bus/errors.py)
   NotAuthenticated      the user name, password or token is not accepted
   Refused               it will not do this; the message says why
     NotAllowed          not for this user's role
-    NotFound            no such run, approval or dead letter
+    NotFound            no such run, approval, dead letter or item of the memory
     Conflict            it makes no sense as things are
+      MemoryConflict    somebody else wrote the item in between
     TooManyRequests     not so fast
+  MemoryPending         retry: a write stands in the log, and was not looked at yet
   RunNotFinished        retry: there is no result yet
   RunFailed             the run ended without a result
   RunCancelled          a person ended the run
@@ -20,6 +22,7 @@ ClientError             (SwarmError, bus/errors.py)
 from collections.abc import Mapping
 
 from bus.errors import SwarmError
+from swarm.memory_view import MemoryItem
 
 
 class ClientError(SwarmError):
@@ -82,7 +85,7 @@ class NotAllowed(Refused):
 
 
 class NotFound(Refused):
-    """There is no such run, approval or dead letter."""
+    """There is no such run, approval, dead letter or item of the memory."""
 
     code = "not_found"
 
@@ -93,11 +96,46 @@ class Conflict(Refused):
     code = "conflict"
 
 
+class MemoryConflict(Conflict):
+    """Somebody else wrote the item in between."""
+
+    code = "memory_conflict"
+    hint = "Read the item as it is now, and write again with its version as base."
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int = 409,
+        fields: Mapping[str, str] | None = None,
+        base: int | None = None,
+        current: MemoryItem | None = None,
+    ) -> None:
+        super().__init__(message, status=status, fields=fields)
+        self.base = base
+        """The version that the writer saw; 0 for none."""
+        self.current = current
+        """The item as it is; None if it is gone."""
+
+
 class TooManyRequests(Refused):
     """Too many requests; wait before the next."""
 
     code = "too_many_requests"
     retryable = True
+
+
+class MemoryPending(ClientError):
+    """The write stands in the log, and nobody has looked at it yet."""
+
+    code = "memory_pending"
+    retryable = True
+    hint = "Ask again with the same idempotency key."
+
+    def __init__(self, message: str = "", *, event: str = "") -> None:
+        super().__init__(message)
+        self.event = event
+        """The id of the event that asks for it."""
 
 
 class RunNotFinished(ClientError):

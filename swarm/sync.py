@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from swarm.bridge import Bridge
 from swarm.client import CHAT_TIMEOUT_S, TIMEOUT_S, AsyncSwarm, Message
 from swarm.errors import SwarmClosed
+from swarm.memory_sync import Memory
 from swarm.run import AsyncRun
 from swarm.usage import UsagePart, UsageReport
 from swarm.view import (
@@ -203,6 +204,11 @@ class Swarm:
             instructions=instructions,
         )
         return Run(self._bridge.call(submitting), self._bridge)
+
+    @property
+    def memory(self) -> Memory:
+        """What the swarm remembers."""
+        return Memory(self._swarm.memory, self._bridge)
 
     def run(self, run_id: str) -> Run:
         """A handle on a run, known or not; nothing is asked yet."""

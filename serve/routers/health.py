@@ -1,6 +1,7 @@
 """Whether the gateway lives, and whether what it needs does."""
 
 import asyncio
+from typing import Final
 
 import structlog
 from fastapi import APIRouter, FastAPI, Request
@@ -13,6 +14,7 @@ from serve.ports import Probe
 from serve.problems import RETRY_AFTER_S, FieldReason, Unavailable
 
 log = structlog.get_logger()
+DOWN: Final = "down"
 open_router = APIRouter(tags=["health"])
 router = APIRouter(tags=["health"])
 
@@ -35,11 +37,14 @@ async def live() -> Health:
 
 @router.get("/health/ready")
 async def ready(parts: Parts) -> Health:
-    """Ask every part whether it answers; 503 names those that do not."""
+    """Ask every part whether it answers; 503 names those that do not.
+
+    The memory is degraded, not down, while its vector index does not follow.
+    """
     names = sorted(parts.probes)
     timeout_s = parts.limits.probe_timeout_s
     states = await asyncio.gather(*(_state(name, parts.probes[name], timeout_s) for name in names))
-    down = [name for name, state in zip(names, states, strict=True) if state != "up"]
+    down = [name for name, state in zip(names, states, strict=True) if state == DOWN]
     if down:
         raise Unavailable(
             f"Not answering: {', '.join(down)}.",
@@ -66,8 +71,8 @@ async def openapi(request: Request) -> dict[str, JsonValue]:
 async def _state(name: str, probe: Probe, timeout_s: float) -> str:
     try:
         async with asyncio.timeout(timeout_s):
-            await probe()
+            said = await probe()
     except (SwarmError, OSError, TimeoutError) as error:
         log.warning("probe.failed", part=name, error=type(error).__name__, reason=str(error)[:200])
-        return "down"
-    return "up"
+        return DOWN
+    return said or "up"

@@ -52,6 +52,14 @@ ROUTES: dict[tuple[str, str], Permission | None] = {
     ("POST", "/v1/chat/completions"): P.CHAT_COMPLETE,
     ("POST", "/v1/embeddings"): P.EMBEDDING_CREATE,
     ("GET", "/v1/usage"): P.USAGE_READ,
+    ("POST", "/v1/memory/search"): P.MEMORY_READ,
+    ("GET", "/v1/memory/{namespace:path}/items"): P.MEMORY_READ,
+    ("GET", "/v1/memory/{namespace:path}/export"): P.MEMORY_READ,
+    ("GET", "/v1/memory/{namespace:path}/items/{item}"): P.MEMORY_READ,
+    ("PUT", "/v1/memory/{namespace:path}/items/{item}"): P.MEMORY_WRITE,
+    ("DELETE", "/v1/memory/{namespace:path}/items/{item}"): P.MEMORY_WRITE,
+    ("POST", "/v1/memory/reindex"): P.MEMORY_MANAGE,
+    ("POST", "/v1/memory/rebuild"): P.MEMORY_MANAGE,
     ("GET", "/health/ready"): None,
     ("GET", "/openapi.json"): None,
 }
@@ -67,7 +75,8 @@ NAMES = {Role.ADMIN: "ada", Role.USER: "uma", Role.VIEWER: "vic"}
 
 def filled(path: str, **ids: str) -> str:
     known = dict.fromkeys(("session", "key", "user"), SOME_ID)
-    return path.format(
+    known |= {"namespace": "shared/notes", "item": "i1"}
+    return path.replace(":path}", "}").format(
         **{**known, "run": "r1", "approval": "a1", "letter": "d1", "model": MODEL, **ids}
     )
 
@@ -85,7 +94,7 @@ async def status_of(fakes: Fakes, method: str, path: str, bearer: str) -> int:
         answer = await client.request(
             method,
             path,
-            json=body_for(path) if method in ("POST", "PATCH") else None,
+            json=body_for(path) if method in ("POST", "PUT", "PATCH") else None,
             headers={"Authorization": f"Bearer {bearer}"},
         )
     assert answer.status_code < 500, answer.text

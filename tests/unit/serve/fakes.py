@@ -57,6 +57,7 @@ from storage.evidence import Evidence, TailTooLong
 from storage.run_owners import RunOwner
 from storage.users import username_key
 from tests.evidence import Ledger
+from tests.unit.serve.fake_memory import FakeMemory
 from tests.unit.serve.fake_people import (
     NOW,
     MemoryApiKeys,
@@ -363,6 +364,7 @@ class Fakes:
             lambda: self.ring, issuer="swarm", audience="gateway", life_s=DEFAULT_TTL_S
         )
         self.seconds = 0.0
+        self.memory = FakeMemory(self.log.stored)
         self.attempts = Attempts(self.record, b"a key", monotonic=lambda: self.seconds)
 
     def parts(self, limits: Limits | None = None) -> GatewayParts:
@@ -370,6 +372,7 @@ class Fakes:
             log=self.log,
             people=self.people(),
             audit=self.audit,
+            memory=self.memory.ports(),
             anchors=self.audit.ledger.anchors(),
             model=self.model,
             meter=self.meter(),

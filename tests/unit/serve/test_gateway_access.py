@@ -51,6 +51,14 @@ EVERY_CLOSED_ROUTE = [
     ("POST", "/v1/approvals/a1/deny"),
     ("GET", "/v1/dead-letters"),
     ("POST", "/v1/dead-letters/d1/redrive"),
+    ("POST", "/v1/memory/search"),
+    ("GET", "/v1/memory/shared/notes/items"),
+    ("GET", "/v1/memory/shared/notes/export"),
+    ("GET", "/v1/memory/shared/notes/items/i1"),
+    ("PUT", "/v1/memory/shared/notes/items/i1"),
+    ("DELETE", "/v1/memory/shared/notes/items/i1"),
+    ("POST", "/v1/memory/reindex"),
+    ("POST", "/v1/memory/rebuild"),
 ]
 
 
@@ -150,8 +158,16 @@ def test_the_list_of_closed_routes_is_complete() -> None:
     routes = {
         (
             method,
-            route.path.format(
-                run="r1", approval="a1", letter="d1", session=S1, key=S1, user=S1, model=MODEL
+            route.path_format.format(
+                run="r1",
+                approval="a1",
+                letter="d1",
+                model=MODEL,
+                session=S1,
+                key=S1,
+                user=S1,
+                namespace="shared/notes",
+                item="i1",
             ),
         )
         for route in create_app(Fakes().parts()).routes
