@@ -9,6 +9,7 @@ ClusterError
   MemberBarred         a member without which there is no swarm was revoked
   UnknownKeyName       no key or member of that name
   UnknownSubject       no person of that name or id
+  UnknownEvent         no event of that id
   UnknownTenant        no tenant with an account on the broker
   SubjectBusy          a person cannot be forgotten whose runs go on
   PartFailed           an embedded server or an actor group that did not come up
@@ -69,6 +70,13 @@ class UnknownKeyName(ClusterError):
 
     code = "unknown_key_name"
     hint = "See what there is with: swarm keys list."
+
+
+class UnknownEvent(ClusterError):
+    """The log holds no such event."""
+
+    code = "unknown_event"
+    hint = "The ids of events stand in: swarm events RUN, swarm memory list --json."
 
 
 class RecoveryUnfinished(ClusterError):

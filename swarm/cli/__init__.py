@@ -2,7 +2,8 @@
 
 `swarm up`, `down`, `status`, `doctor`, `recover`, `creds`, `demo`; `users`, `api-keys`, `keys`;
 `run`, `runs`, `events`; `cancel`, `pause`, `resume`, `retry`, `approvals`, `approve`, `deny`,
-`dead-letters`; `replay`, `fork`, `receipt`; `audit`, `verify`, `witness`; `policy`, `usage`.
+`dead-letters`; `replay`, `fork`, `receipt`; `memory`; `audit`, `verify`, `witness`; `policy`,
+`usage`.
 
 Exit codes: 0 done, 1 the run or the swarm failed, 2 usage, 3 no swarm to reach.
 This is the one place of the public face that may import cluster/.
@@ -19,6 +20,7 @@ from cluster.errors import (
     HomeNotUsable,
     NotRunning,
     PortTaken,
+    UnknownEvent,
     UnknownKeyName,
     UnknownSubject,
     UnknownTenant,
@@ -31,6 +33,7 @@ from swarm.cli import (
     forking,
     keys,
     lifecycle,
+    memory,
     models,
     people,
     policy,
@@ -65,6 +68,7 @@ control.add_to(app)
 replay.add_to(app)
 forking.add_to(app)
 receipt.add_to(app)
+memory.add_to(app)
 audit.add_to(app)
 verify.add_to(app)
 policy.add_to(app)
@@ -112,6 +116,7 @@ def exit_code(error: SwarmError) -> int:
             | ApplicationNotUsable()
             | HomeNotUsable()
             | PortTaken()
+            | UnknownEvent()
             | UnknownKeyName()
             | UnknownSubject()
             | UnknownTenant()

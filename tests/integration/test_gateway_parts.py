@@ -23,6 +23,7 @@ from policies.passwords import Passwords
 from policies.tokens import save_private_key
 from serve.app import create_late_app
 from serve.gateway_parts import GatewayConfig, connect_parts
+from serve.memory_ports import MemoryKeeping
 from serve.ports import Limits
 from storage.postgres import open_pool
 from storage.users import UserStore
@@ -37,6 +38,7 @@ from tests.integration.storage.conftest import (  # noqa: F401 - fixtures
     valkey,
 )
 from tests.swarming import ScriptedAnswers, team
+from tests.unit.serve.fake_memory import FakeMemory
 from tests.unit.serve.fakes import BASE_URL, PASSWORD, EchoModel
 
 SECRET = b"a secret of the authority's own"
@@ -60,6 +62,7 @@ async def gateway(
     valkey: ValkeyServer,
     directory: Path,
     workflows: Mapping[str, WorkflowSpec] = WORKFLOWS,
+    memory: MemoryKeeping | None = None,
 ) -> AsyncGenerator[httpx.ASGITransport, None]:
     """A gateway with all its parts but the model, as its Serve replica would open it."""
     key = directory / "token.pem"
@@ -78,6 +81,7 @@ async def gateway(
         log_key_jwt="",
         workflows=workflows,
         limits=Limits(heartbeat_s=0.5, stream_life_s=1.0, call_timeout_s=3.0),
+        memory=memory or FakeMemory([]).ports().keeping,
     )
     app = create_late_app(lambda: connect_parts(config, EchoModel()))
     async with app.router.lifespan_context(app):
