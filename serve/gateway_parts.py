@@ -12,8 +12,8 @@ from uuid import uuid4
 
 from actors.fact import GATEWAY
 from actors.member import Domain, Enrolment, Issue, Unlock, joined
-from actors.memory_actor import RayMemory
 from actors.memory_client import MemoryClient
+from actors.ray_memory import RayMemory
 from actors.sparc import WORKFLOWS
 from actors.workflow import WorkflowSpec
 from bus.log import EventLog

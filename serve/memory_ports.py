@@ -11,9 +11,9 @@ from datetime import datetime
 from typing import Protocol
 
 from actors.memory_client import MemoryService
-from actors.memory_search import Findings
+from actors.memory_question import Findings
 from bus.memory_payloads import Kind
-from storage.memory import MemoryItem, Outcome, Scope
+from storage.memory_item import MemoryItem, Outcome, Scope
 
 
 class MemoryRecords(Protocol):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import structlog
 
 from actors.errors import MemoryUnavailable
-from actors.memory_search import Findings, Found
+from actors.memory_question import Findings, Found
 from bus.subjects import MEMORY_RUN, run_of
 from policies.caller import Caller
 from policies.roles import Allow
@@ -15,7 +15,7 @@ from serve.memory_view import SearchRequest
 from serve.ports import GatewayParts
 from serve.problems import NotFound
 from storage.errors import StorageUnavailable
-from storage.memory import MemoryItem, Scope
+from storage.memory_item import MemoryItem, Scope
 
 log = structlog.get_logger()
 

@@ -19,7 +19,7 @@ from bus.memory_payloads import (
     Namespace,
 )
 from bus.payload import Reason
-from storage.memory import MemoryItem
+from storage.memory_item import MemoryItem
 
 MAX_METADATA_BYTES: Final = 16_384
 Found = Annotated[float, Field(description="Compares within one answer only.")]

@@ -14,7 +14,7 @@ from serve.memory_view import Clash, view_item
 from serve.ports import GatewayParts
 from serve.problems import Conflict, FieldReason, InvalidFields, NotAllowed, VersionConflict
 from storage.errors import StorageUnavailable
-from storage.memory import MemoryItem, Outcome
+from storage.memory_item import MemoryItem, Outcome
 
 log = structlog.get_logger()
 

@@ -162,7 +162,7 @@ class MemoryReader:
         with translated("read what an event wrote"):
             async with asyncio.timeout(self._deadline_s):
                 row = await self._pool.fetchrow(_WRITTEN_BY, event)
-        return None if row is None else MemoryItem.from_row(row)
+        return None if row is None else MemoryItem.from_row(dict(row))
 
     async def hidden_by(self, quarantine: str) -> int:
         """How many items have a version that a quarantine, by the id of its event, hides."""

