@@ -38,7 +38,7 @@ def test_an_error_pickles_and_has_a_code_and_a_place_in_the_drawn_tree(
 
 def test_codes_are_unique() -> None:
     codes = [kind.code for kind in every_error()]
-    assert len(set(codes)) == len(codes) == 15
+    assert len(set(codes)) == len(codes) == 17
 
 
 def test_what_an_error_carries_survives_pickling() -> None:
