@@ -35,6 +35,8 @@ EPISODES: Final = "episodes"
 """The last part of the namespaces that hold what happened in runs."""
 _EPISODE_CHARS: Final = 8_000
 _USER: Final = "user"
+_NUL: Final = "\0"
+"""Not taken by Postgres as text."""
 
 PolicyOf = Callable[[str], Capabilities]
 """The policy with a digest."""
@@ -148,7 +150,7 @@ def _episode(cause: Cause, event: Event, end: RunCompleted | RunFailed, objectiv
         namespace=episodes_of(event.on_behalf_of, event.run),
         item=event.run,
         kind="episodic",
-        content=None if event.is_erased else text[:_EPISODE_CHARS],
+        content=None if event.is_erased else text.replace(_NUL, "")[:_EPISODE_CHARS],
         metadata={"run": event.run, "outcome": "completed" if done else "failed"},
         reason="The run was completed." if done else "The run failed.",
         sources=_versions(end.recalled) if isinstance(end, RunCompleted) else (),

@@ -4,15 +4,19 @@ An item is named by its namespace and its own name. Every write and every delete
 version, from 1; who says which version they saw overwrites nothing that they did not see.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from bus.payload import ERASED, Count, EventId, Name, Ordinal, Payload, Person, Reason
 
+_NUL: Final = "\0"
+_ESCAPED_NUL: Final = "\\u0000"
 MAX_CONTENT_CHARS: Final = 32_768
 MOST_SOURCES: Final = 64
+MAX_METADATA_CHARS: Final = 16_384
 LONGEST_LIFE_S: Final = 10 * 365 * 24 * 3600
 
 Namespace = Annotated[
@@ -63,6 +67,22 @@ class MemoryWritten(Payload):
         None, gt=0, le=LONGEST_LIFE_S, description="Life, counted from the event's time."
     )
 
+    @field_validator("content", "reason")
+    @classmethod
+    def _check_text(cls, value: str) -> str:
+        """No database of ours takes a NUL character as text."""
+        if _NUL in value:
+            raise ValueError("a NUL character cannot be remembered")
+        return value
+
+    @field_validator("metadata")
+    @classmethod
+    def _check_metadata(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        if len(text) > MAX_METADATA_CHARS or _ESCAPED_NUL in text:
+            raise ValueError("metadata are plain JSON of at most 16,384 characters, without NUL")
+        return value
+
 
 class MemoryDeleted(Payload):
     """Somebody wants an item not to be there any more."""
@@ -73,6 +93,13 @@ class MemoryDeleted(Payload):
     item: Item
     base: Base = None
     reason: Reason = ""
+
+    @field_validator("reason")
+    @classmethod
+    def _check_text(cls, value: str) -> str:
+        if _NUL in value:
+            raise ValueError("a NUL character cannot be remembered")
+        return value
 
 
 class MemoryRefused(Payload):

@@ -212,7 +212,7 @@ def _roster(
             database_url=addresses.database,
             redis_url=addresses.redis,
             qdrant=addresses.qdrant,
-            embedder=TextEmbedder(),
+            embedder=TextEmbedder(embedder.served_name),
             space=embedder.served_name,
             dimensions=embedder.dimensions or 0,
         ),

@@ -36,10 +36,12 @@ class TextEmbedder:
     """Asks the embedding app of this Ray cluster. It pickles, and costs nothing until it is used.
 
     Args:
+        name: what the app calls its model.
         model: the way to the app.
     """
 
-    def __init__(self, model: Embeds | None = None) -> None:
+    def __init__(self, name: str, model: Embeds | None = None) -> None:
+        self._name = name
         self._model = model or ModelClient(app=EMBEDDING_APP)
 
     async def embed(self, texts: Sequence[str], *, deadline_s: float) -> list[tuple[float, ...]]:
@@ -50,7 +52,7 @@ class TextEmbedder:
             ModelRefused: a text is at fault.
             ModelTimeout: the deadline passed.
         """
-        request: dict[str, JsonValue] = {"model": EMBEDDING_APP, "input": list(texts)}
+        request: dict[str, JsonValue] = {"model": self._name, "input": list(texts)}
         stream = self._model.stream(request, deadline_s=deadline_s, task="embedding")
         async with aclosing(stream) as documents:
             async for document in documents:

@@ -15,7 +15,7 @@ from actors.errors import MemoryUnavailable, QuestionRefused
 from actors.memory_question import Findings, SignedQuestion
 from bus.event import StoredEvent, derive_id
 from bus.log import EventLog
-from bus.memory_payloads import ItemReference, MemoryQuarantined, MemoryRefused
+from bus.memory_payloads import ItemReference, MemoryQuarantined, MemoryRefused, MemoryWritten
 from bus.payloads import RunCompleted, RunFailed, StepCompleted
 from bus.subjects import MEMORY_RUN, SYSTEM_RUN, subject_for
 from bus.trust_payloads import SubjectForgotten
@@ -419,3 +419,20 @@ async def test_what_was_written_while_no_keeper_ran_is_there_when_one_does(
 def test_the_stand_in_for_an_encoder_tells_texts_apart() -> None:
     one, other = WordEmbedder().encoder.encode(["a token bucket", "a winter coat"])
     assert one != other
+
+
+async def test_what_postgres_cannot_take_does_not_hold_up_the_rest(
+    memory: Keeping, gateway: EventLog
+) -> None:
+    """The auditor has no keys: what is sealed in an event it accepts unseen."""
+    draft = writing("a", "harmless")
+    poisoned = MemoryWritten.model_construct(
+        **{**dict(draft.payload), "content": "a\0b", "metadata": {"not": float("nan")}}
+    )
+    await memory.written(gateway, replace(draft, payload=poisoned))
+    _, outcome = await memory.written(gateway, writing("b", "after it"))
+    assert outcome.is_applied
+    [read] = (await memory.keeper.answer(question(gateway, "", "shared/notes", item="b"))).found
+    assert read.item.content == "after it"
+    nothing = await memory.keeper.answer(question(gateway, "", "shared/notes", item="a"))
+    assert nothing.found == ()

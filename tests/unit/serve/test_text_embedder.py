@@ -34,9 +34,13 @@ def vectors(*pairs: tuple[int, list[float]]) -> str:
 
 async def test_vectors_come_in_the_order_of_the_texts() -> None:
     app = App(vectors((1, [0.0, 1.0]), (0, [1.0, 0.0])))
-    assert await TextEmbedder(app).embed(["a", "b"], deadline_s=3) == [(1.0, 0.0), (0.0, 1.0)]
+    assert await TextEmbedder("minilm", app).embed(["a", "b"], deadline_s=3) == [
+        (1.0, 0.0),
+        (0.0, 1.0),
+    ]
     [(request, deadline_s, task)] = app.asked
-    assert (request["input"], deadline_s, task) == (["a", "b"], 3, "embedding")
+    assert request == {"model": "minilm", "input": ["a", "b"]}
+    assert (deadline_s, task) == (3, "embedding")
 
 
 @pytest.mark.parametrize(
@@ -45,15 +49,17 @@ async def test_vectors_come_in_the_order_of_the_texts() -> None:
 )
 async def test_what_is_no_vector_for_each_text_is_no_answer(documents: tuple[str, ...]) -> None:
     with pytest.raises(ModelUnavailable):
-        await TextEmbedder(App(*documents)).embed(["a", "b"], deadline_s=3)
+        await TextEmbedder("minilm", App(*documents)).embed(["a", "b"], deadline_s=3)
 
 
 async def test_an_error_is_what_it_says() -> None:
     with pytest.raises(ModelRefused):
-        await TextEmbedder(App(error_document("too long", 400))).embed(["a"], deadline_s=3)
+        await TextEmbedder("minilm", App(error_document("too long", 400))).embed(
+            ["a"], deadline_s=3
+        )
     with pytest.raises(ModelUnavailable):
-        await TextEmbedder(App(error_document("no", 503))).embed(["a"], deadline_s=3)
+        await TextEmbedder("m", App(error_document("no", 503))).embed(["a"], deadline_s=3)
 
 
 def test_it_travels_to_another_process() -> None:
-    assert isinstance(pickle.loads(pickle.dumps(TextEmbedder())), TextEmbedder)  # noqa: S301
+    assert isinstance(pickle.loads(pickle.dumps(TextEmbedder("minilm"))), TextEmbedder)  # noqa: S301
