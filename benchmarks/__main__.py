@@ -6,7 +6,17 @@ import platform
 
 import uvloop
 
-from benchmarks import audit_log, audited, people, policy, recovery, round_trip, serving, workflows
+from benchmarks import (
+    audit_log,
+    audited,
+    memory,
+    people,
+    policy,
+    recovery,
+    round_trip,
+    serving,
+    workflows,
+)
 from benchmarks.world import quiet
 
 SYNCS = {"always": "fsync on every write", "2m": "JetStream's default"}
@@ -41,6 +51,7 @@ async def main() -> None:
     print("\nAuth endpoints of one gateway over HTTP")
     for sync, meaning in SYNCS.items():
         await people.show(sync, meaning)
+    await memory.show()
 
 
 async def growth() -> None:
