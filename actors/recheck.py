@@ -19,6 +19,7 @@ from actors.roles import RoleSpec
 from actors.step_agent import ask_model
 from bus.answer_receipt import Digests, Receipt
 from bus.event import StoredEvent
+from bus.memory_payloads import ItemReference
 from bus.payloads import StepAssigned, StepCompleted, StepFailed
 from bus.received import Received
 
@@ -36,6 +37,11 @@ class Recorded:
     outcome: Outcome
     receipt: Receipt
     digests: Digests
+
+    @property
+    def recalled(self) -> tuple[ItemReference, ...]:
+        """What of the memory the agent had read."""
+        return self.outcome.recalled if isinstance(self.outcome, StepCompleted) else ()
 
     @property
     def answer(self) -> Mapping[str, JsonValue] | None:
@@ -97,9 +103,6 @@ def recorded_in(events: Sequence[Received], event_id: str) -> Recorded:
         raise CannotCheck(f"the assignment that {event_id[:64]!r} answers is not in the log")
     if outcome.digests is None or event.event.is_withheld or assignment.event.is_withheld:
         raise CannotCheck("what was said is erased, or sealed for somebody whose key is not here")
-    if isinstance(outcome, StepCompleted) and outcome.recalled:
-        read = ", ".join(map(str, outcome.recalled))
-        raise CannotCheck(f"the agent was told what the memory held then, of {read[:200]}")
     return Recorded(
         event=event,
         assigned=assigned,
@@ -109,19 +112,20 @@ def recorded_in(events: Sequence[Received], event_id: str) -> Recorded:
     )
 
 
-def question_of(recorded: Recorded, spec: RoleSpec) -> Asked:
+def question_of(recorded: Recorded, spec: RoleSpec, memory: str = "") -> Asked:
     """What the model was asked, with the sampling of the receipt.
 
     Args:
         recorded: the answer.
         spec: the task of the agent that gave it.
+        memory: what it was told of the memory.
 
     Raises:
         CannotCheck: this version of the software asks something else.
     """
     model, receipt = _Listening(), recorded.receipt
     try:
-        at_once(ask_model(model, spec, recorded.event.event.run, recorded.assigned))
+        at_once(ask_model(model, spec, recorded.event.event.run, recorded.assigned, memory))
     except ModelAsked:
         pass
     except ActorError as error:

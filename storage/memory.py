@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Final
 
+from storage.memory_change import Version
 from storage.memory_item import MemoryItem, Outcome, Scope
 from storage.postgres import Pool, translated
 
@@ -54,6 +55,12 @@ order by ts_rank_cd(search, words, 1) desc, place desc limit $8
 _WRITTEN_BY = f"""
 select {_COLUMNS}, {_SOURCES} from memory m where event = $1 and content is not null
 limit 1
+"""  # noqa: S608 # nosec B608
+_VERSIONS = f"""
+select {_COLUMNS}, '[]' as sources from memory m
+join unnest($2::text[], $3::text[], $4::bigint[]) as t (namespace, item, version)
+    using (namespace, item, version)
+where tenant = $1 and content is not null
 """  # noqa: S608 # nosec B608
 _HIDDEN_BY = """
 select count(distinct (tenant, namespace, item)) from memory where hidden_by = $1
@@ -163,6 +170,20 @@ class MemoryReader:
             async with asyncio.timeout(self._deadline_s):
                 row = await self._pool.fetchrow(_WRITTEN_BY, event)
         return None if row is None else MemoryItem.from_row(dict(row))
+
+    async def versions(self, tenant: str, versions: Sequence[Version]) -> list[MemoryItem]:
+        """Those of the versions that were kept, in that order, visible or not."""
+        columns = (
+            [version.namespace for version in versions],
+            [version.item for version in versions],
+            [version.version for version in versions],
+        )
+        with translated("read versions of the memory"):
+            async with asyncio.timeout(self._deadline_s):
+                rows = await self._pool.fetch(_VERSIONS, tenant, *columns)
+        found = {(row["namespace"], row["item"], row["version"]): row for row in rows}
+        names = [(version.namespace, version.item, version.version) for version in versions]
+        return [MemoryItem.from_row(dict(found[name])) for name in names if name in found]
 
     async def hidden_by(self, quarantine: str) -> int:
         """How many items have a version that a quarantine, by the id of its event, hides."""

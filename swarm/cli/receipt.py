@@ -26,6 +26,7 @@ from bus.log import EventLog
 from bus.payloads import StepCompleted, StepFailed
 from bus.subjects import kind_filter, kind_of
 from cluster.application import application_of
+from cluster.recalled import recalled_text
 from cluster.settings import Settings
 from serve.fingerprint import Origin, origin_of
 from serve.inference import chat_request
@@ -85,7 +86,8 @@ async def _receipt(name: str, *, as_json: bool) -> int:
     async with observed_log(settings) as log:
         found = await _find(log, name)
         recorded = recorded_in(await read_run(log, found.event.run), found.event.id)
-    check = await _check(recorded, _spec_of(recorded, settings))
+    memory = await recalled_text(settings, found.event.run, recorded.recalled)
+    check = await _check(recorded, _spec_of(recorded, settings), memory)
     if as_json:
         print_json(document_of(check))
     else:
@@ -127,7 +129,7 @@ def _spec_of(recorded: Recorded, settings: Settings) -> RoleSpec:
         return agent.task
 
 
-async def _check(recorded: Recorded, spec: RoleSpec) -> Check:
+async def _check(recorded: Recorded, spec: RoleSpec, memory: str) -> Check:
     """Ask again, twice where the answer was not asked for at temperature 0.
 
     Raises:
@@ -136,7 +138,7 @@ async def _check(recorded: Recorded, spec: RoleSpec) -> Check:
     kept = recorded.receipt
     if kept.provider:
         raise CannotCheck(f"the provider {kept.provider} gave the answer, not this swarm's engine")
-    question = question_of(recorded, spec)
+    question = question_of(recorded, spec, memory)
     async with await AsyncSwarm.connect() as swarm:
         text, origin = await _ask(swarm, recorded, question)
         greedy = None

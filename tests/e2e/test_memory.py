@@ -79,13 +79,16 @@ async def test_a_later_run_is_told_of_an_earlier_one_and_says_so(
     status = await second.wait(90)
     assert status.status == "completed"
     assert f"{episode.namespace}/{first.id}@1" in (status.result or "")
-    recalled = {}
+    recalled, ids = {}, {}
     async with aclosing(second.events()) as events:
         async for event in events:
             if event.type == "swarm.step.completed.v1" and event.payload:
                 recalled[event.payload["step"]] = event.payload["recalled"]
+                ids[event.payload["step"]] = event.id
     reference = {"namespace": episode.namespace, "item": first.id, "version": 1}
     assert reference in recalled["specification"]
+    receipt = await shell.swarm("receipt", str(ids["specification"]))
+    assert receipt.code == 0, receipt
     replayed = await shell.swarm("replay", second.id)
     assert replayed.code == 0, replayed
 

@@ -268,3 +268,12 @@ async def test_what_was_read_before_the_memory_was_cleared_is_not_applied_after(
     assert await projection.apply([second], after=1, until=2) == 0
     assert await projection.apply([first, second], after=0, until=2) == 2
     assert await memory.content("a") == "two"
+
+
+async def test_old_versions_are_kept_for_who_checks_what_was_read(memory: Remembering) -> None:
+    await memory.apply(memory.written("a", "one"), memory.written("a", "two"))
+    await memory.apply(memory.written("b", "hidden"))
+    await memory.apply(memory.quarantine("coder/coder-1", since=3))
+    wanted = [version("b", 1), version("a", 1), version("a", 9)]
+    kept = await memory.reader.versions(TENANT, wanted)
+    assert [item.content for item in kept] == ["hidden", "one"]
