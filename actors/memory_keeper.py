@@ -189,13 +189,21 @@ class MemoryKeeper:
         if credential.role == GATEWAY:
             return ""
         if run not in self._owners:
-            owner = await self._stores.owners.of(run)
-            if owner is None:
-                return ""  # not audited yet
+            user = await self._submitter(run)
+            if user is None:
+                return ""
             if len(self._owners) >= MOST_OWNERS:
                 self._owners.pop(next(iter(self._owners)))
-            self._owners[run] = owner.user
+            self._owners[run] = user
         return self._owners[run]
+
+    async def _submitter(self, run: str) -> str | None:
+        """Who submitted a run, by the audit log or, before it is audited, by the stream."""
+        owner = await self._stores.owners.of(run)
+        if owner is not None:
+            return owner.user
+        submitted = await self._log.last_on(subject_for(run, RunSubmitted.TYPE))
+        return submitted.event.on_behalf_of if isinstance(submitted, StoredEvent) else None
 
     async def _patiently(self, waits: str, work: "_Work") -> None:
         """Do it over and over, with a pause where it fails for a while."""

@@ -51,7 +51,7 @@ class UsageBudget(BaseModel):
     """What one may use up today by asking models through the gateway."""
 
     model_config = ConfigDict(frozen=True)
-    tokens_per_day: int | None = Field(description="None: as many as one likes.")
+    tokens_per_day: int | None = Field(None, description="None: as many as one likes.")
     used_today: int
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
 
 import openai
 import psutil
@@ -120,10 +121,10 @@ async def _refused(ask: Callable[[], Coroutine[None, None, str]], number: int) -
 
 def _replica() -> psutil.Process:
     """The process of the gateway."""
-    found = [
-        process
-        for process in psutil.Process().children(recursive=True)
-        if "ServeReplica:gateway" in " ".join(process.cmdline())
-    ]
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # a worker of Ray's that has ended, a zombie too
+            if "ServeReplica:gateway" in " ".join(process.cmdline()):
+                found.append(process)
     assert len(found) == 1
     return found[0]

@@ -364,7 +364,7 @@ class Fakes:
             lambda: self.ring, issuer="swarm", audience="gateway", life_s=DEFAULT_TTL_S
         )
         self.seconds = 0.0
-        self.memory = FakeMemory(self.log.stored)
+        self.memory = FakeMemory(getattr(self.log, "stored", []))  # a real log has none
         self.attempts = Attempts(self.record, b"a key", monotonic=lambda: self.seconds)
 
     def parts(self, limits: Limits | None = None) -> GatewayParts:
