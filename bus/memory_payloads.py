@@ -4,19 +4,16 @@ An item is named by its namespace and its own name. Every write and every delete
 version, from 1; who says which version they saw overwrites nothing that they did not see.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from bus.payload import ERASED, Count, EventId, Name, Ordinal, Payload, Person, Reason
+from bus.storable import STORABLE, Metadata
 
-_NUL: Final = "\0"
-_ESCAPED_NUL: Final = "\\u0000"
 MAX_CONTENT_CHARS: Final = 32_768
 MOST_SOURCES: Final = 64
-MAX_METADATA_CHARS: Final = 16_384
 LONGEST_LIFE_S: Final = 10 * 365 * 24 * 3600
 
 Namespace = Annotated[
@@ -25,6 +22,8 @@ Namespace = Annotated[
 ]
 """A path such as ``run/<run>/notes``: ``run``, ``role``, ``user`` or ``shared``, then whose."""
 Item = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.:-]+$")]
+Content = Annotated[str, Field(min_length=1, max_length=MAX_CONTENT_CHARS), STORABLE]
+Why = Annotated[Reason, STORABLE]
 Kind = Literal["session", "episodic", "semantic"]
 """What goes away by itself, what happened, what is so."""
 Base = Annotated[
@@ -58,30 +57,14 @@ class MemoryWritten(Payload):
     item: Item
     kind: Kind
     base: Base = None
-    content: str = Field(min_length=1, max_length=MAX_CONTENT_CHARS)
-    metadata: dict[str, JsonValue] = Field(default_factory=dict)
-    reason: Reason = ""
+    content: Content
+    metadata: Metadata = Field(default_factory=dict)
+    reason: Why = ""
     step: Name | None = Field(None, description="Of the run, where an agent writes for one.")
     derived_from: tuple[ItemReference, ...] = Field((), max_length=MOST_SOURCES)
     ttl_s: int | None = Field(
         None, gt=0, le=LONGEST_LIFE_S, description="Life, counted from the event's time."
     )
-
-    @field_validator("content", "reason")
-    @classmethod
-    def _check_text(cls, value: str) -> str:
-        """No database of ours takes a NUL character as text."""
-        if _NUL in value:
-            raise ValueError("a NUL character cannot be remembered")
-        return value
-
-    @field_validator("metadata")
-    @classmethod
-    def _check_metadata(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
-        if len(text) > MAX_METADATA_CHARS or _ESCAPED_NUL in text:
-            raise ValueError("metadata are plain JSON of at most 16,384 characters, without NUL")
-        return value
 
 
 class MemoryDeleted(Payload):
@@ -92,14 +75,7 @@ class MemoryDeleted(Payload):
     namespace: Namespace
     item: Item
     base: Base = None
-    reason: Reason = ""
-
-    @field_validator("reason")
-    @classmethod
-    def _check_text(cls, value: str) -> str:
-        if _NUL in value:
-            raise ValueError("a NUL character cannot be remembered")
-        return value
+    reason: Why = ""
 
 
 class MemoryRefused(Payload):
@@ -122,7 +98,7 @@ class MemoryQuarantined(Payload):
     agent: str = Field(description="Role and name.", pattern=r"^[a-z]{1,64}/[A-Za-z0-9_-]{1,64}$")
     since: Ordinal = Field(description="The place in the log from which on.")
     requested_by: Person
-    reason: Reason = ""
+    reason: Why = ""
 
 
 class MemoryReleased(Payload):
@@ -131,7 +107,7 @@ class MemoryReleased(Payload):
     TYPE: ClassVar[str] = "swarm.memory.released.v1"
     quarantine: EventId
     requested_by: Person
-    reason: Reason = ""
+    reason: Why = ""
 
 
 MEMORY: Final[tuple[type[Payload], ...]] = (

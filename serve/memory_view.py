@@ -1,27 +1,26 @@
 """The memory over HTTP: what is asked, and how an item looks."""
 
-import json
 from datetime import datetime
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from actors.memory_question import MAX_TEXT_CHARS, MOST_FOUND, MOST_NAMESPACES, Scoped
 from bus.memory_payloads import (
     LONGEST_LIFE_S,
-    MAX_CONTENT_CHARS,
     MOST_SOURCES,
     Base,
+    Content,
     Item,
     ItemReference,
     Kind,
     MemoryWritten,
     Namespace,
+    Why,
 )
-from bus.payload import Reason
+from bus.storable import STORABLE, Metadata
 from storage.memory_item import MemoryItem
 
-MAX_METADATA_BYTES: Final = 16_384
 Found = Annotated[float, Field(description="Compares within one answer only.")]
 
 
@@ -29,34 +28,19 @@ class ItemWrite(BaseModel):
     """What an item shall be."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-    content: str = Field(min_length=1, max_length=MAX_CONTENT_CHARS)
+    content: Content
     kind: Kind = Field(
         "semantic", description="What is so, what happened, or what goes away by itself."
     )
     base: Base = None
-    metadata: dict[str, JsonValue] = Field(default_factory=dict)
-    reason: Reason = Field("", description="Why; it stands in the log.")
+    metadata: Metadata = Field(default_factory=dict)
+    reason: Why = Field("", description="Why; it stands in the log.")
     ttl_s: int | None = Field(
         None, gt=0, le=LONGEST_LIFE_S, description="Life in seconds; a session item needs one."
     )
     derived_from: tuple[ItemReference, ...] = Field(
         (), max_length=MOST_SOURCES, description="The versions that it was made from."
     )
-
-    @field_validator("content", "reason")
-    @classmethod
-    def _can_be_stored(cls, text: str) -> str:
-        return _storable(text)
-
-    @field_validator("metadata")
-    @classmethod
-    def _fits(cls, metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        text = json.dumps(metadata, allow_nan=False, ensure_ascii=False)
-        if len(text.encode()) > MAX_METADATA_BYTES:
-            raise ValueError(f"must have at most {MAX_METADATA_BYTES} bytes")
-        if "\\u0000" in text:
-            raise ValueError("must not contain NUL characters")
-        return metadata
 
     @model_validator(mode="after")
     def _sessions_end(self) -> Self:
@@ -134,7 +118,7 @@ class SearchRequest(BaseModel):
     """What is looked for."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-    query: str = Field(min_length=1, max_length=MAX_TEXT_CHARS)
+    query: Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARS), STORABLE]
     namespaces: tuple[Scoped, ...] | None = Field(
         None,
         min_length=1,
@@ -143,11 +127,6 @@ class SearchRequest(BaseModel):
     )
     kinds: tuple[Kind, ...] = Field((), max_length=3, description="Left out: not of sessions.")
     limit: int = Field(10, ge=1, le=MOST_FOUND)
-
-    @field_validator("query")
-    @classmethod
-    def _can_be_asked(cls, text: str) -> str:
-        return _storable(text)
 
 
 class FoundItem(BaseModel):
@@ -198,9 +177,3 @@ def view_item(item: MemoryItem, *, degraded: bool = False, in_list: bool = False
         derived_from=None if in_list else sources,
         degraded=degraded,
     )
-
-
-def _storable(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("must not contain NUL characters")
-    return text

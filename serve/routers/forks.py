@@ -1,15 +1,16 @@
 """Forks: a new run that is the same as another up to an event."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from actors.errors import CannotFork, UnknownForkEvent
 from actors.fork import Changes, fork_run
 from bus.payloads import Name, RunSubmitted
+from bus.storable import STORABLE
 from policies.caller import Caller
 from serve.access import Parts, Submitter
 from serve.known_run import KnownRun, know_run
@@ -42,22 +43,15 @@ class ForkRequest(BaseModel):
             description="Id of the last event that both share, or its place in the log.",
         ),
     ]
-    values: dict[str, JsonValue] = Field(
+    values: Annotated[dict[str, JsonValue], STORABLE] = Field(
         default_factory=dict,
         alias="set",
         max_length=MAX_CHANGES,
         description="objective, priority, deadline_s, budget_tokens, or STEP.FIELD of an answer.",
     )
-    instructions: dict[Name, str] = Field(
+    instructions: Annotated[dict[Name, str], STORABLE] = Field(
         default_factory=dict, description="What to tell the agent of a step, by step."
     )
-
-    @field_validator("values", "instructions")
-    @classmethod
-    def _can_be_stored(cls, changes: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        if any("\0" in text for text in _texts(changes)):
-            raise ValueError("must not contain NUL characters")
-        return changes
 
 
 class SharedAnswer(BaseModel):
@@ -158,18 +152,6 @@ def _check_limits(
     if chars > parts.limits.instructions_chars:
         limit = parts.limits.instructions_chars
         raise _invalid("instructions", f"have {chars} characters, the limit is {limit}")
-
-
-def _texts(value: JsonValue) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for name, part in value.items():
-            yield name
-            yield from _texts(part)
-    elif isinstance(value, list):
-        for part in value:
-            yield from _texts(part)
 
 
 def _told(new: str, parent: KnownRun, payload: RunSubmitted) -> Forked:

@@ -9,8 +9,7 @@ from fastapi import APIRouter, Header, Path, Query, Response
 from starlette.responses import StreamingResponse
 
 from actors.errors import MemoryUnavailable
-from bus.memory_payloads import Item, Kind, MemoryDeleted, MemoryWritten, Namespace
-from bus.payload import Reason
+from bus.memory_payloads import Item, Kind, MemoryDeleted, MemoryWritten, Namespace, Why
 from policies.caller import Caller
 from policies.roles import Deny
 from serve.access import MemoryManager, MemoryReader, MemoryWriter, Parts
@@ -206,12 +205,10 @@ async def delete_memory(
     caller: MemoryWriter,
     base: BaseQuery = None,
     if_match: IfMatch = None,
-    reason: Annotated[Reason, Query(description="Why; it stands in the log.")] = "",
+    reason: Annotated[Why, Query(description="Why; it stands in the log.")] = "",
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Delete an item; its versions so far stay in the log."""
-    if "\0" in reason:
-        raise _invalid("reason", "must not contain NUL characters")
     payload = MemoryDeleted(
         namespace=namespace, item=item, base=_base(base, if_match), reason=reason
     )

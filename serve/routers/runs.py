@@ -21,6 +21,7 @@ from bus.payloads import (
     Priority,
     RunSubmitted,
 )
+from bus.storable import STORABLE
 from bus.subjects import run_filter, run_of, subject_for
 from policies.budgets import needs_price, run_budget, tokens_limit
 from policies.caller import Caller
@@ -49,14 +50,16 @@ class RunRequest(BaseModel):
     """A job for the swarm."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-    objective: str = Field(min_length=1, description="What is wanted, in plain words.")
+    objective: Annotated[str, STORABLE] = Field(
+        min_length=1, description="What is wanted, in plain words."
+    )
     workflow: str = Field("sparc", max_length=64)
     model: str | None = Field(None, max_length=200, description="The swarm's model if left out.")
     priority: Priority = "normal"
     deadline_s: float | None = Field(
         None, gt=0, le=MAX_DEADLINE_S, description="Seconds after which the run fails."
     )
-    instructions: dict[Name, str] = Field(
+    instructions: Annotated[dict[Name, str], STORABLE] = Field(
         default_factory=dict, description="What to tell the agent of a step, by step."
     )
     budget_tokens: int | None = Field(
@@ -71,16 +74,7 @@ class RunRequest(BaseModel):
     def _says_something(cls, objective: str) -> str:
         if not objective.strip():
             raise ValueError("must say something")
-        if "\0" in objective:
-            raise ValueError("must not contain NUL characters")
         return objective
-
-    @field_validator("instructions")
-    @classmethod
-    def _can_be_stored(cls, instructions: dict[str, str]) -> dict[str, str]:
-        if any("\0" in text for text in instructions.values()):
-            raise ValueError("must not contain NUL characters")
-        return instructions
 
 
 class RunAccepted(BaseModel):

@@ -1,0 +1,44 @@
+"""Values that the databases can hold: Postgres takes no NUL character, in a text or in JSON.
+
+Whoever takes a value from outside checks it with these, so that what is in the log can be stored.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Final, TypeVar
+
+from pydantic import AfterValidator, JsonValue
+
+MAX_METADATA_CHARS: Final = 16_384
+_Value = TypeVar("_Value", bound=object)
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text in a JSON value, names too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, each in value.items():
+            yield name
+            yield from _texts(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts(each)
+
+
+def _without_nul(value: _Value) -> _Value:
+    if any("\0" in text for text in _texts(value)):
+        raise ValueError("must not contain NUL characters")
+    return value
+
+
+def _small(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    if len(json.dumps(metadata, allow_nan=False, ensure_ascii=False)) > MAX_METADATA_CHARS:
+        raise ValueError(f"must have at most {MAX_METADATA_CHARS:,} characters as JSON")
+    return metadata
+
+
+STORABLE: Final = AfterValidator(_without_nul)
+"""To stand in the annotation of a text, or of JSON."""
+Metadata = Annotated[dict[str, JsonValue], STORABLE, AfterValidator(_small)]
+"""What somebody notes beside a text."""
