@@ -17,8 +17,8 @@ from serve.errors import ModelRefused, ModelUnavailable
 from serve.profile import ModelProfile
 
 log = structlog.get_logger()
-BATCH_WAIT_S = 0.005
-"""How long a text waits for others to be computed with."""
+BATCH_WAIT_S = 0.0
+"""A text waits for no others: those that come while a batch is computed are the next one."""
 
 
 class Embedder:

@@ -80,10 +80,7 @@ class ModelClient:
             temperature=temperature,
             seed=seed,
         )
-        async with aclosing(self.stream(request, deadline_s=deadline_s)) as documents:
-            async for document in documents:
-                return completion(document)
-        raise ModelUnavailable("the model app answered nothing")
+        return await whole_answer(self.stream(request, deadline_s=deadline_s))
 
     async def stream(
         self,
@@ -272,6 +269,19 @@ def chat_request(
             "json_schema": {"name": "answer", "schema": dict(schema), "strict": True},
         }
     return request
+
+
+async def whole_answer(documents: AsyncGenerator[str, None]) -> Completion:
+    """What a request that is not streamed is answered with.
+
+    Raises:
+        ModelUnavailable: There is no answer, or it says that the model failed.
+        ModelRefused: It says that the request is at fault.
+    """
+    async with aclosing(documents):
+        async for document in documents:
+            return completion(document)
+    raise ModelUnavailable("the model app answered nothing")
 
 
 def completion(document: str) -> Completion:

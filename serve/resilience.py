@@ -32,8 +32,8 @@ from serve.inference import (
     STREAM_DEADLINE_S,
     ModelClient,
     chat_request,
-    completion,
     failure,
+    whole_answer,
 )
 from serve.presence import OwnEngine, Presence, Watch
 
@@ -171,10 +171,7 @@ class ResilientModel:
             temperature=temperature,
             seed=seed,
         )
-        async with aclosing(self.stream(request, deadline_s=deadline_s)) as documents:
-            async for document in documents:
-                return completion(document)
-        raise ModelUnavailable("the model answered nothing")
+        return await whole_answer(self.stream(request, deadline_s=deadline_s))
 
     async def stream(
         self,

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
+from itertools import pairwise
 
 import openai
 import psutil
@@ -23,7 +24,8 @@ TOO_MANY = 200
 LET_IN = TOO_MANY // 4
 """At most: Serve does not count as waiting who is on the way to a replica, and a busy machine
 has more of them."""
-QUIET_S = 5.0
+ROUNDS = 4
+QUIET_S = 3.0
 PROMPT = "x" * 100_000
 ASKED = {"model": MODEL, "messages": [{"role": "user", "content": "Tell me a story."}]}
 
@@ -83,7 +85,11 @@ async def test_a_client_that_hangs_up_before_its_answer_frees_the_engine(
 async def test_more_than_may_wait_are_told_to_come_again_and_cost_no_memory(
     client: openai.AsyncOpenAI,
 ) -> None:
-    """Each brings 100 KB; held for no longer than the answer takes, they add up to nothing."""
+    """Each brings 100 KB; held for no longer than the answer takes, they add up to nothing.
+
+    An allocator keeps what it once needed, so a round may leave something behind, but not all of
+    them: what is held on to would be there after each.
+    """
     gateway = _replica()
     messages = [{"role": "user", "content": PROMPT}]
 
@@ -94,14 +100,17 @@ async def test_more_than_may_wait_are_told_to_come_again_and_cost_no_memory(
             return f"{error.code}, come again in {error.response.headers['Retry-After']} s"
         return "answered"
 
-    await _refused(ask, TOO_MANY)  # what so many at once cost the first time
-    before = gateway.memory_info().rss
-    told = await _refused(ask, TOO_MANY) + await _refused(ask, TOO_MANY)
-    grown = gateway.memory_info().rss - before
-    print(f"gateway grew by {grown / 2**20:.1f} MiB over {2 * TOO_MANY} requests")  # noqa: T201
+    told: Counter[str] = Counter()
+    sizes = [gateway.memory_info().rss]
+    for _ in range(ROUNDS):
+        told += await _refused(ask, TOO_MANY)
+        sizes.append(gateway.memory_info().rss)
+    grown = [after - before for before, after in pairwise(sizes)]
+    shown = ", ".join(f"{each / 2**20:.1f}" for each in grown)
+    print(f"gateway grew by {shown} MiB in rounds of {TOO_MANY} requests")  # noqa: T201
     assert set(told) == {"too_many_requests, come again in 1 s"}
-    assert told.total() >= 2 * (TOO_MANY - LET_IN)
-    assert grown < TOO_MANY * len(PROMPT)
+    assert told.total() >= ROUNDS * (TOO_MANY - LET_IN)
+    assert min(grown) < TOO_MANY * len(PROMPT) / 2
 
 
 async def _refused(ask: Callable[[], Coroutine[None, None, str]], number: int) -> Counter[str]:
