@@ -1,8 +1,8 @@
 """Opening what the gateway works with, at the addresses it was given, and closing it again."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -25,12 +25,12 @@ from policies.tokens import DEFAULT_TTL_S
 from serve.allowance import Allowances
 from serve.attempts import Attempts
 from serve.callers import Callers
-from serve.errors import ModelBusy
 from serve.evidence import Anchors
 from serve.fallback import FallbackConfig
 from serve.inference import APP, EMBEDDING_APP, ModelClient, ServedModels
 from serve.memory_ports import Memory, MemoryKeeping
 from serve.metering import Meter
+from serve.part_states import memory_state, model_state
 from serve.people import People, PeopleRules
 from serve.ports import ChatModel, GatewayParts, Limits, Probe, Web
 from serve.resilience import ResilientModel, resilient
@@ -156,7 +156,6 @@ async def connect_parts(
                 model_name=config.model_name,
                 role_models=config.role_models,
                 probes=_probes(config, log, pool, cache, own if model is None else chat_model),
-                degraded=_degraded(own),
                 limits=config.limits,
                 web=config.web,
                 policy=policy,
@@ -235,30 +234,16 @@ def _anchors(config: GatewayConfig) -> Anchors:
     )
 
 
-def _degraded(model: ModelClient | ResilientModel) -> dict[str, Callable[[], str]]:
-    return {"model": model.degraded} if isinstance(model, ResilientModel) else {}
-
-
 def _probes(
     config: GatewayConfig, log: EventLog, pool: Pool, cache: Cache, model: ChatModel
 ) -> dict[str, Probe]:
     async def bus() -> None:
         await log.last_sequence()
 
-    async def model_app() -> None:
-        if isinstance(model, ResilientModel) and model.degraded():
-            return  # another one answers in its place
-        with suppress(ModelBusy):  # it is there, and has too much to do
-            await model.models()
-
-    async def memory() -> str | None:
-        follows = await config.memory.is_indexing(deadline_s=config.limits.probe_timeout_s)
-        return None if follows else "degraded"
-
     return {
         "nats": bus,
         "postgres": partial(ping, pool),
         "redis": cache.ping,
-        "model": model_app,
-        "memory": memory,
+        "model": partial(model_state, model),
+        "memory": partial(memory_state, config.memory, deadline_s=config.limits.probe_timeout_s),
     }

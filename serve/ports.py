@@ -121,7 +121,8 @@ class Totals(Protocol):
 
 
 Probe = Callable[[], Awaitable[str | None]]
-"""Returns if the part answers, raises if not; a word where it does so in part only."""
+"""Returns if the part answers, raises if not; a sentence where it does so in part only, or another
+part stands in for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,8 +186,6 @@ class GatewayParts:
     """What the models of roles with one of their own are called, by role."""
     probes: Mapping[str, Probe]
     """Health, by name of the part."""
-    degraded: Mapping[str, Callable[[], str]] = field(default_factory=dict)
-    """By name of a part that another stands in for: how, or empty while it does not."""
     limits: Limits = field(default_factory=Limits)
     web: Web = field(default_factory=Web)
     policy: Capabilities = field(default_factory=Capabilities.shipped)

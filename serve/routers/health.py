@@ -14,6 +14,7 @@ from serve.ports import Probe
 from serve.problems import RETRY_AFTER_S, FieldReason, Unavailable
 
 log = structlog.get_logger()
+UP: Final = "up"
 DOWN: Final = "down"
 open_router = APIRouter(tags=["health"])
 router = APIRouter(tags=["health"])
@@ -26,7 +27,7 @@ class Health(BaseModel):
     status: str
     parts: dict[str, str] = {}
     degraded: dict[str, str] = {}
-    """Parts that another stands in for, and how."""
+    """How those parts are that answer in part only, or by another that stands in for them."""
 
 
 @open_router.get(LIVE)
@@ -39,22 +40,23 @@ async def live() -> Health:
 async def ready(parts: Parts) -> Health:
     """Ask every part whether it answers; 503 names those that do not.
 
-    The memory is degraded, not down, while its vector index does not follow.
+    A part is degraded, not down, where another stands in for it, or where it does without one of
+    its own: the memory without its vector index.
     """
     names = sorted(parts.probes)
     timeout_s = parts.limits.probe_timeout_s
     states = await asyncio.gather(*(_state(name, parts.probes[name], timeout_s) for name in names))
-    down = [name for name, state in zip(names, states, strict=True) if state == DOWN]
-    if down:
+    said = dict(zip(names, states, strict=True))
+    if down := [name for name in names if said[name] == DOWN]:
         raise Unavailable(
             f"Not answering: {', '.join(down)}.",
             fields=tuple(FieldReason(field=name, reason="does not answer") for name in down),
             headers={"Retry-After": str(RETRY_AFTER_S)},
         )
-    degraded = {name: said for name, how in parts.degraded.items() if (said := how())}
+    degraded = {name: how for name, how in said.items() if how != UP}
     return Health(
         status="degraded" if degraded else "ready",
-        parts=dict(zip(names, states, strict=True)),
+        parts={name: "degraded" if name in degraded else UP for name in names},
         degraded=degraded,
     )
 
@@ -69,10 +71,11 @@ async def openapi(request: Request) -> dict[str, JsonValue]:
 
 
 async def _state(name: str, probe: Probe, timeout_s: float) -> str:
+    """Whether it is up or down, or how it is degraded."""
     try:
         async with asyncio.timeout(timeout_s):
             said = await probe()
     except (SwarmError, OSError, TimeoutError) as error:
         log.warning("probe.failed", part=name, error=type(error).__name__, reason=str(error)[:200])
         return DOWN
-    return said or "up"
+    return said or UP

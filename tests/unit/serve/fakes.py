@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import httpx
@@ -342,7 +341,6 @@ class Fakes:
     usage: MemoryUsage = field(default_factory=MemoryUsage)
     counters: MemoryCounters = field(default_factory=MemoryCounters)
     probes: dict[str, Probe] = field(default_factory=dict)
-    degraded: dict[str, str] = field(default_factory=dict)
     workflows: dict[str, WorkflowSpec] = field(default_factory=lambda: {"sparc": SPARC})
     now: datetime = NOW
 
@@ -381,7 +379,6 @@ class Fakes:
             model_name=MODEL,
             role_models=self.role_models,
             probes=self.probes,
-            degraded={name: partial(str, said) for name, said in self.degraded.items()},
             limits=limits or Limits(),
             policy=self.policy,
             chat_pace=self.chat_pace,

@@ -262,6 +262,9 @@ async def test_readiness_names_the_parts_that_are_down() -> None:
     async def up() -> None:
         return
 
+    async def in_part() -> str:
+        return "outside answers"
+
     async def refused() -> None:
         raise ConnectionRefusedError("10.0.0.7:5432")
 
@@ -272,11 +275,14 @@ async def test_readiness_names_the_parts_that_are_down() -> None:
     async with fakes.client() as client:
         ready = await client.get("/health/ready")
     assert ready.json() == {"status": "ready", "parts": {"nats": "up"}, "degraded": {}}
-    fakes = Fakes(probes={"nats": up}, degraded={"model": "outside answers"})
+    fakes = Fakes(probes={"nats": up, "model": in_part})
     async with fakes.client() as client:
         degraded = (await client.get("/health/ready")).json()
-    assert degraded["status"] == "degraded"
-    assert degraded["degraded"] == {"model": "outside answers"}
+    assert degraded == {
+        "status": "degraded",
+        "parts": {"model": "degraded", "nats": "up"},
+        "degraded": {"model": "outside answers"},
+    }
     fakes = Fakes(probes={"nats": up, "postgres": refused, "redis": silent})
     limits = fakes.parts().limits
     async with fakes.client(limits=type(limits)(probe_timeout_s=0.01)) as client:

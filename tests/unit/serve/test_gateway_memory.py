@@ -3,12 +3,14 @@
 import json
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 
 from bus.memory_payloads import MemoryDeleted, MemoryWritten
+from serve.part_states import BY_WORDS, memory_state
 from storage.run_owners import RunOwner
 from tests.unit.serve.fakes import UMA, Fakes, submit
 
@@ -308,16 +310,12 @@ async def test_an_admin_has_it_made_anew() -> None:
 
 async def test_health_shows_a_memory_without_its_index_as_degraded() -> None:
     fakes = Fakes()
-
-    async def memory() -> str | None:
-        follows = await fakes.memory.ports().keeping.is_indexing(deadline_s=1)
-        return None if follows else "degraded"
-
-    fakes.probes["memory"] = memory
+    fakes.probes["memory"] = partial(memory_state, fakes.memory.ports().keeping, deadline_s=1)
     async with fakes.client() as client:
         assert (await client.get("/health/ready")).json()["parts"] == {"memory": "up"}
         fakes.memory.follows = False
         answer = await client.get("/health/ready")
-        assert (answer.status_code, answer.json()["parts"]) == (200, {"memory": "degraded"})
+        assert answer.status_code == 200
+        assert answer.json()["degraded"] == {"memory": BY_WORDS}
         fakes.memory.is_away = True
         assert (await client.get("/health/ready")).status_code == 503
