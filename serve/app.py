@@ -9,16 +9,18 @@ import gc
 import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import cache
 from typing import Final
 
 import structlog
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
 
 from actors.errors import EnrolmentRefused, KeyRetired
 from bus.errors import SwarmError
@@ -78,7 +80,6 @@ def create_app(parts: GatewayParts, *, echo_request_id: bool = True) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        generate_unique_id_function=lambda route: route.name,
         middleware=[
             *_origins(parts.web),
             Middleware(RequestContext, echo_id=echo_request_id, tls=parts.web.tls),
@@ -89,13 +90,23 @@ def create_app(parts: GatewayParts, *, echo_request_id: bool = True) -> FastAPI:
                 timeout_s=parts.limits.body_timeout_s,
             ),
         ],
-        responses={"default": {"model": Problem, "description": "A refusal (RFC 9457)."}},
+        routes=list(_routes()),
     )
     app.state.parts = parts
     app.add_exception_handler(HTTPException, answer_problem)
     app.add_exception_handler(RequestValidationError, answer_problem)
+    return app
+
+
+@cache
+def _routes() -> tuple[BaseRoute, ...]:
+    """Every route; they are the same for all parts, and take longer to make than to serve."""
+    router = APIRouter(
+        responses={"default": {"model": Problem, "description": "A refusal (RFC 9457)."}},
+        generate_unique_id_function=lambda route: route.name,
+    )
     for open_module in (auth, users, jwks, health):
-        app.include_router(open_module.open_router)
+        router.include_router(open_module.open_router)
     for module in (
         auth,
         sessions,
@@ -117,8 +128,8 @@ def create_app(parts: GatewayParts, *, echo_request_id: bool = True) -> FastAPI:
         health,
     ):
         # Authenticate has done the work; this only says so in the OpenAPI document.
-        app.include_router(module.router, dependencies=[Depends(_bearer)])
-    return app
+        router.include_router(module.router, dependencies=[Depends(_bearer)])
+    return tuple(router.routes)
 
 
 def _origins(web: Web) -> list[Middleware]:
