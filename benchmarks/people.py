@@ -24,6 +24,7 @@ from actors.authority import acting_authority
 from actors.member import Domain, Enrolment
 from benchmarks.world import beside, broker, known, postgres, quiet
 from bus.custody import SubjectKeyDirectory
+from cluster import ports
 from policies import rate_limits
 from policies.passwords import Passwords
 from policies.tokens import save_private_key
@@ -33,7 +34,7 @@ from serve.gateway_parts import GatewayConfig, connect_parts
 from serve.routers import api_keys, auth
 from storage.postgres import migrate, open_pool
 from storage.users import UserStore
-from tests.broker import free_port, listening
+from tests.broker import listening
 from tests.unit.serve.fakes import EchoModel
 
 CLIENTS = (1, 16, 64)
@@ -133,7 +134,7 @@ async def measure(sync: str) -> AsyncIterator[tuple[str, int, Figures]]:
                     username=f"user{number}", password_hash=stored, role="user"
                 )
         async with broker(sync) as world:
-            port, redis = free_port(), valkey.connection_url
+            port, redis = ports.drawn(), valkey.connection_url
             with beside(serve, str(world.directory), world.port, database, redis, port):
                 await listening(port, deadline_s=60)
                 async with clients(port) as crowd:

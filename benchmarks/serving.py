@@ -23,12 +23,12 @@ import httpx
 from pydantic import JsonValue
 
 from benchmarks.world import beside, quiet
+from cluster import ports
 from serve.llm import engine_kwargs, preload_libraries, process_env
 from serve.profile import ModelProfile, load_profile
 from serve.weights import embedding_source, ensure_weights
 from swarm import AsyncSwarm
 from swarm.home import gateway_url
-from tests.broker import free_port
 from tests.commands import Shell
 
 PROFILE: Final = "smollm2-135m"
@@ -96,7 +96,7 @@ async def swarm_up(profile: ModelProfile) -> AsyncIterator[httpx.AsyncClient]:
 @asynccontextmanager
 async def vllm_up(profile: ModelProfile) -> AsyncIterator[httpx.AsyncClient]:
     """A client of vLLM's own server, as the profile has it."""
-    port = free_port()
+    port = ports.drawn()
     cores = len(os.sched_getaffinity(0))
     environment = process_env(profile, cores=cores, preload=preload_libraries())
     with tempfile.TemporaryFile() as output:

@@ -15,7 +15,8 @@ import nats
 import structlog
 
 from bus.identity import Authority
-from tests.broker import SERVER, Broker, free_port, listening
+from cluster import ports
+from tests.broker import SERVER, Broker, listening
 
 with warnings.catch_warnings():  # it warns on import where XDG_RUNTIME_DIR is not set
     warnings.simplefilter("ignore")
@@ -43,7 +44,7 @@ async def plain_server(sync: str) -> AsyncIterator[str]:
     """The address of a nats-server as it comes: JetStream, no accounts, no permissions."""
     with tempfile.TemporaryDirectory(prefix="swarm-bench-") as directory:
         store = {"store_dir": directory, "sync_interval": sync}
-        port = free_port()
+        port = ports.drawn()
         config = Path(directory) / "plain.conf"
         config.write_text(json.dumps({"listen": f"127.0.0.1:{port}", "jetstream": store}))
         server = await asyncio.create_subprocess_exec(

@@ -1,11 +1,22 @@
 """Choosing TCP ports on the loopback interface."""
 
 import errno
+import random
 import socket
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Final
 
 from cluster.errors import PortTaken
 
 LOOPBACK = "127.0.0.1"
+_FIRST: Final = 10_000
+_LAST: Final = 65_535
+_ENOUGH: Final = 1_000
+"""Fewer ports to draw from would be drawn twice."""
+_OF_CONNECTIONS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_chance = random.SystemRandom()
 
 _claims: dict[int, int] = {}
 """File descriptors of what this process has claimed, by port: open until the process ends."""
@@ -44,14 +55,33 @@ def claim(port: int) -> bool:
     return True
 
 
-def free(host: str = LOOPBACK) -> int:
-    """A port that nothing listens on now and no swarm has claimed, this one included."""
+def drawn(host: str = LOOPBACK) -> int:
+    """A port that nothing listens on now, by chance.
+
+    Not one of those that the kernel gives to connections: such a one could be taken before the
+    server listens on it, or while the server is started again.
+    """
+    lot = _lot()
     while True:
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.bind((host, 0))
-            port: int = probe.getsockname()[1]
+        port = _chance.choice(lot)
+        if is_free(port, host):
+            return port
+
+
+def free(host: str = LOOPBACK) -> int:
+    """A port as `drawn`, that no swarm has claimed, this one included."""
+    while True:
+        port = drawn(host)
         if port not in _claims and claim(port):
             return port
+
+
+@cache
+def _lot() -> Sequence[int]:
+    """The ports to draw from."""
+    low, high = map(int, _OF_CONNECTIONS.read_text().split())
+    lot = [port for port in range(_FIRST, _LAST + 1) if not low <= port <= high]
+    return lot if len(lot) >= _ENOUGH else range(_FIRST, _LAST + 1)
 
 
 def choose(wanted: int | None, *, part: str, variable: str, preferred: int = 0) -> int:

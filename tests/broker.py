@@ -4,7 +4,6 @@ import asyncio
 import json
 import shutil
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,6 +20,7 @@ from bus.provision import provision
 from bus.signing import Sender
 from bus.subject_keys import KeptKeys, keys_in
 from bus.trust import TrustStore
+from cluster import ports
 from cluster.parts.nats import MAX_CONTROL_LINE_BYTES
 from policies.capabilities import Capabilities, inbox_prefix, queue_name
 
@@ -29,13 +29,6 @@ SERVER = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or "
 
 STORE_BYTES = 1 << 28
 """As in the swarm: the stream may fill what the server may store."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def listening(port: int, *, deadline_s: float = 10.0) -> None:
@@ -59,7 +52,7 @@ class Broker:
     directory: Path
     authority: Authority = field(default_factory=Authority.create)
     policy: Capabilities = field(default_factory=Capabilities.shipped)
-    port: int = field(default_factory=free_port)
+    port: int = field(default_factory=ports.drawn)
     sync: str = "2m"
     """JetStream's sync_interval; its default loses little in a test."""
     process: asyncio.subprocess.Process | None = None

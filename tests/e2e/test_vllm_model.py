@@ -13,12 +13,12 @@ import pytest
 from pydantic import BaseModel, Field, JsonValue
 
 from actors.model import Completion, Engine, Message
+from cluster import ports
 from serve.errors import ModelRefused, ModelTimeout
 from serve.inference import ModelClient
 from serve.profile import load_profile
 from serve.weights import ensure_weights
 from serve.weights_digest import weights_digest
-from tests.broker import free_port
 from tests.gateway_app import deploy_gateway, in_work, program, until
 from tests.local_ray import serving_ray
 from tests.unit.serve.quiet_ray import serve
@@ -35,7 +35,7 @@ class Plan(BaseModel):
     accepted: bool
 
 
-PORT = free_port()
+PORT = ports.drawn()
 COUNTRIES = ("France", "Italy", "Spain", "Portugal", "Germany", "Poland", "Greece", "Norway")
 COUNTRIES += ("Sweden", "Finland", "Japan", "China", "Egypt", "Peru", "Cuba", "Kenya")
 

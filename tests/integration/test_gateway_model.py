@@ -10,8 +10,8 @@ import openai
 import psutil
 import pytest
 
+from cluster import ports
 from serve.profile import load_profile
-from tests.broker import free_port
 from tests.gateway_app import deploy_gateway, in_work, program, until
 from tests.local_ray import serving_ray
 from tests.unit.serve.quiet_ray import serve
@@ -40,7 +40,7 @@ async def port() -> AsyncIterator[int]:
             "max_queued_requests": QUEUED,
         }
     )
-    http_port = free_port()
+    http_port = ports.drawn()
     with serving_ray(num_cpus=4, http_port=http_port):
         from serve.llm import build_model_app  # noqa: PLC0415  # imports Ray
 

@@ -32,23 +32,43 @@ def test_free_ports_differ() -> None:
     assert len({_choose(0) for _ in range(50)}) == 50
 
 
-def test_a_port_of_ours_that_the_system_offers_again_is_passed_over(
+def test_a_port_of_ours_that_is_drawn_again_is_passed_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ours, other = ports.free(), ports.free()
-    monkeypatch.delitem(ports._claims, other)
-    offers = iter([ours, other])
-
-    class Probe(socket.socket):
-        def bind(self, _: object) -> None:
-            """The system chooses."""
-
-        def getsockname(self) -> tuple[str, int]:
-            return "127.0.0.1", next(offers)
-
-    monkeypatch.setattr(ports.socket, "socket", Probe)
-    monkeypatch.setattr(ports, "claim", lambda _: True)
+    ours, other = ports.free(), ports.drawn()
+    draws = iter([ours, other])
+    monkeypatch.setattr(ports, "drawn", lambda _: next(draws))
     assert ports.free() == other
+
+
+def test_a_port_that_is_in_use_is_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = ports.drawn()
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        draws = iter([holder.getsockname()[1], other])
+        monkeypatch.setattr(ports._chance, "choice", lambda _: next(draws))
+        assert ports.drawn() == other
+
+
+def test_no_port_is_drawn_that_a_connection_could_take() -> None:
+    low, high = map(int, ports._OF_CONNECTIONS.read_text().split())
+    assert not [port for port in (ports.drawn() for _ in range(200)) if low <= port <= high]
+
+
+@pytest.mark.parametrize(
+    ("connections", "first", "count"),
+    [
+        ("32768\t60999\n", 10_000, 22_768 + 4_536),
+        ("1024 60999", 61_000, 4_536),
+        ("1024 65535", 10_000, 55_536),  # all of them are: any will do
+    ],
+)
+def test_what_is_drawn_from(
+    connections: str, first: int, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "range").write_text(connections)
+    monkeypatch.setattr(ports, "_OF_CONNECTIONS", tmp_path / "range")
+    lot = ports._lot.__wrapped__()
+    assert (lot[0], len(lot)) == (first, count)
 
 
 def test_a_port_that_another_process_has_claimed_is_left_to_it() -> None:
