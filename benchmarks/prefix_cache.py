@@ -60,14 +60,14 @@ class Found:
         return Found(queried=self.queried - before.queried, found=self.found - before.found)
 
 
-async def measure() -> dict[tuple[str, str], Found]:
+async def measure(routers: Sequence[str] = ROUTERS) -> dict[tuple[str, str], Found]:
     """By workload and router."""
     tokenizer = await ensure_weights(SHIPPED, WEIGHTS)
     figures = {}
     with serving_ray(num_cpus=2 + REPLICAS) as folder:
         weights = folder / "tiny"
         await asyncio.to_thread(make_tiny, Path(tokenizer), weights, context=CONTEXT)
-        for router in ROUTERS:
+        for router in routers:
             model = await _served(router, weights)
             for name, runs in (("chats", chats()), ("SPARC", sparc_runs())):
                 before = await _counted(router)

@@ -1,7 +1,7 @@
 """Run the suite with coverage over every process it starts, and print what was covered.
 
 `python -m tests.run [pytest arguments]`; the exit code is pytest's. Without arguments the suite
-is run in two sessions beside each other: what starts whole swarms mostly waits for them.
+is run in two sessions beside each other: what starts whole swarms often waits for them.
 """
 
 import subprocess
@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
-WHOLE_SWARMS = ("tests/chaos", "tests/e2e", "tests/faults")
-THE_REST = ("tests/integration", "tests/properties", "tests/security", "tests/unit")
+WHOLE_SWARMS = ("tests/faults", "tests/e2e")
+"""What runs vLLM comes last: the other session has ended by then, and leaves it both cores."""
+THE_REST = ("tests/chaos", "tests/integration", "tests/properties", "tests/security", "tests/unit")
 COVERAGE = (sys.executable, "-m", "coverage")
 
 

@@ -2,11 +2,9 @@
 
 import asyncio
 import json
-import tempfile
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from pathlib import Path
 
 import pytest
 
@@ -23,28 +21,9 @@ HELLO = [{"role": "user", "content": "Say something."}]
 RECOVERED_WITHIN_S = 60.0
 
 
-@pytest.fixture(scope="module")
-async def both() -> AsyncIterator[Shell]:
-    """A swarm in which the coder and the judge ask a model of their own."""
-    with tempfile.TemporaryDirectory(prefix="swarm-e2e-") as made:
-        shell = Shell(
-            home=Path(made) / "home",
-            settings={
-                "SWARM_ROLE_MODELS": f"coder={OTHER},judge={OTHER}",
-                "SWARM_GATEWAY_PORT": "0",
-                "SWARM_DASHBOARD_PORT": "0",
-            },
-        )
-        started = await shell.swarm("up", "--model", DEFAULT, deadline_s=240)
-        assert started.code == 0, started
-        yield shell
-        stopped = await shell.swarm("down")
-        assert stopped.code == 0, stopped
-
-
 @pytest.fixture
-async def swarm(both: Shell) -> AsyncIterator[AsyncSwarm]:
-    async with await AsyncSwarm.connect(home=both.home) as client:
+async def swarm(equipped: Shell) -> AsyncIterator[AsyncSwarm]:
+    async with await AsyncSwarm.connect(home=equipped.home) as client:
         yield client
 
 
@@ -64,22 +43,22 @@ async def test_each_role_is_answered_by_its_own_model(swarm: AsyncSwarm) -> None
 
 
 async def test_the_gateway_lists_both_and_asks_the_one_that_is_named(
-    both: Shell, swarm: AsyncSwarm
+    equipped: Shell, swarm: AsyncSwarm
 ) -> None:
     assert (await swarm.chat(HELLO)).model == DEFAULT
     for name in (DEFAULT, OTHER):
         assert (await swarm.chat(HELLO, model=name)).model == name
     with pytest.raises(NotFound):
         await swarm.chat(HELLO, model="gpt-9")
-    status = json.loads((await both.swarm("status", "--json")).out)
+    status = json.loads((await equipped.swarm("status", "--json")).out)
     assert status["parts"]["model"]["address"] == DEFAULT
     assert status["parts"][f"model-{OTHER}"]["healthy"]
 
 
-async def test_the_death_of_one_leaves_the_other_going(both: Shell, swarm: AsyncSwarm) -> None:
+async def test_the_death_of_one_leaves_the_other_going(equipped: Shell, swarm: AsyncSwarm) -> None:
     (victim,) = [
         process
-        for process in both.processes()
+        for process in equipped.processes()
         if any(f":model-{OTHER}:" in word for word in process.cmdline())
     ]
     victim.kill()

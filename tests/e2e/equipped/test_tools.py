@@ -1,45 +1,14 @@
 """A whole swarm on Ray whose agents use tools: code in the sandbox, and a real MCP server."""
 
 import json
-import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from policies.capabilities import shipped_source
 from tests.commands import Shell
-from tests.integration.actors import mcp_server
 
 pytestmark = pytest.mark.timeout(400)
-
-
-@pytest.fixture(scope="module")
-async def equipped(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shell]:
-    directory = tmp_path_factory.mktemp("tools")
-    policy, servers = directory / "policy.yaml", directory / "servers.yaml"
-    text = shipped_source().decode()
-    named = '  researcher: {<<: *agent, call: {models: ["*"], tools: [town.hours]}}\n'
-    policy.write_text(text.replace("  researcher: *agent\n", named))
-    command = json.dumps([sys.executable, mcp_server.__file__])
-    servers.write_text(f"town:\n  command: {command}\n  roles: [researcher]\n  timeout_s: 120\n")
-    shell = Shell(
-        home=directory / "home",
-        settings={
-            "SWARM_CODE_TOOL": "true",
-            "SWARM_MCP_SERVERS": str(servers),
-            "SWARM_POLICY": str(policy),
-            "SWARM_GATEWAY_PORT": "0",
-            "SWARM_DASHBOARD_PORT": "0",
-        },
-    )
-    started = await shell.swarm("up", "--model", "scripted", deadline_s=300)
-    assert started.code == 0, started
-    yield shell
-    stopped = await shell.swarm("down")
-    assert stopped.code == 0, stopped
-    assert shell.processes() == []
 
 
 def of_kind(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
