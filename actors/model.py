@@ -50,11 +50,32 @@ class Completion:
     """Who answered in place of the swarm's own engine; empty if that did."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRequest:
+    """What a model is asked.
+
+    Attributes:
+        messages: the conversation, oldest first; at least one.
+        schema: a JSON schema that the answer's text then follows, unless it is truncated.
+        max_tokens: tokens after which the answer is cut off.
+        temperature: 0 takes the likeliest token each time.
+        seed: starting point of the sampling.
+        deadline_s: seconds for everything, waiting for a free model included.
+    """
+
+    messages: Sequence[Message]
+    schema: Mapping[str, JsonValue] | None
+    max_tokens: int
+    temperature: float
+    seed: int
+    deadline_s: float
+
+
 class Model(Protocol):
     """Something that answers a conversation.
 
     Each call stands alone: nothing is remembered between calls, and calls may run side by side.
-    The same arguments may give another text. A call that fails has no effect, so it may be
+    The same request may give another text. A call that fails has no effect, so it may be
     repeated where its error says `retryable`.
     """
 
@@ -66,27 +87,10 @@ class Model(Protocol):
         """
         ...
 
-    async def complete(
-        self,
-        *,
-        messages: Sequence[Message],
-        schema: Mapping[str, JsonValue] | None,
-        max_tokens: int,
-        temperature: float,
-        seed: int,
-        deadline_s: float,
-    ) -> Completion:
-        """Answer `messages`.
+    async def complete(self, request: ModelRequest) -> Completion:
+        """Continue the conversation.
 
         Cancelling the call, or passing its deadline, stops the model's work on it.
-
-        Args:
-            messages: The conversation, oldest first; at least one.
-            schema: A JSON schema that the answer's text then follows, unless it is truncated.
-            max_tokens: Tokens after which the answer is cut off.
-            temperature: 0 takes the likeliest token each time.
-            seed: Starting point of the sampling.
-            deadline_s: Seconds for everything, waiting for a free model included.
 
         Raises:
             serve.errors.ModelUnavailable: No model answered, for now.
@@ -114,16 +118,7 @@ class RaisingModel:
     async def connect(self) -> None:
         """There is nothing to connect to."""
 
-    async def complete(
-        self,
-        *,
-        messages: Sequence[Message],  # noqa: ARG002 - the port has it
-        schema: Mapping[str, JsonValue] | None,  # noqa: ARG002
-        max_tokens: int,  # noqa: ARG002
-        temperature: float,  # noqa: ARG002
-        seed: int,  # noqa: ARG002
-        deadline_s: float,  # noqa: ARG002
-    ) -> Completion:
+    async def complete(self, request: ModelRequest) -> Completion:  # noqa: ARG002 - the port has it
         """Refuse.
 
         Raises:

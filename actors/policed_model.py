@@ -6,12 +6,10 @@ reaches what the machine lets it reach.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 
-from pydantic import JsonValue
-
-from actors.model import Completion, Message, Model, WithFallback
+from actors.model import Completion, Model, ModelRequest, WithFallback
 from policies.capabilities import Capabilities
 from policies.errors import CallDenied, RateExceeded
 from policies.pace import Pace
@@ -55,16 +53,7 @@ class PolicedModel:
         """Get ready, as `Model.connect` promises."""
         await self._model.connect()
 
-    async def complete(
-        self,
-        *,
-        messages: Sequence[Message],
-        schema: Mapping[str, JsonValue] | None,
-        max_tokens: int,
-        temperature: float,
-        seed: int,
-        deadline_s: float,
-    ) -> Completion:
+    async def complete(self, request: ModelRequest) -> Completion:
         """Answer, as `Model.complete` promises; a role that asks too often is made to wait.
 
         Raises:
@@ -73,15 +62,9 @@ class PolicedModel:
             RateExceeded: the role may not ask again before the deadline.
         """
         self._refuse(self._asker.model)
-        deadline_s -= await self._wait(deadline_s)
-        completion = await self._model.complete(
-            messages=messages,
-            schema=schema,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            seed=seed,
-            deadline_s=deadline_s,
-        )
+        waited_s = await self._wait(request.deadline_s)
+        left = replace(request, deadline_s=request.deadline_s - waited_s)
+        completion = await self._model.complete(left)
         self._refuse(completion.model)
         return completion
 

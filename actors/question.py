@@ -8,8 +8,8 @@ from typing import Final
 from pydantic import JsonValue
 
 from actors.attempt import Spent
-from actors.model import Completion, Message, Model
-from actors.receipt import Asked, digests_of, receipt_of
+from actors.model import Completion, Message, Model, ModelRequest
+from actors.receipt import digests_of, receipt_of
 from bus.payloads import StepAssigned, Usage
 from policies.errors import BudgetExhausted
 
@@ -48,12 +48,14 @@ async def ask(
         raise BudgetExhausted(f"role {assigned.role} has no tokens left for run {run}")
     most = question.max_tokens if left is None else min(question.max_tokens, left - spent)
     completion = await model.complete(
-        messages=question.messages,
-        schema=question.schema,
-        max_tokens=most,
-        temperature=TEMPERATURE,
-        seed=_seed(run, assigned, question.number),
-        deadline_s=assigned.deadline_s,
+        ModelRequest(
+            messages=question.messages,
+            schema=question.schema,
+            max_tokens=most,
+            temperature=TEMPERATURE,
+            seed=_seed(run, assigned, question.number),
+            deadline_s=assigned.deadline_s,
+        )
     )
     if completion.truncated and most < question.max_tokens:
         raise BudgetExhausted(f"the answer did not fit into the {most} tokens left")
@@ -74,39 +76,16 @@ class Meter:
         """Get ready, as `Model.connect` promises."""
         await self._model.connect()
 
-    async def complete(
-        self,
-        *,
-        messages: Sequence[Message],
-        schema: Mapping[str, JsonValue] | None,
-        max_tokens: int,
-        temperature: float,
-        seed: int,
-        deadline_s: float,
-    ) -> Completion:
+    async def complete(self, request: ModelRequest) -> Completion:
         """Answer, as `Model.complete` promises."""
-        completion = await self._model.complete(
-            messages=messages,
-            schema=schema,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            seed=seed,
-            deadline_s=deadline_s,
-        )
+        completion = await self._model.complete(request)
         before = self.answered
         self.answered = completion if before is None else _with_tokens_of(completion, before)
-        asked = Asked(
-            messages=messages,
-            schema=schema,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            seed=seed,
-        )
         self.spent = Spent(
             model=completion.model,
             usage=usage_of(self.answered),
-            receipt=receipt_of(asked, completion),
-            digests=digests_of(asked, completion),
+            receipt=receipt_of(request, completion),
+            digests=digests_of(request, completion),
         )
         return completion
 

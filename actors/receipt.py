@@ -5,28 +5,16 @@ docs/evidence.md describes the bytes that each digest is taken of.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from pydantic import JsonValue
 from pydantic_core import to_json
 
-from actors.model import Completion, Message
+from actors.model import Completion, Message, ModelRequest
 from bus.answer_receipt import NAME_CHARS, Digests, Receipt
 from bus.event import pre_authentication_encoding
 
 _PROMPT: Final = b"vllm-swarm/prompt/v1"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What a model is asked, without how long it may take."""
-
-    messages: Sequence[Message]
-    schema: Mapping[str, JsonValue] | None
-    max_tokens: int
-    temperature: float
-    seed: int
 
 
 def prompt_digest(messages: Sequence[Message]) -> str:
@@ -48,24 +36,24 @@ def schema_digest(schema: Mapping[str, JsonValue] | None) -> str:
     return "" if schema is None else hashlib.sha256(to_json(schema)).hexdigest()
 
 
-def receipt_of(question: Asked, completion: Completion) -> Receipt:
-    """Who answered a question, and how it was asked."""
+def receipt_of(request: ModelRequest, completion: Completion) -> Receipt:
+    """Who answered a request, and how it was asked."""
     engine = completion.engine
     return Receipt(
         engine=engine.name[:NAME_CHARS],
         version=engine.version[:NAME_CHARS],
         weights=engine.weights,
-        temperature=question.temperature,
-        seed=question.seed,
-        max_tokens=question.max_tokens,
-        answer_schema=schema_digest(question.schema),
+        temperature=request.temperature,
+        seed=request.seed,
+        max_tokens=request.max_tokens,
+        answer_schema=schema_digest(request.schema),
         provider=completion.provider[:NAME_CHARS],
     )
 
 
-def digests_of(question: Asked, completion: Completion) -> Digests:
+def digests_of(request: ModelRequest, completion: Completion) -> Digests:
     """What was said, by its digests."""
-    return Digests(prompt=prompt_digest(question.messages), answer=answer_digest(completion.text))
+    return Digests(prompt=prompt_digest(request.messages), answer=answer_digest(completion.text))
 
 
 def _utf8(text: str) -> bytes:

@@ -5,15 +5,16 @@ counts only if its digest is the one of the receipt.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
 from pydantic import JsonValue
 
 from actors.errors import ActorError, AnswerRejected, CannotCheck, ModelAsked
-from actors.model import Completion, Engine, Message
+from actors.model import Completion, Engine, ModelRequest
 from actors.prompt import parse_answer
-from actors.receipt import Asked, answer_digest, prompt_digest, schema_digest
+from actors.receipt import answer_digest, prompt_digest, schema_digest
 from actors.rework import at_once
 from actors.roles import RoleSpec
 from actors.step_agent import ask_model
@@ -53,33 +54,18 @@ class _Listening:
     """Takes the question, and gives no answer; implements `Model`."""
 
     def __init__(self) -> None:
-        self.question: Asked | None = None
+        self.request: ModelRequest | None = None
 
     async def connect(self) -> None:
         """There is nothing to connect to."""
 
-    async def complete(
-        self,
-        *,
-        messages: Sequence[Message],
-        schema: Mapping[str, JsonValue] | None,
-        max_tokens: int,
-        temperature: float,
-        seed: int,
-        deadline_s: float,  # noqa: ARG002 - the port has it
-    ) -> Completion:
+    async def complete(self, request: ModelRequest) -> Completion:
         """Note what is asked.
 
         Raises:
             ModelAsked: always.
         """
-        self.question = Asked(
-            messages=messages,
-            schema=schema,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            seed=seed,
-        )
+        self.request = request
         raise ModelAsked
 
 
@@ -112,7 +98,7 @@ def recorded_in(events: Sequence[Received], event_id: str) -> Recorded:
     )
 
 
-def question_of(recorded: Recorded, spec: RoleSpec, memory: str = "") -> Asked:
+def question_of(recorded: Recorded, spec: RoleSpec, memory: str = "") -> ModelRequest:
     """What the model was asked, with the sampling of the receipt.
 
     Args:
@@ -125,18 +111,17 @@ def question_of(recorded: Recorded, spec: RoleSpec, memory: str = "") -> Asked:
     """
     model, receipt = _Listening(), recorded.receipt
     try:
-        at_once(ask_model(model, spec, recorded.event.event.run, recorded.assigned, memory))
-    except ModelAsked:
-        pass
+        with suppress(ModelAsked):  # what was asked is all that is wanted
+            at_once(ask_model(model, spec, recorded.event.event.run, recorded.assigned, memory))
     except ActorError as error:
         raise CannotCheck(f"the prompt cannot be built again: {error}") from error
-    question = model.question
-    if question is None or prompt_digest(question.messages) != recorded.digests.prompt:
+    request = model.request
+    if request is None or prompt_digest(request.messages) != recorded.digests.prompt:
         raise CannotCheck("the prompt differs: this version of the software builds another")
-    if schema_digest(question.schema) != receipt.answer_schema:
+    if schema_digest(request.schema) != receipt.answer_schema:
         raise CannotCheck("the answer's schema differs: this version of the software has another")
     return replace(
-        question,
+        request,
         max_tokens=receipt.max_tokens,
         temperature=receipt.temperature,
         seed=receipt.seed,

@@ -7,16 +7,15 @@ held against the schema of its step.
 """
 
 import hashlib
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Final, TypeVar
 
-from pydantic import JsonValue
 from pydantic_core import to_json
 
 from actors.attempt import Report
 from actors.errors import ModelAsked, UnknownRole
 from actors.function_agent import NO_MODEL
-from actors.model import Completion, Message, Model, RaisingModel
+from actors.model import Completion, Model, ModelRequest, RaisingModel
 from actors.roles import RoleSpec, role_spec
 from actors.shape import check_answer
 from actors.step_agent import ask_model
@@ -38,28 +37,15 @@ class RecordedModel:
     async def connect(self) -> None:
         """There is nothing to connect to."""
 
-    async def complete(
-        self,
-        *,
-        messages: Sequence[Message],
-        schema: Mapping[str, JsonValue] | None,
-        max_tokens: int,
-        temperature: float,
-        seed: int,
-        deadline_s: float,
-    ) -> Completion:
+    async def complete(self, request: ModelRequest) -> Completion:
         """The next recorded answer."""
-        question = (list(messages), schema, max_tokens, temperature, seed)
+        question = (
+            *(list(request.messages), request.schema, request.max_tokens),
+            *(request.temperature, request.seed),
+        )
         self.asked = hashlib.sha256(to_json(question)).hexdigest()
         if not self._left:
-            return await self._otherwise.complete(
-                messages=messages,
-                schema=schema,
-                max_tokens=max_tokens,
-                temperature=temperature,
-                seed=seed,
-                deadline_s=deadline_s,
-            )
+            return await self._otherwise.complete(request)
         recorded = self._left.pop(0)
         return Completion(
             text=to_json(recorded.answer).decode(),

@@ -9,14 +9,14 @@ import asyncio
 import json
 import random
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import JsonValue
 
-from actors.model import Message
+from actors.model import Message, ModelRequest
 from actors.prompt import build_messages, schema_for
 from actors.roles import role_spec
 from actors.sparc import SPARC
@@ -117,12 +117,23 @@ def _sparc_run(objective: str) -> Prompts:
         inputs = {name: answers[name] for name in step.inputs if name in answers}
         messages = build_messages(spec, objective, inputs)
         prompts.append(messages)
-        request = chat_request(
-            messages=messages, schema=schema_for(spec), max_tokens=1000, temperature=0, seed=SEED
-        )
-        said = answer(parse(ChatRequest, request))
+        request = _request(messages, schema=schema_for(spec), max_tokens=1_000)
+        said = answer(parse(ChatRequest, chat_request(request)))
         answers[step.name] = spec.read("".join(said.pieces))
     return prompts
+
+
+def _request(
+    messages: Sequence[Message], *, schema: Mapping[str, JsonValue] | None, max_tokens: int
+) -> ModelRequest:
+    return ModelRequest(
+        messages=messages,
+        schema=schema,
+        max_tokens=max_tokens,
+        temperature=0,
+        seed=SEED,
+        deadline_s=DEADLINE_S,
+    )
 
 
 def _in_order() -> list[StepSpec]:
@@ -168,7 +179,7 @@ async def _ask_all(model: ModelClient, runs: Sequence[Prompts]) -> None:
 
 
 async def _ask(model: ModelClient, messages: Sequence[Message]) -> None:
-    request = chat_request(messages=messages, schema=None, max_tokens=2, temperature=0, seed=SEED)
-    async with aclosing(model.stream(request, deadline_s=DEADLINE_S)) as documents:
+    request = _request(messages, schema=None, max_tokens=2)
+    async with aclosing(model.stream(chat_request(request), deadline_s=DEADLINE_S)) as documents:
         async for document in documents:
             assert "error" not in json.loads(document), document

@@ -4,7 +4,7 @@ import asyncio
 import json
 import statistics
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from actors.coordinator import Coordinator
 from actors.definition import definition_of
-from actors.model import Completion, Message
+from actors.model import Completion, ModelRequest
 from actors.team import AGENTS
 from actors.workflow import StepSpec, WorkflowSpec
 from benchmarks.world import beside, broker, known, plain_server
@@ -113,18 +113,10 @@ class InstantModel:
     async def connect(self) -> None:
         """There is nothing to connect to."""
 
-    async def complete(
-        self,
-        *,
-        messages: Sequence[Message],  # noqa: ARG002 - the port has it
-        schema: Mapping[str, JsonValue] | None,
-        max_tokens: int,  # noqa: ARG002
-        temperature: float,  # noqa: ARG002
-        seed: int,  # noqa: ARG002
-        deadline_s: float,  # noqa: ARG002
-    ) -> Completion:
+    async def complete(self, request: ModelRequest) -> Completion:
         """Answer at once."""
-        title = str((schema or {})["title"])
+        schema = dict(request.schema or {})
+        title = str(schema["title"])
         if title not in self._answers:
             self._answers[title] = json.dumps(_smallest(schema))
         return Completion(

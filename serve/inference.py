@@ -5,14 +5,14 @@ process that has joined the Ray cluster, an actor's included.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 from pydantic import JsonValue, ValidationError
 
-from actors.model import Completion, Message
+from actors.model import Completion, ModelRequest
 from serve.completion import Failure, Reply, Task, WholeAnswer
 from serve.errors import (
     ModelBusy,
@@ -62,25 +62,10 @@ class ModelClient:
         # A handle belongs to the process that made it.
         return (_client, (self._app,))
 
-    async def complete(
-        self,
-        *,
-        messages: Sequence[Message],
-        schema: Mapping[str, JsonValue] | None,
-        max_tokens: int,
-        temperature: float,
-        seed: int,
-        deadline_s: float,
-    ) -> Completion:
-        """Answer `messages`, as actors.model.Model promises."""
-        request = chat_request(
-            messages=messages,
-            schema=schema,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            seed=seed,
-        )
-        return await whole_answer(self.stream(request, deadline_s=deadline_s))
+    async def complete(self, request: ModelRequest) -> Completion:
+        """Continue the conversation, as actors.model.Model promises."""
+        stream = self.stream(chat_request(request), deadline_s=request.deadline_s)
+        return await whole_answer(stream)
 
     async def stream(
         self,
@@ -248,27 +233,20 @@ def _find(app: str) -> "DeploymentHandle[Any]":
     return serve.get_app_handle(app)
 
 
-def chat_request(
-    *,
-    messages: Sequence[Message],
-    schema: Mapping[str, JsonValue] | None,
-    max_tokens: int,
-    temperature: float,
-    seed: int,
-) -> dict[str, JsonValue]:
-    """The OpenAI chat request for what `Model.complete` takes."""
-    request: dict[str, JsonValue] = {
-        "messages": [{"role": one.role, "content": one.content} for one in messages],
-        "max_tokens": max_tokens,
-        "temperature": temperature,
-        "seed": seed,
+def chat_request(request: ModelRequest) -> dict[str, JsonValue]:
+    """The OpenAI chat request for what a model is asked."""
+    chat: dict[str, JsonValue] = {
+        "messages": [{"role": one.role, "content": one.content} for one in request.messages],
+        "max_tokens": request.max_tokens,
+        "temperature": request.temperature,
+        "seed": request.seed,
     }
-    if schema is not None:
-        request["response_format"] = {
+    if request.schema is not None:
+        chat["response_format"] = {
             "type": "json_schema",
-            "json_schema": {"name": "answer", "schema": dict(schema), "strict": True},
+            "json_schema": {"name": "answer", "schema": dict(request.schema), "strict": True},
         }
-    return request
+    return chat
 
 
 async def whole_answer(documents: AsyncGenerator[str, None]) -> Completion:

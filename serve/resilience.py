@@ -9,7 +9,7 @@ not count against the engine.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 from pydantic import JsonValue, ValidationError
 
-from actors.model import Completion, Message
+from actors.model import Completion, ModelRequest
 from serve.breaker import Breaker, Phase, Rules, abandoned, answered, asked, failed
 from serve.completion import Reply, Task
 from serve.errors import (
@@ -153,25 +153,10 @@ class ResilientModel:
         """
         return await self._engine.models()
 
-    async def complete(
-        self,
-        *,
-        messages: Sequence[Message],
-        schema: Mapping[str, JsonValue] | None,
-        max_tokens: int,
-        temperature: float,
-        seed: int,
-        deadline_s: float,
-    ) -> Completion:
-        """Answer `messages`, as actors.model.Model promises."""
-        request = chat_request(
-            messages=messages,
-            schema=schema,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            seed=seed,
-        )
-        return await whole_answer(self.stream(request, deadline_s=deadline_s))
+    async def complete(self, request: ModelRequest) -> Completion:
+        """Continue the conversation, as actors.model.Model promises."""
+        stream = self.stream(chat_request(request), deadline_s=request.deadline_s)
+        return await whole_answer(stream)
 
     async def stream(
         self,

@@ -2,15 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
-from pydantic import JsonValue
-
 from actors.coordinator import Coordinator
 from actors.memory_client import MemoryService
-from actors.model import Completion, Message
+from actors.model import Completion, Message, ModelRequest
 from actors.team import AGENTS
 from bus.event import Draft, StoredEvent, derive_id
 from bus.log import EventLog
@@ -18,6 +16,7 @@ from bus.payloads import RunCancelled, RunCompleted, RunFailed, RunSubmitted
 from bus.subjects import run_filter
 from bus.work import WorkQueue
 from policies.capabilities import queue_name
+from serve.inference import chat_request
 from serve.scripted import ChatRequest, answer, engine, parse
 from tests.broker import Broker
 
@@ -40,35 +39,15 @@ class ScriptedAnswers:
     async def connect(self) -> None:
         """There is nothing to connect to."""
 
-    async def complete(
-        self,
-        *,
-        messages: Sequence[Message],
-        schema: Mapping[str, JsonValue] | None,
-        max_tokens: int,
-        temperature: float,  # noqa: ARG002 - the port has it
-        seed: int,  # noqa: ARG002
-        deadline_s: float,  # noqa: ARG002
-    ) -> Completion:
-        self.calls.append(messages[0].content)
-        self.asked.append(messages[-1].content)
-        await self.gate(messages)
-        request = parse(
-            ChatRequest,
-            {
-                "model": "scripted",
-                "messages": [{"role": m.role, "content": m.content} for m in messages],
-                "response_format": {
-                    "type": "json_schema",
-                    "json_schema": {"name": "answer", "schema": dict(schema or {})},
-                },
-                "max_tokens": max_tokens,
-            },
-        )
-        text = "".join(answer(request).pieces)
+    async def complete(self, request: ModelRequest) -> Completion:
+        self.calls.append(request.messages[0].content)
+        self.asked.append(request.messages[-1].content)
+        await self.gate(request.messages)
+        asked = parse(ChatRequest, {"model": "scripted", **chat_request(request)})
+        text = "".join(answer(asked).pieces)
         return Completion(
             text=text,
-            prompt_tokens=sum(len(m.content.split()) for m in messages),
+            prompt_tokens=sum(len(m.content.split()) for m in request.messages),
             completion_tokens=len(text.split()),
             model="scripted",
             engine=engine(),

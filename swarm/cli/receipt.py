@@ -10,7 +10,7 @@ import typer
 from pydantic import JsonValue
 
 from actors.errors import CannotCheck, UnknownRole
-from actors.receipt import Asked
+from actors.model import ModelRequest
 from actors.recheck import (
     Recorded,
     difference,
@@ -138,12 +138,12 @@ async def _check(recorded: Recorded, spec: RoleSpec, memory: str) -> Check:
     kept = recorded.receipt
     if kept.provider:
         raise CannotCheck(f"the provider {kept.provider} gave the answer, not this swarm's engine")
-    question = question_of(recorded, spec, memory)
+    request = question_of(recorded, spec, memory)
     async with await AsyncSwarm.connect() as swarm:
-        text, origin = await _ask(swarm, recorded, question)
+        text, origin = await _ask(swarm, recorded, request)
         greedy = None
-        if question.temperature:
-            cold, _ = await _ask(swarm, recorded, replace(question, temperature=0.0))
+        if request.temperature:
+            cold, _ = await _ask(swarm, recorded, replace(request, temperature=0.0))
             greedy = difference(recorded, spec, cold)
     return Check(
         recorded=recorded,
@@ -155,22 +155,14 @@ async def _check(recorded: Recorded, spec: RoleSpec, memory: str) -> Check:
     )
 
 
-async def _ask(swarm: AsyncSwarm, recorded: Recorded, question: Asked) -> tuple[str, Origin]:
-    request = chat_request(
-        messages=question.messages,
-        schema=question.schema,
-        max_tokens=question.max_tokens,
-        temperature=question.temperature,
-        seed=question.seed,
-    )
-    messages = [{"role": one.role, "content": one.content} for one in question.messages]
+async def _ask(swarm: AsyncSwarm, recorded: Recorded, request: ModelRequest) -> tuple[str, Origin]:
     reply = await swarm.chat(
-        messages,
+        [{"role": one.role, "content": one.content} for one in request.messages],
         model=recorded.outcome.model,
-        max_tokens=question.max_tokens,
-        temperature=question.temperature,
-        seed=question.seed,
-        response_format=request.get("response_format"),
+        max_tokens=request.max_tokens,
+        temperature=request.temperature,
+        seed=request.seed,
+        response_format=chat_request(request).get("response_format"),
     )
     origin = origin_of(reply.fingerprint)
     if origin.provider:

@@ -12,7 +12,7 @@ import openai
 import pytest
 from pydantic import BaseModel, Field, JsonValue
 
-from actors.model import Completion, Engine, Message
+from actors.model import Completion, Engine, Message, ModelRequest
 from cluster import ports
 from serve.errors import ModelRefused, ModelTimeout
 from serve.inference import ModelClient
@@ -63,12 +63,14 @@ async def ask(
     temperature: float = 0.0,
 ) -> Completion:
     return await model.complete(
-        messages=[Message(role="user", content=text)],
-        schema=schema,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        seed=1,
-        deadline_s=deadline_s,
+        ModelRequest(
+            messages=[Message(role="user", content=text)],
+            schema=schema,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            seed=1,
+            deadline_s=deadline_s,
+        )
     )
 
 

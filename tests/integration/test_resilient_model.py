@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from actors.model import Completion, Message, Model
+from actors.model import Completion, Message, Model, ModelRequest
 from serve.breaker import Rules
 from serve.errors import ModelUnavailable, NobodyAnswered
 from serve.fallback import Provider
@@ -43,12 +43,14 @@ async def outside() -> AsyncIterator[OutsideProvider]:
 
 async def ask(model: Model, deadline_s: float = 60.0) -> Completion:
     return await model.complete(
-        messages=[Message(role="user", content="Write a parser for INI files")],
-        schema=None,
-        max_tokens=100,
-        temperature=0.0,
-        seed=1,
-        deadline_s=deadline_s,
+        ModelRequest(
+            messages=[Message(role="user", content="Write a parser for INI files")],
+            schema=None,
+            max_tokens=100,
+            temperature=0.0,
+            seed=1,
+            deadline_s=deadline_s,
+        )
     )
 
 

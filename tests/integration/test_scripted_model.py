@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import JsonValue
 
-from actors.model import Completion, Message
+from actors.model import Completion, Message, ModelRequest
 from serve.encoder import HashedWords
 from serve.errors import ModelBusy, ModelRefused, ModelTimeout, ModelUnavailable
 from serve.inference import ModelClient, ServedModels
@@ -50,12 +50,14 @@ async def ask(
     model: ModelClient, schema: dict[str, JsonValue] | None = None, deadline_s: float = 30.0
 ) -> Completion:
     return await model.complete(
-        messages=[Message(role="user", content="Write a parser for INI files")],
-        schema=schema,
-        max_tokens=100,
-        temperature=0.0,
-        seed=1,
-        deadline_s=deadline_s,
+        ModelRequest(
+            messages=[Message(role="user", content="Write a parser for INI files")],
+            schema=schema,
+            max_tokens=100,
+            temperature=0.0,
+            seed=1,
+            deadline_s=deadline_s,
+        )
     )
 
 
@@ -76,12 +78,14 @@ async def test_a_client_works_inside_an_actor_it_was_sent_to(apps: None) -> None
 
         async def ask(self) -> str:
             answer = await self.model.complete(
-                messages=[Message(role="user", content="Write a parser for INI files")],
-                schema=None,
-                max_tokens=100,
-                temperature=0.0,
-                seed=1,
-                deadline_s=30.0,
+                ModelRequest(
+                    messages=[Message(role="user", content="Write a parser for INI files")],
+                    schema=None,
+                    max_tokens=100,
+                    temperature=0.0,
+                    seed=1,
+                    deadline_s=30.0,
+                )
             )
             return answer.text
 

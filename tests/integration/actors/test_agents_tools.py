@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from actors.code_tool import code_tools
 from actors.definition import definition_of
 from actors.mcp_servers import McpServer
 from actors.mcp_tool import tools_of
-from actors.model import Completion, Message
+from actors.model import Completion, ModelRequest
 from actors.replay import replay
 from actors.step import StepSpec
 from actors.step_agent import StepAgent
@@ -59,18 +59,9 @@ class Answers:
     async def connect(self) -> None:
         """There is nothing to connect to."""
 
-    async def complete(
-        self,
-        *,
-        messages: Sequence[Message],
-        schema: Mapping[str, JsonValue] | None,
-        max_tokens: int,  # noqa: ARG002
-        temperature: float,  # noqa: ARG002
-        seed: int,  # noqa: ARG002
-        deadline_s: float,  # noqa: ARG002
-    ) -> Completion:
-        self.asked.append(messages[-1].content)
-        self.schemas.append(schema or {})
+    async def complete(self, request: ModelRequest) -> Completion:
+        self.asked.append(request.messages[-1].content)
+        self.schemas.append(request.schema or {})
         return Completion(
             text=json.dumps(self.texts.pop(0)),
             prompt_tokens=10,

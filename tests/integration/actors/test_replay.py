@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 import httpx
 import pytest
@@ -16,7 +15,7 @@ import pytest
 from actors.errors import AnswerRejected, CannotReplay
 from actors.fact import fact_of
 from actors.member import Domain
-from actors.model import Completion, Message, RaisingModel
+from actors.model import Completion, Message, ModelRequest, RaisingModel
 from actors.record import RunState
 from actors.replay import first_difference_between, replay
 from actors.run_state import fold
@@ -40,8 +39,8 @@ from tests.unit.serve.fakes import BASE_URL, PASSWORD, Fakes
 class StrictJudge(ScriptedAnswers):
     """Scripted, but the first verdict is a no."""
 
-    async def complete(self, **asked: Any) -> Completion:
-        completion = await super().complete(**asked)
+    async def complete(self, request: ModelRequest) -> Completion:
+        completion = await super().complete(request)
         if '"accepted":true' in completion.text.replace(" ", "") and not self.refused:
             self.refused = True
             answer = {**json.loads(completion.text), "accepted": False}

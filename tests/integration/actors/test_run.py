@@ -4,10 +4,9 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from actors.errors import AnswerRejected
-from actors.model import Completion, Message
+from actors.model import Completion, Message, ModelRequest
 from actors.receipt import answer_digest
 from actors.recheck import question_of, recorded_in
 from actors.roles import role_spec
@@ -65,8 +64,8 @@ async def test_each_answer_carries_a_receipt_that_the_log_alone_bears_out(
 class Babbling(ScriptedAnswers):
     """Says something else than it was asked for."""
 
-    async def complete(self, **asked: Any) -> Completion:
-        return replace(await super().complete(**asked), text="once upon a time")
+    async def complete(self, request: ModelRequest) -> Completion:
+        return replace(await super().complete(request), text="once upon a time")
 
 
 async def test_a_failed_attempt_carries_the_receipt_of_what_the_model_said(

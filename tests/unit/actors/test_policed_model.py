@@ -1,12 +1,10 @@
 """The policy stands before each question to a model."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pytest
-from pydantic import JsonValue
 
-from actors.model import Completion, Message
+from actors.model import Completion, Message, ModelRequest
 from actors.policed_model import Asker, PolicedModel
 from policies.capabilities import Capabilities
 from policies.errors import CallDenied, RateExceeded
@@ -43,29 +41,22 @@ class Answering:
     async def connect(self) -> None:
         """There is nothing to connect to."""
 
-    async def complete(
-        self,
-        *,
-        messages: Sequence[Message],  # noqa: ARG002 - the port has it
-        schema: Mapping[str, JsonValue] | None,  # noqa: ARG002
-        max_tokens: int,  # noqa: ARG002
-        temperature: float,  # noqa: ARG002
-        seed: int,  # noqa: ARG002
-        deadline_s: float,
-    ) -> Completion:
+    async def complete(self, request: ModelRequest) -> Completion:
         self.asked += 1
-        self.deadline_s = deadline_s
+        self.deadline_s = request.deadline_s
         return Completion(text="{}", prompt_tokens=1, completion_tokens=1, model=self.name)
 
 
 async def ask(model: PolicedModel, deadline_s: float = 100.0) -> Completion:
     return await model.complete(
-        messages=[Message(role="user", content="x")],
-        schema=None,
-        max_tokens=1,
-        temperature=0,
-        seed=1,
-        deadline_s=deadline_s,
+        ModelRequest(
+            messages=[Message(role="user", content="x")],
+            schema=None,
+            max_tokens=1,
+            temperature=0,
+            seed=1,
+            deadline_s=deadline_s,
+        )
     )
 
 

@@ -5,9 +5,8 @@ import json
 
 import pytest
 
-from actors.model import Completion, Engine, Message
+from actors.model import Completion, Engine, Message, ModelRequest
 from actors.receipt import (
-    Asked,
     answer_digest,
     digests_of,
     prompt_digest,
@@ -16,12 +15,13 @@ from actors.receipt import (
 )
 
 WEIGHTS = "cd" * 32
-QUESTION = Asked(
+QUESTION = ModelRequest(
     messages=[Message(role="system", content="Be brief."), Message(role="user", content="Grüße")],
     schema={"type": "object", "properties": {"b": {}, "a": {}}},
     max_tokens=9,
     temperature=0.2,
     seed=7,
+    deadline_s=1.0,
 )
 ENGINE = Engine(name="vllm", version="0.29.0", weights=WEIGHTS)
 ANSWER = Completion(text='{"b": 1}', prompt_tokens=3, completion_tokens=2, model="m", engine=ENGINE)

@@ -1,16 +1,14 @@
 """An answer asked for again: the prompt from the log, and where the new answer differs."""
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from pydantic import JsonValue
 
 from actors.attempt import Spent
 from actors.errors import CannotCheck
-from actors.model import Completion, Engine, Message
+from actors.model import Completion, Engine, ModelRequest
 from actors.question import TEMPERATURE, Meter
 from actors.recheck import (
     Recorded,
@@ -43,16 +41,7 @@ class Canned:
     async def connect(self) -> None:
         """There is nothing to connect to."""
 
-    async def complete(
-        self,
-        *,
-        messages: Sequence[Message],  # noqa: ARG002 - the port has it
-        schema: Mapping[str, JsonValue] | None,  # noqa: ARG002
-        max_tokens: int,  # noqa: ARG002
-        temperature: float,  # noqa: ARG002
-        seed: int,  # noqa: ARG002
-        deadline_s: float,  # noqa: ARG002
-    ) -> Completion:
+    async def complete(self, request: ModelRequest) -> Completion:  # noqa: ARG002 - the port has it
         return Completion(
             text=self.text, prompt_tokens=1, completion_tokens=1, model="m", engine=ENGINE
         )

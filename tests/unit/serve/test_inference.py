@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import JsonValue
 
-from actors.model import Completion, Message, Model
+from actors.model import Completion, Message, Model, ModelRequest
 from serve.completion import Failure
 from serve.errors import ModelRefused, ModelTimeout, ModelUnavailable, ReplicaLost
 from serve.inference import ModelClient, ServedModels, app_of, chat_request, completion, failure
@@ -76,22 +76,27 @@ def client(
 
 async def ask(model: Model, deadline_s: float = 5.0) -> Completion:
     return await model.complete(
-        messages=[Message(role="user", content="hello")],
-        schema=None,
-        max_tokens=5,
-        temperature=0.0,
-        seed=1,
-        deadline_s=deadline_s,
+        ModelRequest(
+            messages=[Message(role="user", content="hello")],
+            schema=None,
+            max_tokens=5,
+            temperature=0.0,
+            seed=1,
+            deadline_s=deadline_s,
+        )
     )
 
 
 def test_a_request_carries_what_was_asked() -> None:
     request = chat_request(
-        messages=[Message(role="user", content="hello")],
-        schema={"type": "object"},
-        max_tokens=5,
-        temperature=0.5,
-        seed=7,
+        ModelRequest(
+            messages=[Message(role="user", content="hello")],
+            schema={"type": "object"},
+            max_tokens=5,
+            temperature=0.5,
+            seed=7,
+            deadline_s=1.0,
+        )
     )
     assert request == {
         "messages": [{"role": "user", "content": "hello"}],

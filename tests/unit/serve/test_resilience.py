@@ -11,7 +11,7 @@ import httpx
 import pytest
 from pydantic import JsonValue
 
-from actors.model import Completion, Message
+from actors.model import Completion, Message, ModelRequest
 from actors.policed_model import Asker, PolicedModel
 from policies.capabilities import Capabilities
 from serve.breaker import Rules
@@ -106,12 +106,14 @@ def made(
 
 async def ask(model: Any, deadline_s: float = 5.0) -> Completion:
     answer: Completion = await model.complete(
-        messages=[Message(role="user", content="hello")],
-        schema={"type": "object"},
-        max_tokens=5,
-        temperature=0.0,
-        seed=1,
-        deadline_s=deadline_s,
+        ModelRequest(
+            messages=[Message(role="user", content="hello")],
+            schema={"type": "object"},
+            max_tokens=5,
+            temperature=0.0,
+            seed=1,
+            deadline_s=deadline_s,
+        )
     )
     return answer
 
