@@ -22,8 +22,8 @@ class Equipment:
     code: bool = False
     servers: ServersSource | None = None
 
-    async def toolbox(self, agent: StepAgent, policy: Capabilities) -> Toolbox:
-        """The tools of an agent.
+    async def toolbox(self, agent: StepAgent | type[StepAgent], policy: Capabilities) -> Toolbox:
+        """The tools of an agent, or of any of its kind.
 
         Raises:
             InvalidTool: two have the same name.

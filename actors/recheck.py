@@ -14,10 +14,15 @@ from pydantic import JsonValue
 from actors.errors import ActorError, AnswerRejected, CannotCheck, ModelAsked
 from actors.model import Completion, Engine, ModelRequest
 from actors.prompt import parse_answer
+from actors.question import Meter
 from actors.receipt import answer_digest, prompt_digest, schema_digest
 from actors.rework import at_once
 from actors.roles import RoleSpec
 from actors.step_agent import ask_model
+from actors.tool import Tool
+from actors.tool_record import RecordedCall, RecordedTools, calls_in
+from actors.tool_rounds import MAX_CALLS, answer_with_tools, parse_turn
+from actors.toolbox import Wanted
 from bus.answer_receipt import Digests, Receipt
 from bus.event import StoredEvent
 from bus.memory_payloads import ItemReference
@@ -38,6 +43,8 @@ class Recorded:
     outcome: Outcome
     receipt: Receipt
     digests: Digests
+    calls: tuple[RecordedCall, ...] = ()
+    """Of tools, before the answer."""
 
     @property
     def recalled(self) -> tuple[ItemReference, ...]:
@@ -50,10 +57,28 @@ class Recorded:
         return self.outcome.answer if isinstance(self.outcome, StepCompleted) else None
 
 
-class _Listening:
-    """Takes the question, and gives no answer; implements `Model`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebuilt:
+    """What a model was asked, built again.
 
-    def __init__(self) -> None:
+    Attributes:
+        request: with the sampling of the receipt.
+        with_tools: whether it might have called a tool instead of answering.
+    """
+
+    request: ModelRequest
+    with_tools: bool = False
+
+
+class _Listening:
+    """Writes what it is told to, then takes a question and gives no answer; implements `Model`.
+
+    Args:
+        turns: what it writes first.
+    """
+
+    def __init__(self, turns: Sequence[str] = ()) -> None:
+        self._turns = list(turns)
         self.request: ModelRequest | None = None
 
     async def connect(self) -> None:
@@ -63,8 +88,11 @@ class _Listening:
         """Note what is asked.
 
         Raises:
-            ModelAsked: always.
+            ModelAsked: there is no turn left.
         """
+        if self._turns:
+            text = self._turns.pop(0)
+            return Completion(text=text, prompt_tokens=0, completion_tokens=0, model="")
         self.request = request
         raise ModelAsked
 
@@ -95,53 +123,96 @@ def recorded_in(events: Sequence[Received], event_id: str) -> Recorded:
         outcome=outcome,
         receipt=outcome.receipt,
         digests=outcome.digests,
+        calls=calls_in(events, event.event.cause or ""),
     )
 
 
-def question_of(recorded: Recorded, spec: RoleSpec, memory: str = "") -> ModelRequest:
+def question_of(
+    recorded: Recorded, spec: RoleSpec, memory: str = "", tools: tuple[Tool, ...] = ()
+) -> Rebuilt:
     """What the model was asked, with the sampling of the receipt.
 
     Args:
         recorded: the answer.
         spec: the task of the agent that gave it.
         memory: what it was told of the memory.
+        tools: those that such an agent has now.
 
     Raises:
         CannotCheck: this version of the software asks something else.
     """
-    model, receipt = _Listening(), recorded.receipt
-    try:
-        with suppress(ModelAsked):  # what was asked is all that is wanted
-            at_once(ask_model(model, spec, recorded.event.event.run, recorded.assigned, memory))
-    except ActorError as error:
-        raise CannotCheck(f"the prompt cannot be built again: {error}") from error
-    request = model.request
-    if request is None or prompt_digest(request.messages) != recorded.digests.prompt:
-        raise CannotCheck("the prompt differs: this version of the software builds another")
-    if schema_digest(request.schema) != receipt.answer_schema:
-        raise CannotCheck("the answer's schema differs: this version of the software has another")
-    return replace(
-        request,
-        max_tokens=receipt.max_tokens,
-        temperature=receipt.temperature,
-        seed=receipt.seed,
+    turns = [each.turn for each in recorded.calls]
+    if turns and not tools:
+        raise CannotCheck("a tool was called for it, and such agents have none here")
+    ways: list[tuple[tuple[Tool, ...], Sequence[str]]] = [(tools, turns)]
+    if turns:
+        ways.append((tools, [*turns, turns[-1]]))  # one that repeats itself loses its tools
+    elif tools:
+        ways.append(((), ()))
+    receipt = recorded.receipt
+    for at_hand, said in ways:
+        request = _request(recorded, spec, memory, at_hand, said)
+        if request is None or prompt_digest(request.messages) != recorded.digests.prompt:
+            continue
+        if schema_digest(request.schema) != receipt.answer_schema:
+            raise CannotCheck(
+                "the answer's schema differs: this version of the software has another"
+            )
+        sampled = replace(
+            request,
+            max_tokens=receipt.max_tokens,
+            temperature=receipt.temperature,
+            seed=receipt.seed,
+        )
+        with_tools = bool(at_hand) and len(said) == len(turns) < MAX_CALLS
+        return Rebuilt(request=sampled, with_tools=with_tools)
+    with_theirs = ", or its tools are others" if tools else ""
+    raise CannotCheck(
+        f"the prompt differs: this version of the software builds another{with_theirs}"
     )
 
 
-def difference(recorded: Recorded, spec: RoleSpec, text: str) -> str:
+def _request(
+    recorded: Recorded,
+    spec: RoleSpec,
+    memory: str,
+    tools: tuple[Tool, ...],
+    turns: Sequence[str],
+) -> ModelRequest | None:
+    """The last question of an attempt whose model had written these turns before."""
+    model, run = _Listening(turns), recorded.event.event.run
+    at_hand = RecordedTools(tools=tools, calls=recorded.calls)
+    work = (
+        answer_with_tools(Meter(model), spec, run, recorded.assigned, at_hand, memory=memory)
+        if tools
+        else ask_model(model, spec, run, recorded.assigned, memory)
+    )
+    try:
+        with suppress(ModelAsked):  # what was asked is all that is wanted
+            at_once(work)
+    except ActorError as error:
+        raise CannotCheck(f"the prompt cannot be built again: {error}") from error
+    return model.request
+
+
+def difference(recorded: Recorded, spec: RoleSpec, text: str, *, with_tools: bool = False) -> str:
     """Where a new answer differs from the recorded one; empty where it is the same to the byte.
 
     Args:
         recorded: the answer in the log; of its text only the digest is known.
         spec: says how an answer is read.
         text: what the model wrote now.
+        with_tools: whether it might have called a tool.
     """
     if answer_digest(text) == recorded.digests.answer:
         return ""
     if recorded.answer is None:
         return "it is another text; of a failed attempt the log keeps the digest only"
     try:
-        answer = parse_answer(spec, text, recorded.assigned)
+        turn = parse_turn(text) if with_tools else text
+        if isinstance(turn, Wanted):
+            return f"it calls the tool {turn.tool} now"
+        answer = parse_answer(spec, turn, recorded.assigned)
     except AnswerRejected as error:
         return f"it is no answer now: {error}"
     first = next(_differences("", dict(recorded.answer), answer), None)

@@ -13,7 +13,7 @@ from actors.recollection import recollection
 from actors.roles import RoleSpec, role_spec
 from actors.tool import Tool
 from actors.tool_rounds import answer_with_tools
-from actors.toolbox import Toolbox
+from actors.toolbox import AttemptTools, Toolbox
 from actors.worker import DELIVERY_LIMIT, SpentInVain, Worker
 from bus.errors import SwarmError
 from bus.log import EventLog
@@ -84,9 +84,9 @@ class StepAgent(Worker):
         return await answer_with_tools(
             meter,
             spec,
-            attempt,
-            toolbox,
-            self._desk,
+            run,
+            assigned,
+            AttemptTools(toolbox=toolbox, desk=self._desk, attempt=attempt),
             tool_first=self.begins_with_a_tool,
             memory=memory,
         )

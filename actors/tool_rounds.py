@@ -5,18 +5,18 @@ is cut with it to fit the model's context. After so many calls an answer is due.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from pydantic import JsonValue
 from pydantic_core import from_json, to_json
 
-from actors.attempt import Attempt, Desk, Report
+from actors.attempt import Report
 from actors.errors import AnswerRejected
 from actors.prompt import build_messages, parse_answer, schema_for
 from actors.question import Meter, Question, ask, usage_of
 from actors.roles import RoleSpec
 from actors.tool import Tool
-from actors.toolbox import Came, Toolbox, Wanted
+from actors.toolbox import Came, Wanted
 from bus.payloads import StepAssigned
 
 MAX_CALLS: Final = 4
@@ -27,12 +27,25 @@ _NAME_CHARS: Final = 128
 Schema = Mapping[str, JsonValue]
 
 
+class AtHand(Protocol):
+    """The tools of an attempt."""
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """Those that may be called."""
+        ...
+
+    async def use(self, wanted: Wanted, number: int) -> Came:
+        """Call one; `number` counts the calls of the attempt from 1."""
+        ...
+
+
 async def answer_with_tools(
     meter: Meter,
     spec: RoleSpec,
-    attempt: Attempt,
-    toolbox: Toolbox,
-    desk: Desk,
+    run: str,
+    assigned: StepAssigned,
+    at_hand: AtHand,
     *,
     tool_first: bool = False,
     memory: str = "",
@@ -42,9 +55,9 @@ async def answer_with_tools(
     Args:
         meter: is asked once for each call, and once for the answer; has answered nothing yet.
         spec: the task.
-        attempt: at the step.
-        toolbox: the tools.
-        desk: where calls are written down.
+        run: from its id and the attempt follows the seed.
+        assigned: the step.
+        at_hand: the tools.
         tool_first: whether a call has to come before the answer.
         memory: what was recalled for it.
 
@@ -55,8 +68,7 @@ async def answer_with_tools(
         RunEnded, PublishError: a call could not be written down.
         serve.errors.ModelError: it did not answer.
     """
-    assigned, run = attempt.assigned, attempt.assignment.event.run
-    tools = toolbox.tools
+    tools = at_hand.tools
     made: list[Wanted] = []
     found: list[tuple[str, str]] = []
     while True:
@@ -77,7 +89,7 @@ async def answer_with_tools(
             made += [turn] * MAX_CALLS
         elif isinstance(turn, Wanted):
             made.append(turn)
-            came = await toolbox.use(desk, attempt, turn, len(made))
+            came = await at_hand.use(turn, len(made))
             found.append((f"Tool {turn.tool[:_NAME_CHARS]}, call {len(made)}", told(turn, came)))
         else:
             answer = parse_answer(spec, turn, assigned)

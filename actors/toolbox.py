@@ -157,6 +157,24 @@ class Toolbox:
         return result
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptTools:
+    """A toolbox in use for one attempt; implements `AtHand`."""
+
+    toolbox: Toolbox
+    desk: Desk
+    attempt: Attempt
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """Those that the policy lets the role call."""
+        return self.toolbox.tools
+
+    async def use(self, wanted: Wanted, number: int) -> Came:
+        """Make a call, as `Toolbox.use` does."""
+        return await self.toolbox.use(self.desk, self.attempt, wanted, number)
+
+
 def _failed(error: SwarmError, outcome: Outcome) -> Came:
     log.warning("tool.failed", code=error.code, outcome=outcome)
     return Came(

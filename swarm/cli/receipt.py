@@ -9,9 +9,11 @@ from typing import Annotated, Final
 import typer
 from pydantic import JsonValue
 
+from actors.equipment import Equipment
 from actors.errors import CannotCheck, UnknownRole
 from actors.model import ModelRequest
 from actors.recheck import (
+    Rebuilt,
     Recorded,
     difference,
     engine_changes,
@@ -21,13 +23,16 @@ from actors.recheck import (
 )
 from actors.roles import RoleSpec, role_spec
 from actors.step_agent import StepAgent
+from actors.team import AGENTS
+from actors.tool import Tool
 from bus.event import StoredEvent
 from bus.log import EventLog
 from bus.payloads import StepCompleted, StepFailed
 from bus.subjects import kind_filter, kind_of
-from cluster.application import application_of
+from cluster.application import application_of, bundle_of, servers_of, workers_of
 from cluster.recalled import recalled_text
 from cluster.settings import Settings
+from policies.capabilities import Capabilities
 from serve.fingerprint import Origin, origin_of
 from serve.inference import chat_request
 from swarm.cli.lifecycle import Json, print_json
@@ -87,7 +92,10 @@ async def _receipt(name: str, *, as_json: bool) -> int:
         found = await _find(log, name)
         recorded = recorded_in(await read_run(log, found.event.run), found.event.id)
     memory = await recalled_text(settings, found.event.run, recorded.recalled)
-    check = await _check(recorded, _spec_of(recorded, settings), memory)
+    agent = _agent_of(recorded.assigned.role, settings)
+    spec = _spec_of(recorded, agent)
+    rebuilt = question_of(recorded, spec, memory, await _tools_of(agent, settings))
+    check = await _check(recorded, spec, rebuilt)
     if as_json:
         print_json(document_of(check))
     else:
@@ -112,45 +120,66 @@ async def _find(log: EventLog, name: str) -> StoredEvent:
     raise NotFound(f"The log holds no answer {name[:64]!r}.", status=404)
 
 
-def _spec_of(recorded: Recorded, settings: Settings) -> RoleSpec:
-    """The task of who answered, the user's own agents included.
+def _agent_of(role: str, settings: Settings) -> type[StepAgent]:
+    """What answers for a role, the user's own agents included.
 
     Raises:
         CannotCheck: there is no such agent here that asks a model.
     """
+    source = None if role in AGENTS else application_of(settings)
+    own = source.load().agent_of(role) if source else None
+    agent = AGENTS.get(role, own)
+    if agent is None or not issubclass(agent, StepAgent):
+        raise CannotCheck(f"the agents of role {role} are not known here")
+    return agent
+
+
+def _spec_of(recorded: Recorded, agent: type[StepAgent]) -> RoleSpec:
+    """The task of who answered.
+
+    Raises:
+        CannotCheck: it is known no more.
+    """
     assigned = recorded.assigned
     try:
-        return role_spec(assigned.role, assigned.step)
+        return agent.task or role_spec(assigned.role, assigned.step)
     except UnknownRole as error:
-        source = application_of(settings)
-        agent = source.load().agent_of(assigned.role) if source else None
-        if agent is None or not issubclass(agent, StepAgent) or agent.task is None:
-            raise CannotCheck(f"the agents of role {assigned.role} are not known here") from error
-        return agent.task
+        raise CannotCheck(f"nobody here does the step {assigned.step}") from error
 
 
-async def _check(recorded: Recorded, spec: RoleSpec, memory: str) -> Check:
+async def _tools_of(agent: type[StepAgent], settings: Settings) -> tuple[Tool, ...]:
+    """The tools that such an agent is given here; MCP servers are asked for theirs."""
+    equipment = Equipment(code=settings.code_tool, servers=servers_of(settings))
+    policy = Capabilities.of(bundle_of(settings), workers_of(settings))
+    return (await equipment.toolbox(agent, policy)).tools
+
+
+async def _check(recorded: Recorded, spec: RoleSpec, rebuilt: Rebuilt) -> Check:
     """Ask again, twice where the answer was not asked for at temperature 0.
 
     Raises:
-        CannotCheck: the prompt is another now, or it was or is not the swarm's own engine.
+        CannotCheck: it was or is not the swarm's own engine.
     """
     kept = recorded.receipt
     if kept.provider:
         raise CannotCheck(f"the provider {kept.provider} gave the answer, not this swarm's engine")
-    request = question_of(recorded, spec, memory)
+    request = rebuilt.request
+
+    def differs(text: str) -> str:
+        return difference(recorded, spec, text, with_tools=rebuilt.with_tools)
+
     async with await AsyncSwarm.connect() as swarm:
         text, origin = await _ask(swarm, recorded, request)
         greedy = None
         if request.temperature:
             cold, _ = await _ask(swarm, recorded, replace(request, temperature=0.0))
-            greedy = difference(recorded, spec, cold)
+            greedy = differs(cold)
     return Check(
         recorded=recorded,
         origin=origin,
         changes=engine_changes(kept, origin.engine),
         same_model=is_same_model(kept, origin.engine),
-        again=difference(recorded, spec, text),
+        again=differs(text),
         greedy=greedy,
     )
 

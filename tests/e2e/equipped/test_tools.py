@@ -35,6 +35,12 @@ async def test_tools_are_used_in_the_actors_and_a_replay_needs_none_of_them(
     # The scripted model writes no programs: what it writes is run, and is told to be wrong.
     assert all("SyntaxError" in each["result"]["stderr"] for each in programs), programs
 
+    for role in ("coder", "tester", "researcher"):
+        done = of_kind(events, "step.completed")
+        answer = next(each["id"] for each in done if f"//{role}/" in each["source"])
+        receipt = await equipped.swarm("receipt", answer, deadline_s=120)
+        assert (receipt.code, receipt.out.splitlines()[-1]) == (0, "match"), receipt
+
     replayed = await equipped.swarm("replay", run)
     assert replayed.code == 0, replayed
     bundle = tmp_path / "bundle.json"

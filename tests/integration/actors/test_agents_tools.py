@@ -9,15 +9,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from pydantic import BaseModel, JsonValue
 
 from actors.application import Application, ApplicationSource
 from actors.code_tool import code_tools
 from actors.definition import definition_of
+from actors.errors import CannotCheck
 from actors.mcp_servers import McpServer
 from actors.mcp_tool import tools_of
 from actors.model import Completion, ModelRequest
+from actors.recheck import difference, question_of, recorded_in
 from actors.replay import replay
+from actors.roles import role_spec
 from actors.step import StepSpec
 from actors.step_agent import StepAgent
 from actors.team import agent_class
@@ -169,6 +173,49 @@ async def test_the_tester_runs_the_coders_code_and_its_answer_rests_on_what_came
     completed = payloads(events, StepCompleted)[-1]
     assert completed.answer == REPORT
     assert (completed.usage.prompt_tokens, completed.usage.completion_tokens) == (20, 10)
+
+
+CALL: JsonValue = {"call": "run_python", "arguments": {"code": "print(6 * 7)"}}
+
+
+@pytest.mark.parametrize(
+    ("said", "may_call"),
+    [
+        ([CALL, {"answer": CODE}], True),
+        ([CALL, CALL, CODE], False),  # who repeats a call has no tools for the answer
+        ([{"answer": CODE}], True),
+    ],
+)
+async def test_an_answer_of_an_agent_with_tools_can_be_asked_for_again(
+    tmp_path: Path, run: str, said: list[JsonValue], *, may_call: bool
+) -> None:
+    policy, tools = Capabilities.shipped(), code_tools("coder")
+    model = Answers(list(said))
+    async with (
+        swarm(tmp_path, policy) as broker,
+        working(broker, "coder", model, own(policy, *tools)),
+    ):
+        events = await run_one(broker, CODED, run)
+    (answer,) = [each for each in events if isinstance(each.payload(), StepCompleted)]
+    recorded, spec = recorded_in(events, answer.event.id), role_spec("coder", "code")
+    rebuilt = question_of(recorded, spec, tools=tools)
+    assert rebuilt.request.messages[-1].content == model.asked[-1]
+    assert rebuilt.request.schema == model.schemas[-1]
+    assert rebuilt.with_tools == may_call
+
+    def differs(text: JsonValue) -> str:
+        return difference(recorded, spec, json.dumps(text), with_tools=may_call)
+
+    other = {**CODE, "language": "c"}
+    assert differs(said[-1]) == ""
+    assert "language" in differs({"answer": other} if may_call else other)
+    told = "it calls the tool run_python now" if may_call else "it is no answer now"
+    assert told in differs(CALL)
+    with pytest.raises(CannotCheck, match="have none here" if len(said) > 1 else "prompt differs"):
+        question_of(recorded, spec)
+    if may_call:  # otherwise it was told of none
+        with pytest.raises(CannotCheck, match="or its tools are others"):
+            question_of(recorded, spec, tools=code_tools("tester"))
 
 
 async def test_calls_are_chained_signed_and_caused_and_change_no_decision(

@@ -57,7 +57,7 @@ async def test_each_answer_carries_a_receipt_that_the_log_alone_bears_out(
         recorded = recorded_in(events, event.event.id)
         assert recorded.receipt.engine == "scripted"
         assert recorded.receipt.weights == engine().weights
-        question = question_of(recorded, role_spec(event.event.role, recorded.outcome.step))
+        question = question_of(recorded, role_spec(event.event.role, recorded.outcome.step)).request
         assert question.seed == recorded.receipt.seed
 
 

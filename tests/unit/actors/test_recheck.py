@@ -104,7 +104,7 @@ def an_answer(*, failed: bool = False, **fields: Any) -> Recorded:
 
 def test_the_prompt_is_built_again_from_the_log() -> None:
     recorded = an_answer()
-    question = question_of(recorded, SPEC)
+    question = question_of(recorded, SPEC).request
     assert question.messages[0].role == "system"
     assert "Design a rate limiter" in question.messages[1].content
     assert question.temperature == TEMPERATURE == recorded.receipt.temperature
@@ -115,7 +115,7 @@ def test_the_prompt_is_built_again_from_the_log() -> None:
 def test_the_sampling_is_the_one_of_the_receipt() -> None:
     recorded = an_answer()
     kept = recorded.receipt.model_copy(update={"temperature": 0.9, "seed": 3, "max_tokens": 5})
-    question = question_of(replace(recorded, receipt=kept), SPEC)
+    question = question_of(replace(recorded, receipt=kept), SPEC).request
     assert (question.temperature, question.seed, question.max_tokens) == (0.9, 3, 5)
 
 
