@@ -5,8 +5,8 @@ nothing is skipped, and what can be answered without the missing part is.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing, suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -114,23 +114,28 @@ class MemoryKeeper:
             deadline_s: how long to wait for that.
 
         Raises:
-            MemoryUnavailable: not within the deadline; the write stands in the log and takes
-                effect later, or is refused then.
+            MemoryUnavailable: not within the deadline, or Postgres does not say; the write stands
+                in the log and takes effect later, or is refused then.
         """
         try:
             async with asyncio.timeout(deadline_s), self._moved:
                 await self._moved.wait_for(lambda: self._place >= place)
         except TimeoutError as error:
             raise MemoryUnavailable(f"event {event} was not looked at in time") from error
-        return await self._stores.reader.outcome(event)
+        with _or_unavailable():
+            return await self._stores.reader.outcome(event)
 
     async def answer(self, sent: SignedQuestion) -> Findings:
         """Answer a question of a member, as far as the policy lets it read.
 
         Raises:
             QuestionRefused: the member is none, or the question is not its own.
-            StorageUnavailable: Postgres does not answer.
+            MemoryUnavailable: Postgres or the log does not answer.
         """
+        with _or_unavailable():
+            return await self._answer(sent)
+
+    async def _answer(self, sent: SignedQuestion) -> Findings:
         now = self._clock()
         question = opened(sent, now=now)
         credential = await self._log.vouched(sent.public_key)
@@ -328,6 +333,21 @@ class MemoryKeeper:
 
 
 _Work = Callable[[], Awaitable[None]]
+
+
+@contextmanager
+def _or_unavailable() -> Iterator[None]:
+    """Turns what goes away by waiting into what those who ask reckon with.
+
+    Raises:
+        MemoryUnavailable: for each of these.
+    """
+    try:
+        yield
+    except SwarmError as error:
+        if not error.retryable:
+            raise
+        raise MemoryUnavailable(f"the memory cannot say now: {error}") from error
 
 
 async def _set_within(seconds: float, event: asyncio.Event) -> None:

@@ -6,11 +6,12 @@ from typing import Any, Final, TypeVar
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 
 from actors.errors import MemoryUnavailable
 from actors.memory_question import Findings, SignedQuestion
 from actors.shell import NAMESPACE
+from bus.errors import SwarmError
 from storage.memory_item import Outcome
 
 MEMORY: Final = "memory"
@@ -98,3 +99,7 @@ class RayMemory:
         except RayActorError as error:
             self._actor = None
             raise MemoryUnavailable("the memory is being started again") from error
+        except RayTaskError as error:  # what the actor raised, with its traceback for a message
+            if isinstance(error.cause, SwarmError):
+                raise error.cause from error
+            raise

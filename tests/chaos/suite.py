@@ -13,7 +13,7 @@ from typing import Final
 
 from actors.replay import replay
 from bus.event import StoredEvent
-from bus.payloads import RunSubmitted
+from bus.payloads import RunFailed, RunSubmitted
 from bus.received import Received, RefusedEvent
 from tests.chaos.checker import TERMINAL, Violation
 from tests.chaos.plan import Strike, plan
@@ -44,6 +44,8 @@ class Outcome:
     kills: Sequence[Kill]
     runs: Mapping[str, str]
     """How each accepted run ended, by its id."""
+    failures: Mapping[str, str]
+    """Why runs failed, by their ids."""
     events: int
     refused: int
     """Results that came too late and were refused by an event."""
@@ -85,6 +87,7 @@ async def unleash(folder: Path, *, seed: int, runs: int, kills: int) -> Outcome:
         seed=seed,
         kills=striking.result(),
         runs=ends,
+        failures=failures(received),
         events=len(received),
         refused=sum(1 for each in _stored(received) if each.event.type.endswith("refused.v1")),
         stalls=stalls(received, striking.result()),
@@ -92,6 +95,16 @@ async def unleash(folder: Path, *, seed: int, runs: int, kills: int) -> Outcome:
         divergences=divergences(received, ends),
         seconds=time.monotonic() - began,
     )
+
+
+def failures(received: Sequence[Received]) -> dict[str, str]:
+    """Why each run failed that did."""
+    ended = ((each.event.run, each.payload()) for each in _stored(received))
+    return {
+        run: f"{end.step or 'run'}: {end.code}: {end.message}"
+        for run, end in ended
+        if isinstance(end, RunFailed)
+    }
 
 
 def divergences(received: Sequence[Received], runs: Collection[str]) -> dict[str, str]:
@@ -171,6 +184,7 @@ def report(outcome: Outcome) -> str:
     lines += [
         "(seconds from the kill until every run in the middle had moved on)",
         f"runs accepted      {len(outcome.runs)}: {ends}",
+        *(f"  {run}: {why}" for run, why in outcome.failures.items()),
         f"events             {outcome.events}, {outcome.refused} late results refused",
         f"violations         {len(outcome.violations)}",
         *(f"  {violation}" for violation in outcome.violations),

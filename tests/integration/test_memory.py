@@ -20,6 +20,8 @@ from bus.memory_payloads import ItemReference, MemoryQuarantined, MemoryRefused,
 from bus.payloads import RunCompleted, RunFailed, StepCompleted
 from bus.subjects import MEMORY_RUN, SYSTEM_RUN, subject_for
 from bus.trust_payloads import SubjectForgotten
+from storage.errors import StorageUnavailable
+from storage.memory import MemoryReader
 from storage.memory_item import Outcome, Scope
 from storage.postgres import Pool
 from storage.vector_index import Point
@@ -246,6 +248,22 @@ async def test_a_run_goes_on_where_nobody_keeps_a_memory(gateway: EventLog, brok
     assert RunCompleted.TYPE in events
 
 
+async def test_a_run_goes_on_while_postgres_does_not_answer_the_memory(
+    memory: Keeping, gateway: EventLog, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object, **__: object) -> None:
+        raise StorageUnavailable("Postgres: could not search the memory in time.")
+
+    monkeypatch.setattr(MemoryReader, "search", away)
+    with pytest.raises(MemoryUnavailable, match="could not search the memory in time"):
+        await memory.ask(gateway, "anything")
+    async with team(broker, ScriptedAnswers(), NearMemory(memory.keeper)):
+        await gateway.append(submission("run1"))
+        events = by_type(await until_end(gateway, "run1"))
+    assert steps_in(events)["specification"].recall == "failed"
+    assert RunCompleted.TYPE in events
+
+
 def steps_in(events: Mapping[str, list[StoredEvent]]) -> dict[str, StepCompleted]:
     payloads = [event.payload() for event in events[StepCompleted.TYPE]]
     return {each.step: each for each in payloads if isinstance(each, StepCompleted)}
@@ -376,7 +394,7 @@ async def test_a_thousand_writers_on_fifty_items_lose_no_update(
 ) -> None:
     """Each raises one of fifty numbers by one, again and again until it was not too late.
 
-    As clients do, who was too late waits for a random while before the next try.
+    As clients do, who was too late waits for a random while before the next try, longer each time.
     """
     items, writers, senders = 50, 1_000, 8
     chance = Random(5)  # noqa: S311 - the same waits in every run
@@ -384,7 +402,7 @@ async def test_a_thousand_writers_on_fifty_items_lose_no_update(
     async def raised(log: EventLog, item: str) -> int:
         tries = 0
         while True:
-            await asyncio.sleep(chance.uniform(0, 4.0) if tries else 0)
+            await asyncio.sleep(chance.uniform(0, 4.0 * tries))
             tries += 1
             there = await memory.stores.reader.read(
                 "default", "shared/notes", item, now=datetime.now(UTC)
