@@ -42,7 +42,7 @@ from cluster.settings import Settings, gpu_found
 from cluster.state import State
 from serve.errors import UnknownProfile, WeightsUnavailable
 from serve.fit import misfits_together
-from serve.profile import ModelProfile, load_profile, profile_names
+from serve.profile import load_profile
 from serve.weights import EMBEDDING_PACKAGE, PACKAGE, embedding_source, is_ready, source
 
 
@@ -161,19 +161,13 @@ def _model(settings: Settings) -> list[Finding]:
         return [judge_model(name, gpu=gpu, known=False)]
     name = ", ".join(profile.name for profile in profiles)
     findings = [judge_model(name, gpu=gpu, known=True), _embedder(settings.embedder())]
-    started = (*profiles, *_known(settings.embedder()))
-    on_gpus = any(profile.accelerator == "gpu" for profile in started)
+    on_gpus = any(profile.accelerator == "gpu" for profile in profiles)
     if on_gpus and settings.ray_address is None:
-        findings.append(judge_fit(name, misfits_together(started, gpus_here())))
+        findings.append(judge_fit(name, misfits_together(profiles, gpus_here())))
     for profile in (each for each in profiles if each.weights == PACKAGE):
         prepared = is_ready(settings.located_home().models / profile.name)
         findings.append(judge_weights(prepared=prepared, found=_weights_found()))
     return findings
-
-
-def _known(name: str) -> tuple[ModelProfile, ...]:
-    """The profile of that name, if there is one."""
-    return (load_profile(name),) if name in profile_names() else ()
 
 
 def _embedder(name: str) -> Finding:

@@ -104,7 +104,7 @@ async def start(
     )
     profiles, embedder = profiles_of(settings), load_profile(settings.embedder())
     if settings.ray_address is None:
-        await asyncio.to_thread(refuse_misfit, (*profiles, embedder))
+        await asyncio.to_thread(refuse_misfit, profiles)
     async with asyncio.TaskGroup() as group:
         group.create_task(_step(progress, "bus", _provision(settings, root, domain)))
         group.create_task(_step(progress, "people", prepare_people(home, addresses.database)))
@@ -129,7 +129,7 @@ async def start(
     log_key = log_key_jwt(home, root)
     gateway = _gateway(settings, home, addresses, domain, secret, profiles, workflows, web, log_key)
     if settings.ray_address is not None:
-        warn_of_misfit((*profiles, embedder), ray.nodes())  # type: ignore[no-untyped-call]
+        warn_of_misfit(profiles, ray.nodes())  # type: ignore[no-untyped-call]
     async with asyncio.TaskGroup() as group:
         group.create_task(_step(progress, "agents", members.ready(), f"{members.count} actors"))
         models = [(each, found.result()) for each, found in zip(profiles, weights, strict=True)]

@@ -10,9 +10,10 @@ import structlog
 from pydantic import JsonValue
 from ray import serve
 
-from serve.embedding import Vector, embedding_document, read
+from serve.completion import error_document
+from serve.embedding import Vector, embedding_document, parse
 from serve.encoder import Encoder, HashedWords, SentenceEncoder
-from serve.errors import ModelUnavailable
+from serve.errors import ModelRefused, ModelUnavailable
 from serve.profile import ModelProfile
 
 log = structlog.get_logger()
@@ -44,11 +45,14 @@ class Embedder:
 
     async def embedding(self, request: dict[str, JsonValue]) -> AsyncGenerator[str, None]:
         """Answer an OpenAI embedding request with one document."""
-        wanted = read(
-            request, model=self._profile.served_name, dimensions=self._profile.dimensions or 0
-        )
-        if isinstance(wanted, str):
-            yield wanted
+        name = self._profile.served_name
+        try:
+            wanted = parse({"model": name, **request}, dimensions=self._profile.dimensions or 0)
+        except ModelRefused as error:
+            yield error_document(str(error), 400)
+            return
+        if wanted.model != name:
+            yield error_document(f"the model {wanted.model!r} does not exist", 404)
             return
         made = await asyncio.gather(*(self._together(text) for text in wanted.texts))
         tokens = sum(count for _, count in made)

@@ -7,12 +7,11 @@ OpenAI's own client asks for.
 import json
 import struct
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from serve.completion import error_document
 from serve.errors import ModelRefused
 
 MOST_TEXTS: Final = 2_048
@@ -44,22 +43,6 @@ class EmbeddingRequest(BaseModel):
         return [self.input] if isinstance(self.input, str) else self.input
 
 
-class _Embedding(BaseModel):
-    index: int
-    embedding: list[float]
-
-
-class _Usage(BaseModel):
-    prompt_tokens: int = 0
-
-
-class _Answer(BaseModel):
-    """What is read of an engine's answer; an error has no data."""
-
-    data: list[_Embedding] | None = None
-    usage: _Usage = _Usage()
-
-
 def parse(body: dict[str, JsonValue], *, dimensions: int) -> EmbeddingRequest:
     """Read a request body for a model whose vectors have so many numbers.
 
@@ -75,38 +58,6 @@ def parse(body: dict[str, JsonValue], *, dimensions: int) -> EmbeddingRequest:
     if request.dimensions not in (None, dimensions):
         raise ModelRefused(f"dimensions: vectors of {request.model} have {dimensions}")
     return request
-
-
-def read(body: Mapping[str, JsonValue], *, model: str, dimensions: int) -> EmbeddingRequest | str:
-    """The request that a model is asked, or the document that refuses it.
-
-    Args:
-        body: of the request; the model may be left out.
-        model: what it is called here.
-        dimensions: of its vectors.
-    """
-    try:
-        request = parse({"model": model, **body}, dimensions=dimensions)
-    except ModelRefused as error:
-        return error_document(str(error), 400)
-    if request.model != model:
-        return error_document(f"the model {request.model!r} does not exist", 404)
-    return request
-
-
-def rewritten(request: EmbeddingRequest, document: str) -> str:
-    """What an engine answered, as a vector for each text; its refusal as it is.
-
-    Args:
-        request: what was asked.
-        document: the engine's, with numbers.
-    """
-    answer = _Answer.model_validate_json(document)
-    if answer.data is None:
-        return document
-    in_order = sorted(answer.data, key=lambda each: each.index)
-    vectors = [each.embedding for each in in_order]
-    return embedding_document(request, vectors, tokens=answer.usage.prompt_tokens)
 
 
 def embedding_document(request: EmbeddingRequest, vectors: Sequence[Vector], *, tokens: int) -> str:

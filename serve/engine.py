@@ -16,7 +16,6 @@ from typing import Any, cast
 
 import vllm
 from ray.llm._internal.common.callbacks.base import CallbackBase
-from ray.llm._internal.serve.core.configs.openai_api_models import EmbeddingCompletionRequest
 from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
 from ray.serve.llm import LLMConfig
 from ray.serve.llm.deployment import LLMServer
@@ -25,8 +24,6 @@ from vllm.v1.engine import utils as engine_processes
 from vllm.v1.metrics.loggers import AggregateStatLoggerBase
 
 VLLM = vllm.__version__
-EmbeddingRequest = EmbeddingCompletionRequest
-"""What `Server.embeddings` takes of texts; ray.serve.llm shows it as one of a union only."""
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 

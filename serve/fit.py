@@ -129,11 +129,10 @@ def _suits(profile: ModelProfile, node: GpuNode) -> bool:
 def _too_small(profile: ModelProfile, need: GpuNeed, nodes: Sequence[GpuNode], share: float) -> str:
     largest = max(nodes, key=lambda node: node.memory_bytes or 0)
     have = (largest.memory_bytes or 0) * share
-    what = "answer" if profile.task == "generate" else "text"
     return (
         f"{profile.name} needs {_in_gib(need.total)} on each GPU:"
         f" {_in_gib(need.weights)} of weights,"
-        f" {_in_gib(need.cache)} for one {what} of {profile.max_model_len} tokens,"
+        f" {_in_gib(need.cache)} for one answer of {profile.max_model_len} tokens,"
         f" {_in_gib(need.reserve)} besides."
         f" The largest, on {largest.name}, gives {_in_gib(have)}"
         f" ({share:.0%} of {_in_gib(largest.memory_bytes or 0)})."

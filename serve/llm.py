@@ -23,7 +23,6 @@ from ray.serve import Application
 from actors.model import Engine
 from serve.completion import error_document
 from serve.embedder import Embedder
-from serve.embedding import read, rewritten
 from serve.errors import ModelUnavailable
 from serve.fingerprint import fingerprint
 from serve.profile import ModelProfile
@@ -52,8 +51,6 @@ def engine_kwargs(profile: ModelProfile) -> dict[str, JsonValue]:
         "tensor_parallel_size": profile.tensor_parallel,
         "pipeline_parallel_size": profile.pipeline_parallel,
     }
-    if profile.task == "embed":
-        kwargs["runner"] = "pooling"
     if profile.gpu_memory_utilization is not None:
         kwargs["gpu_memory_utilization"] = profile.gpu_memory_utilization
     if profile.quantization is not None:
@@ -138,8 +135,7 @@ def deployment_options(profile: ModelProfile, env: Mapping[str, str]) -> dict[st
         "health_check_timeout_s": _HEALTH_TIMEOUT_S,
         "graceful_shutdown_timeout_s": _SHUTDOWN_S,
         "ray_actor_options": {
-            # One that embeds without an engine waits most of the time.
-            "num_cpus": 0 if profile.task == "embed" and profile.engine != "vllm" else 1,
+            "num_cpus": 0 if profile.task == "embed" else 1,  # it waits most of the time
             "runtime_env": {"env_vars": dict(env)},
         },
     }
@@ -270,17 +266,18 @@ class VllmModel:
 
     async def models(self) -> dict[str, JsonValue]:
         """The OpenAI list of models, of which there is one."""
-        return self._listed()
-
-    def _listed(self, **more: JsonValue) -> dict[str, JsonValue]:
-        model: dict[str, JsonValue] = {
-            "id": self._profile.served_name,
-            "object": "model",
-            "created": self._created,
-            "owned_by": "vllm",
-            "max_model_len": self._profile.max_model_len,
+        return {
+            "object": "list",
+            "data": [
+                {
+                    "id": self._profile.served_name,
+                    "object": "model",
+                    "created": self._created,
+                    "owned_by": "vllm",
+                    "max_model_len": self._profile.max_model_len,
+                }
+            ],
         }
-        return {"object": "list", "data": [{**model, **more}]}
 
     async def prefix_cache(self) -> dict[str, int]:
         """Tokens of prompts that this replica was sent, and of these how many were in cache.
@@ -295,33 +292,6 @@ class VllmModel:
         if self._server is None:
             raise ModelUnavailable("the engine has not started")
         await self._server.check_health()
-
-
-class VllmEmbedder(VllmModel):
-    """A replica of vLLM that turns texts into vectors, by its pooling runner."""
-
-    async def embedding(self, request: dict[str, JsonValue]) -> AsyncGenerator[str, None]:
-        """Answer an OpenAI embedding request with one document, as serve/embedder.py does."""
-        from serve.engine import EmbeddingRequest  # noqa: PLC0415  # see reconfigure
-
-        profile = self._profile
-        wanted = read(request, model=profile.served_name, dimensions=profile.dimensions or 0)
-        if isinstance(wanted, str):
-            yield wanted
-            return
-        asked: dict[str, JsonValue] = {
-            "input": list[JsonValue](wanted.texts),
-            "encoding_format": "float",
-            "truncate_prompt_tokens": -1,  # to what the model can read
-        }
-        answer = self._answer(EmbeddingRequest, asked, "embeddings")
-        async with aclosing(answer) as documents:
-            async for document in documents:
-                yield rewritten(wanted, document)
-
-    async def models(self) -> dict[str, JsonValue]:
-        """The OpenAI list of models, of which there is one."""
-        return self._listed(dimensions=self._profile.dimensions)
 
 
 def build_model_app(profile: ModelProfile, weights: str | Path) -> Application:
@@ -346,6 +316,5 @@ def build_model_app(profile: ModelProfile, weights: str | Path) -> Application:
     # A user_config makes Serve call `reconfigure`.
     options["user_config"] = {"profile": profile.name}
     if profile.task == "embed":
-        kind = VllmEmbedder if profile.engine == "vllm" else Embedder
-        return serve.deployment(**options)(kind).bind(profile, str(weights))
+        return serve.deployment(**options)(Embedder).bind(profile, str(weights))
     return serve.deployment(**options)(VllmModel).bind(profile, str(weights))

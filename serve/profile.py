@@ -159,6 +159,8 @@ class ModelProfile(BaseModel):
             raise ValueError("what embeds has dimensions, and nothing else has")
         if self.engine == "transformers" and (self.task, self.accelerator) != ("embed", "cpu"):
             raise ValueError("the engine transformers embeds, on the CPU")
+        if self.engine == "vllm" and self.task == "embed":
+            raise ValueError("vLLM is not made to embed here yet: use the engine transformers")
         if self.task == "embed" and self.router == "prefix-aware":
             raise ValueError("what embeds keeps no prompt in cache: leave out the router")
         if self.accelerator == "cpu" and self.gpu_memory_utilization is not None:

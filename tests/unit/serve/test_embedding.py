@@ -10,14 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from serve.embedding import (
-    MOST_TEXTS,
-    EmbeddingRequest,
-    embedding_document,
-    parse,
-    read,
-    rewritten,
-)
+from serve.embedding import MOST_TEXTS, embedding_document, parse
 from serve.encoder import HashedWords
 from serve.errors import ModelRefused
 
@@ -61,42 +54,6 @@ def test_both_ways_of_writing_say_the_same(vectors: list[tuple[float, ...]]) -> 
     assert [each["index"] for each in plain["data"]] == [0, 1]
     for one, other in zip(plain["data"], packed["data"], strict=True):
         assert struct.unpack("<3f", b64decode(other["embedding"])) == tuple(one["embedding"])
-
-
-@pytest.mark.parametrize(
-    ("wrong", "code", "message"),
-    [
-        ({"input": ""}, 400, "input"),
-        ({"dimensions": 2}, 400, "vectors of m have 3"),
-        ({"model": "gpt-9"}, 404, "'gpt-9' does not exist"),
-    ],
-)
-def test_a_request_that_is_refused_is_answered_by_a_document(
-    wrong: dict[str, JsonValue], code: int, message: str
-) -> None:
-    refusal = read({**ASKED, **wrong}, model="m", dimensions=3)
-    assert isinstance(refusal, str)
-    error = json.loads(refusal)["error"]
-    assert error["code"] == code
-    assert message in error["message"]
-
-
-def test_the_model_may_be_left_out() -> None:
-    request = read({"input": "one"}, model="m", dimensions=3)
-    assert isinstance(request, EmbeddingRequest)
-    assert request.model == "m"
-
-
-def test_an_engines_answer_is_written_as_the_caller_asked() -> None:
-    asked = parse({"model": "m", "input": ["a", "b"], "encoding_format": "base64"}, dimensions=2)
-    data = [{"index": 1, "embedding": [3.0, 4.0]}, {"index": 0, "embedding": [1.0, 2.0]}]
-    theirs = json.dumps({"id": "e-1", "data": data, "usage": {"prompt_tokens": 7}})
-    answer = json.loads(rewritten(asked, theirs))
-    packed = [struct.unpack("<2f", b64decode(each["embedding"])) for each in answer["data"]]
-    assert packed == [(1.0, 2.0), (3.0, 4.0)]
-    assert answer["usage"] == {"prompt_tokens": 7, "total_tokens": 7}
-    refusal = json.dumps({"error": {"message": "no", "code": 500}})
-    assert rewritten(asked, refusal) == refusal
 
 
 @given(st.text())

@@ -171,22 +171,6 @@ def test_what_embeds_takes_no_core_from_what_writes() -> None:
     assert deployment_options(CPU, {})["ray_actor_options"]["num_cpus"] == 1
 
 
-def test_vllm_embeds_by_its_pooling_runner_on_a_gpu_of_its_own() -> None:
-    profile = load_profile("all-minilm-l6-v2-gpu")
-    assert engine_kwargs(profile)["runner"] == "pooling"
-    assert "runner" not in engine_kwargs(GPU)
-    options = deployment_options(profile, {})
-    assert options["placement_group_bundles"] == [{"CPU": 1.0, "GPU": 1.0}]
-    assert options["ray_actor_options"]["num_cpus"] == 1
-    assert options["name"] == "Embedder:all-minilm-l6-v2-gpu"
-
-
-def test_both_encoders_make_the_vectors_of_one_model() -> None:
-    here, there = load_profile("all-minilm-l6-v2"), load_profile("all-minilm-l6-v2-gpu")
-    same = {"served_name", "weights", "dimensions", "max_model_len"}
-    assert here.model_dump(include=same) == there.model_dump(include=same)
-
-
 def test_deployments_are_named_for_the_dashboard() -> None:
     assert deployment_options(CPU, {})["name"] == "VLLM:smollm2-135m"
     assert deployment_options(load_profile("scripted"), {})["name"] == "Scripted"

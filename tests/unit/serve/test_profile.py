@@ -23,7 +23,6 @@ SCALING: dict[str, object] = {"least": 1, "most": 4, "target_ongoing_requests": 
 def test_the_shipped_profiles_all_load_under_their_own_names() -> None:
     assert profile_names() == [
         "all-minilm-l6-v2",
-        "all-minilm-l6-v2-gpu",
         "phi-3.5-mini",
         "qwen2.5-72b",
         "qwen3-32b",
@@ -88,6 +87,7 @@ def test_a_share_of_memory_out_of_range_is_refused(share: float) -> None:
         {"engine": "scripted", "dimensions": 384},  # of what?
         {"engine": "transformers", "weights": "x"},  # writes nothing
         {"engine": "transformers", "task": "embed", "dimensions": 384},  # of no weights
+        {"engine": "vllm", "weights": "x", "task": "embed", "dimensions": 384},
         {"engine": "magic"},
         {"engine": "scripted", "surprise": 1},
     ],
