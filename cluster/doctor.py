@@ -16,7 +16,7 @@ import psutil
 
 from cluster import binaries, ports
 from cluster import state as states
-from cluster.errors import ClusterError
+from cluster.errors import ClusterError, ConfigurationError
 from cluster.findings import (
     LEAST_DISK_BYTES,
     LEAST_MEMORY_BYTES,
@@ -36,13 +36,13 @@ from cluster.findings import (
 )
 from cluster.gpus import gpus_here
 from cluster.log_findings import log_findings
-from cluster.models import profiles_of
+from cluster.models import embedder_of, profiles_of
 from cluster.parts.ray_head import SHM
 from cluster.settings import Settings, gpu_found
 from cluster.state import State
 from serve.errors import UnknownProfile, WeightsUnavailable
 from serve.fit import misfits_together
-from serve.profile import load_profile
+from serve.profile import ModelProfile
 from serve.weights import EMBEDDING_PACKAGE, PACKAGE, embedding_source, is_ready, source
 
 
@@ -160,24 +160,32 @@ def _model(settings: Settings) -> list[Finding]:
     except UnknownProfile:
         return [judge_model(name, gpu=gpu, known=False)]
     name = ", ".join(profile.name for profile in profiles)
-    findings = [judge_model(name, gpu=gpu, known=True), _embedder(settings.embedder())]
-    on_gpus = any(profile.accelerator == "gpu" for profile in profiles)
+    embedders, finding = _embedder(settings)
+    findings = [judge_model(name, gpu=gpu, known=True), finding]
+    on_gpus = [each for each in (*profiles, *embedders) if each.accelerator == "gpu"]
     if on_gpus and settings.ray_address is None:
-        findings.append(judge_fit(name, misfits_together(profiles, gpus_here())))
+        fitting = ", ".join(profile.name for profile in on_gpus)
+        findings.append(judge_fit(fitting, misfits_together(on_gpus, gpus_here())))
     for profile in (each for each in profiles if each.weights == PACKAGE):
         prepared = is_ready(settings.located_home().models / profile.name)
         findings.append(judge_weights(prepared=prepared, found=_weights_found()))
     return findings
 
 
-def _embedder(name: str) -> Finding:
+def _embedder(settings: Settings) -> tuple[tuple[ModelProfile, ...], Finding]:
+    """The profile that embeds, where there is one, and what is to be said of it."""
+    name = settings.embedder()
     try:
-        carried = load_profile(name).weights == EMBEDDING_PACKAGE
-        if carried:
+        profile = embedder_of(settings)
+    except (UnknownProfile, ConfigurationError) as error:
+        return (), judge_embedder(name, str(error))
+    missing = ""
+    if profile.weights == EMBEDDING_PACKAGE:
+        try:
             embedding_source()
-    except (UnknownProfile, WeightsUnavailable) as error:
-        return judge_embedder(name, str(error))
-    return judge_embedder(name)
+        except WeightsUnavailable as error:
+            missing = str(error)
+    return (profile,), judge_embedder(name, missing)
 
 
 def _weights_found() -> bool:

@@ -112,7 +112,9 @@ class ModelDoesNotFit(ClusterError):
     """The GPUs have no room for the model."""
 
     code = "model_does_not_fit"
-    hint = "Choose a profile that fits with SWARM_MODEL_PROFILE; `swarm models` lists them."
+    hint = (
+        "Choose others (SWARM_MODEL_PROFILE, SWARM_EMBEDDING_PROFILE): `swarm models` lists them."
+    )
 
 
 class NotAnswering(ClusterError):

@@ -35,7 +35,7 @@ from cluster.fallback import fallback_of, keep_key
 from cluster.home import Home
 from cluster.log_key import log_key_jwt, log_origin
 from cluster.members import Members, NamedModel, Roster
-from cluster.models import profiles_of, refuse_misfit, warn_of_misfit
+from cluster.models import embedder_of, profiles_of, refuse_misfit, warn_of_misfit
 from cluster.people import (
     attempt_secret_file,
     audit_key_file,
@@ -53,7 +53,7 @@ from serve.gateway_parts import GatewayConfig
 from serve.inference import ModelClient, app_of
 from serve.people import PeopleRules
 from serve.ports import Web
-from serve.profile import ModelProfile, load_profile
+from serve.profile import ModelProfile
 from serve.resilience import resilient
 from serve.text_embedder import TextEmbedder
 from serve.weights import ensure_weights
@@ -102,9 +102,9 @@ async def start(
         workers=application.load().roles if application else (),
         bundle=bundle_of(settings),
     )
-    profiles, embedder = profiles_of(settings), load_profile(settings.embedder())
+    profiles, embedder = profiles_of(settings), embedder_of(settings)
     if settings.ray_address is None:
-        await asyncio.to_thread(refuse_misfit, profiles)
+        await asyncio.to_thread(refuse_misfit, (*profiles, embedder))
     async with asyncio.TaskGroup() as group:
         group.create_task(_step(progress, "bus", _provision(settings, root, domain)))
         group.create_task(_step(progress, "people", prepare_people(home, addresses.database)))
@@ -129,7 +129,7 @@ async def start(
     log_key = log_key_jwt(home, root)
     gateway = _gateway(settings, home, addresses, domain, secret, profiles, workflows, web, log_key)
     if settings.ray_address is not None:
-        warn_of_misfit(profiles, ray.nodes())  # type: ignore[no-untyped-call]
+        warn_of_misfit((*profiles, embedder), ray.nodes())  # type: ignore[no-untyped-call]
     async with asyncio.TaskGroup() as group:
         group.create_task(_step(progress, "agents", members.ready(), f"{members.count} actors"))
         models = [(each, found.result()) for each, found in zip(profiles, weights, strict=True)]

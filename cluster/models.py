@@ -34,6 +34,23 @@ def profiles_of(settings: Settings) -> tuple[ModelProfile, ...]:
     return profiles
 
 
+def embedder_of(settings: Settings) -> ModelProfile:
+    """The profile of the model that turns texts into vectors.
+
+    What the settings override of a model that writes is not asked of it.
+
+    Raises:
+        UnknownProfile: there is none of that name.
+        ConfigurationError: it embeds nothing.
+    """
+    profile = load_profile(settings.embedder())
+    if profile.task != "embed":
+        raise ConfigurationError(
+            f"SWARM_EMBEDDING_PROFILE cannot name {profile.name}: it embeds nothing."
+        )
+    return profile
+
+
 def _profile(settings: Settings, name: str) -> ModelProfile:
     profile = load_profile(
         name,

@@ -91,9 +91,17 @@ def load_encoder(profile: ModelProfile, weights: str) -> Encoder:
     if profile.engine == "scripted":
         return HashedWords(profile.dimensions or 0)
     encoder = SentenceEncoder(Path(weights), profile.max_model_len)
-    if encoder.dimensions != profile.dimensions:
-        raise ModelUnavailable(
-            f"{weights} has vectors of {encoder.dimensions}, {profile.name} says"
-            f" {profile.dimensions}"
-        )
+    refuse_other_length(profile, weights, encoder.dimensions)
     return encoder
+
+
+def refuse_other_length(profile: ModelProfile, weights: str, found: int) -> None:
+    """Return if the vectors that were found are as long as the profile says.
+
+    Raises:
+        ModelUnavailable: they are not.
+    """
+    if found != profile.dimensions:
+        raise ModelUnavailable(
+            f"{weights} has vectors of {found}, {profile.name} says {profile.dimensions}"
+        )

@@ -121,6 +121,11 @@ def in_work(server: Any) -> int:
     return int(server.engine._engine_client.get_num_unfinished_requests())  # noqa: SLF001
 
 
+def vector_length(server: Any) -> int:
+    """How many numbers the vectors of a server have that was started to embed."""
+    return int(server.engine._engine_client.model_config.embedding_size)  # noqa: SLF001
+
+
 def create_server(settings: Mapping[str, Any], *, cpu: bool) -> Server:
     """Make the ray.serve.llm server, not yet started.
 

@@ -2,7 +2,7 @@
 
 What a GPU needs is its part of the weights, the keys and values of one answer of full length,
 and an allowance for what vLLM takes besides. That is the least with which the engine starts;
-whatever is left over is room for more answers at once.
+whatever is left over is room for more answers at once. An encoder keeps no keys and values.
 """
 
 import math
@@ -129,10 +129,12 @@ def _suits(profile: ModelProfile, node: GpuNode) -> bool:
 def _too_small(profile: ModelProfile, need: GpuNeed, nodes: Sequence[GpuNode], share: float) -> str:
     largest = max(nodes, key=lambda node: node.memory_bytes or 0)
     have = (largest.memory_bytes or 0) * share
+    what = "text" if profile.task == "embed" else "answer"
+    cache = f" {_in_gib(need.cache)} for one {what} of {profile.max_model_len} tokens,"
     return (
         f"{profile.name} needs {_in_gib(need.total)} on each GPU:"
         f" {_in_gib(need.weights)} of weights,"
-        f" {_in_gib(need.cache)} for one answer of {profile.max_model_len} tokens,"
+        f"{cache if need.cache else ''}"
         f" {_in_gib(need.reserve)} besides."
         f" The largest, on {largest.name}, gives {_in_gib(have)}"
         f" ({share:.0%} of {_in_gib(largest.memory_bytes or 0)})."

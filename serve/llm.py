@@ -1,4 +1,4 @@
-"""vLLM behind the interface of a model app: `chat`, `models`, `check_health`.
+"""vLLM behind the interface of a model app: `chat`, `embedding`, `models`, `check_health`.
 
 The engine is ray.serve.llm's, configured from a model profile. What decides the
 configuration is pure and stands first. The deployment imports vLLM inside its
@@ -22,12 +22,13 @@ from ray.serve import Application
 
 from actors.model import Engine
 from serve.completion import error_document
-from serve.embedder import Embedder
+from serve.embedder import Embedder, refuse_other_length
 from serve.errors import ModelUnavailable
 from serve.fingerprint import fingerprint
 from serve.profile import ModelProfile
 from serve.routing import router_config
 from serve.scripted import ScriptedModel
+from serve.vllm_embedder import embedded, pooling_kwargs
 from serve.weights_digest import known_digest
 
 log = structlog.get_logger()
@@ -50,6 +51,7 @@ def engine_kwargs(profile: ModelProfile) -> dict[str, JsonValue]:
         "max_model_len": profile.max_model_len,
         "tensor_parallel_size": profile.tensor_parallel,
         "pipeline_parallel_size": profile.pipeline_parallel,
+        **pooling_kwargs(profile),
     }
     if profile.gpu_memory_utilization is not None:
         kwargs["gpu_memory_utilization"] = profile.gpu_memory_utilization
@@ -135,7 +137,7 @@ def deployment_options(profile: ModelProfile, env: Mapping[str, str]) -> dict[st
         "health_check_timeout_s": _HEALTH_TIMEOUT_S,
         "graceful_shutdown_timeout_s": _SHUTDOWN_S,
         "ray_actor_options": {
-            "num_cpus": 0 if profile.task == "embed" else 1,  # it waits most of the time
+            "num_cpus": 0 if _embeds_itself(profile) else 1,  # it waits most of the time
             "runtime_env": {"env_vars": dict(env)},
         },
     }
@@ -153,6 +155,11 @@ def deployment_options(profile: ModelProfile, env: Mapping[str, str]) -> dict[st
         options["placement_group_bundles"] = placement_bundles(profile)
         options["placement_group_strategy"] = profile.placement
     return options
+
+
+def _embeds_itself(profile: ModelProfile) -> bool:
+    """Whether the replica computes the vectors, without an engine that has a place of its own."""
+    return profile.task == "embed" and profile.engine != "vllm"
 
 
 def _deployment_name(profile: ModelProfile) -> str:
@@ -211,7 +218,7 @@ class VllmModel:
             forkserver.ensure_running()
         digest = asyncio.create_task(asyncio.to_thread(known_digest, self._weights))
         await asyncio.sleep(0)  # the files are read while the import holds this thread
-        from serve.engine import VLLM, create_server  # noqa: PLC0415  # imports vLLM
+        from serve.engine import VLLM, create_server, vector_length  # noqa: PLC0415  # imports vLLM
 
         imported = time.monotonic()
         engine = fingerprint(Engine(name="vllm", version=VLLM, weights=await digest))
@@ -219,6 +226,8 @@ class VllmModel:
         config["engine_kwargs"] |= {"fingerprint_mode": "custom", "fingerprint_value": engine}
         server = create_server(config, cpu=cpu)
         await server.start()  # type: ignore[no-untyped-call]
+        if self._profile.task == "embed":
+            refuse_other_length(self._profile, self._weights, vector_length(server))
         self._server = server
         log.info(
             "model.started",
@@ -244,6 +253,10 @@ class VllmModel:
             async for document in answer:
                 yield document
 
+    async def embedding(self, request: dict[str, JsonValue]) -> AsyncGenerator[str, None]:
+        """Answer an OpenAI embedding request with one document, as the Embedder does."""
+        yield await embedded(self._server, self._profile, request)
+
     async def _answer(
         self, kind: type[BaseModel], request: dict[str, JsonValue], method: str
     ) -> AsyncGenerator[str, None]:
@@ -266,18 +279,16 @@ class VllmModel:
 
     async def models(self) -> dict[str, JsonValue]:
         """The OpenAI list of models, of which there is one."""
-        return {
-            "object": "list",
-            "data": [
-                {
-                    "id": self._profile.served_name,
-                    "object": "model",
-                    "created": self._created,
-                    "owned_by": "vllm",
-                    "max_model_len": self._profile.max_model_len,
-                }
-            ],
+        model: dict[str, JsonValue] = {
+            "id": self._profile.served_name,
+            "object": "model",
+            "created": self._created,
+            "owned_by": "vllm",
+            "max_model_len": self._profile.max_model_len,
         }
+        if self._profile.dimensions is not None:
+            model["dimensions"] = self._profile.dimensions
+        return {"object": "list", "data": [model]}
 
     async def prefix_cache(self) -> dict[str, int]:
         """Tokens of prompts that this replica was sent, and of these how many were in cache.
@@ -315,6 +326,6 @@ def build_model_app(profile: ModelProfile, weights: str | Path) -> Application:
         return serve.deployment(**options)(ScriptedModel).bind(profile)
     # A user_config makes Serve call `reconfigure`.
     options["user_config"] = {"profile": profile.name}
-    if profile.task == "embed":
+    if _embeds_itself(profile):
         return serve.deployment(**options)(Embedder).bind(profile, str(weights))
     return serve.deployment(**options)(VllmModel).bind(profile, str(weights))

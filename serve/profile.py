@@ -24,7 +24,8 @@ class ModelShape(BaseModel):
         parameters: how many numbers the weights are.
         layers: of the transformer.
         heads: attention heads of a layer; tensor parallelism deals them out.
-        kv_heads: of these, how many keep keys and values.
+        kv_heads: of these, how many keep keys and values; 0 of an encoder, which reads a text
+            in one pass and keeps none.
         head_size: numbers in each of a head's keys and values.
     """
 
@@ -33,7 +34,7 @@ class ModelShape(BaseModel):
     parameters: Annotated[int, Field(gt=0)]
     layers: Annotated[int, Field(gt=0)]
     heads: Annotated[int, Field(gt=0)]
-    kv_heads: Annotated[int, Field(gt=0)]
+    kv_heads: Annotated[int, Field(ge=0)]
     head_size: Annotated[int, Field(gt=0)]
 
 
@@ -131,7 +132,7 @@ class ModelProfile(BaseModel):
         if self.router is not None:
             return self.router == "prefix-aware"
         most = self.autoscaling.most if self.autoscaling else self.replicas
-        return self.engine == "vllm" and most > 1
+        return (self.engine, self.task) == ("vllm", "generate") and most > 1
 
     @model_validator(mode="after")
     def _scales_one_way(self) -> Self:
@@ -159,8 +160,8 @@ class ModelProfile(BaseModel):
             raise ValueError("what embeds has dimensions, and nothing else has")
         if self.engine == "transformers" and (self.task, self.accelerator) != ("embed", "cpu"):
             raise ValueError("the engine transformers embeds, on the CPU")
-        if self.engine == "vllm" and self.task == "embed":
-            raise ValueError("vLLM is not made to embed here yet: use the engine transformers")
+        if self.task == "generate" and self.shape is not None and not self.shape.kv_heads:
+            raise ValueError("what writes keeps keys and values: kv_heads is above 0")
         if self.task == "embed" and self.router == "prefix-aware":
             raise ValueError("what embeds keeps no prompt in cache: leave out the router")
         if self.accelerator == "cpu" and self.gpu_memory_utilization is not None:

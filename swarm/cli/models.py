@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 
 from cluster.gpus import gpus_here
-from cluster.models import profiles_of
+from cluster.models import embedder_of, profiles_of
 from cluster.settings import GiB, Settings
 from serve.fit import GpuNode, gpu_need, misfits, misfits_together
 from serve.profile import ModelProfile, load_profile, profile_names
@@ -59,8 +59,10 @@ def models(*, as_json: Json = False) -> None:
     for offer in offers:
         for reason in offer.misfits:
             out.print(f"  {reason}")
-    if settings.further_profiles():
-        together = misfits_together(profiles_of(settings), nodes)
+    served = (*profiles_of(settings), embedder_of(settings))
+    on_gpus = [profile for profile in served if profile.accelerator == "gpu"]
+    if len(on_gpus) > 1:
+        together = misfits_together(on_gpus, nodes)
         if together:
             out.print("Those that were chosen (*) do not fit beside each other:")
         for reason in together:

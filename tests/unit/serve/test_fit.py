@@ -26,6 +26,7 @@ def changed(profile: ModelProfile, **values: object) -> ModelProfile:
         ("phi-3.5-mini", 7.1, 6.0, [node("a", 1, 24)], [node("a", 1, 16)]),
         ("qwen3-8b", 15.3, 2.25, [node("a", 1, 24)], [node("a", 1, 20)]),
         ("qwen3-32b", 15.3, 1.0, [node("a", 4, 24)], [node("a", 4, 20)]),
+        ("all-minilm-l6-v2-gpu", 0.04, 0.0, [node("a", 1, 12)], [node("a", 1, 8)]),
         (
             "qwen2.5-72b",
             8.5,
@@ -46,11 +47,32 @@ def test_the_need_of_each_shipped_profile(
     assert misfits(profile, fitting) == ()
     (reason,) = misfits(profile, too_small)
     assert f"{need.total / GIB:.1f} GiB on each GPU" in reason
-    assert f"90% of {(too_small[0].memory_bytes or 0) / GIB:.1f} GiB" in reason
+    assert (
+        f"{profile.gpu_memory_utilization:.0%} of {(too_small[0].memory_bytes or 0) / GIB:.1f} GiB"
+        in reason
+    )
 
 
 def test_every_gpu_profile_is_looked_at_above() -> None:
-    assert ON_GPUS == ["phi-3.5-mini", "qwen2.5-72b", "qwen3-32b", "qwen3-8b"]
+    assert ON_GPUS == [
+        "all-minilm-l6-v2-gpu",
+        "phi-3.5-mini",
+        "qwen2.5-72b",
+        "qwen3-32b",
+        "qwen3-8b",
+    ]
+
+
+def test_an_encoder_needs_no_cache_however_long_its_texts_are() -> None:
+    profile = load_profile("all-minilm-l6-v2-gpu")
+    (reason,) = misfits(profile, [node("a", 1, 8)])
+    assert "0.0 GiB of weights, 2.0 GiB besides." in reason
+    assert profile.shape is not None
+    long = changed(profile, max_model_len=32_768)
+    assert gpu_need(long, profile.shape) == gpu_need(profile, profile.shape)
+    keeps = ModelShape.model_validate({**profile.shape.model_dump(), "kv_heads": 12})
+    (other,) = misfits(changed(profile, shape=keeps.model_dump()), [node("a", 1, 8)])
+    assert "for one text of 256 tokens" in other
 
 
 @pytest.mark.parametrize("name", ON_GPUS)

@@ -7,6 +7,8 @@ from ray.serve.config import AutoscalingConfig, RequestRouterConfig
 
 import tests.unit.serve.quiet_ray  # noqa: F401  # before what imports ray.serve
 from serve.llm import (
+    VllmModel,
+    build_model_app,
     deployment_options,
     documents,
     engine_kwargs,
@@ -19,6 +21,7 @@ from serve.routing import ROUTER, UNEVEN
 
 CPU = load_profile("smollm2-135m")
 GPU = load_profile("phi-3.5-mini")
+EMBEDS = load_profile("all-minilm-l6-v2-gpu")
 SHARDED = GPU.model_copy(
     update={"tensor_parallel": 2, "pipeline_parallel": 2, "accelerator_type": "A100"}
 )
@@ -169,6 +172,44 @@ def test_what_embeds_takes_no_core_from_what_writes() -> None:
     assert options["ray_actor_options"]["num_cpus"] == 0
     assert "placement_group_bundles" not in options
     assert deployment_options(CPU, {})["ray_actor_options"]["num_cpus"] == 1
+
+
+def test_an_engine_that_embeds_pools_as_its_profile_says() -> None:
+    kwargs = engine_kwargs(EMBEDS)
+    assert kwargs["runner"] == "pooling"
+    assert kwargs["pooler_config"] == {"seq_pooling_type": "MEAN", "use_activation": True}
+    assert (kwargs["max_num_seqs"], kwargs["max_model_len"]) == (EMBEDS.batch, 256)
+    assert not engine_kwargs(GPU).keys() & {"runner", "pooler_config", "max_num_seqs"}
+
+
+def test_an_engine_that_embeds_has_a_place_of_its_own() -> None:
+    options = deployment_options(EMBEDS, {})
+    assert options["name"] == "Embedder:all-minilm-l6-v2-gpu"
+    assert options["placement_group_bundles"] == [{"CPU": 1.0, "GPU": 1.0}]
+    assert options["ray_actor_options"]["num_cpus"] == 1
+    several = deployment_options(EMBEDS.model_copy(update={"replicas": 2}), {})
+    assert "request_router_config" not in several
+
+
+@pytest.mark.parametrize(
+    ("name", "served_by"),
+    [
+        ("all-minilm-l6-v2-gpu", "VllmModel"),
+        ("all-minilm-l6-v2", "Embedder"),
+        ("scripted-embedding", "Embedder"),
+        ("phi-3.5-mini", "VllmModel"),
+        ("scripted", "ScriptedModel"),
+    ],
+)
+def test_the_engine_of_a_profile_decides_who_answers(name: str, served_by: str) -> None:
+    app = build_model_app(load_profile(name), "/weights")
+    assert app._bound_deployment.func_or_class.__name__ == served_by
+
+
+async def test_a_model_on_an_engine_says_how_long_its_vectors_are_if_it_makes_any() -> None:
+    embeds, writes = [await VllmModel(profile, "").models() for profile in (EMBEDS, GPU)]
+    assert embeds["data"][0]["dimensions"] == 384  # type: ignore[index,call-overload]
+    assert "dimensions" not in writes["data"][0]  # type: ignore[index,operator,call-overload]
 
 
 def test_deployments_are_named_for_the_dashboard() -> None:

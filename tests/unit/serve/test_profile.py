@@ -23,6 +23,7 @@ SCALING: dict[str, object] = {"least": 1, "most": 4, "target_ongoing_requests": 
 def test_the_shipped_profiles_all_load_under_their_own_names() -> None:
     assert profile_names() == [
         "all-minilm-l6-v2",
+        "all-minilm-l6-v2-gpu",
         "phi-3.5-mini",
         "qwen2.5-72b",
         "qwen3-32b",
@@ -87,7 +88,10 @@ def test_a_share_of_memory_out_of_range_is_refused(share: float) -> None:
         {"engine": "scripted", "dimensions": 384},  # of what?
         {"engine": "transformers", "weights": "x"},  # writes nothing
         {"engine": "transformers", "task": "embed", "dimensions": 384},  # of no weights
-        {"engine": "vllm", "weights": "x", "task": "embed", "dimensions": 384},
+        {"engine": "vllm", "weights": "x", "task": "embed"},  # of what length?
+        {"engine": "transformers", "weights": "x", "task": "embed", "dimensions": 8}
+        | {"accelerator": "gpu", "shape": SHAPE},  # which is vLLM's
+        {**ON_GPU, "shape": {**SHAPE, "kv_heads": 0}},  # writes, and keeps nothing
         {"engine": "magic"},
         {"engine": "scripted", "surprise": 1},
     ],
@@ -95,6 +99,14 @@ def test_a_share_of_memory_out_of_range_is_refused(share: float) -> None:
 def test_values_that_do_not_belong_together_are_refused(values: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         ModelProfile.model_validate({"name": "x", "served_name": "x", **values})
+
+
+def test_what_embeds_on_gpus_and_on_the_cpu_makes_the_same_vectors_under_one_name() -> None:
+    gpu, cpu = load_profile("all-minilm-l6-v2-gpu"), load_profile("all-minilm-l6-v2")
+    same = ("task", "served_name", "weights", "dimensions", "max_model_len")
+    assert gpu.model_dump(include=set(same)) == cpu.model_dump(include=set(same))
+    assert (gpu.engine, gpu.accelerator) == ("vllm", "gpu")
+    assert not gpu.model_copy(update={"replicas": 2}).prefix_aware
 
 
 def test_a_profile_cannot_be_changed() -> None:
@@ -106,5 +118,7 @@ def test_what_is_refused_above_is_refused_for_that_one_reason() -> None:
     good = {"name": "x", "served_name": "x"}
     sharded = {"tensor_parallel": 4, "pipeline_parallel": 2}
     assert ModelProfile.model_validate({**good, **ON_GPU, **sharded}).accelerators == 8
+    encoder = {**ON_GPU, "task": "embed", "dimensions": 8, "shape": {**SHAPE, "kv_heads": 0}}
+    assert ModelProfile.model_validate({**good, **encoder}).dimensions == 8
     scaled = ModelProfile.model_validate({**good, "engine": "scripted", "autoscaling": SCALING})
     assert scaled.least_replicas == 1

@@ -45,3 +45,17 @@ def test_the_list_is_there_for_programs(
     assert offers["qwen2.5-72b"]["gpu_bytes"] / GiB == pytest.approx(10.8, abs=0.1)
     assert offers["qwen2.5-72b"]["misfits"] == ["qwen2.5-72b needs 16 GPUs; none was found."]
     assert offers["scripted"]["misfits"] == []
+
+
+def test_what_embeds_on_a_gpu_takes_one_beside_what_writes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWARM_MODEL_PROFILE", "qwen3-8b")
+    monkeypatch.setenv("SWARM_EMBEDDING_PROFILE", "all-minilm-l6-v2-gpu")
+    assert cli.run(["models"]) == 0
+    said = capsys.readouterr().out
+    assert "do not fit beside each other" in said
+    assert "GPUs that qwen3-8b takes are not counted." in said
+    have(monkeypatch, GpuNode(name="this machine", count=2, memory_bytes=24 * GiB))
+    assert cli.run(["models"]) == 0
+    assert "do not fit" not in capsys.readouterr().out
