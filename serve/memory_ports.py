@@ -59,8 +59,8 @@ class SessionRecords(Protocol):
         """The item, None if it is not kept here."""
         ...
 
-    async def drop(self, tenant: str, namespace: str, item: str) -> None:
-        """Remove an item, if it is there."""
+    async def supersede(self, tenant: str, namespace: str, item: str, *, place: int) -> None:
+        """Have no version read that is older than the change at this place of the stream."""
         ...
 
 

@@ -77,7 +77,7 @@ async def ask(parts: GatewayParts, caller: Caller, wanted: Wanted, event: str) -
         log.warning("memory.write_pending", event_id=event, reason=str(error))
         return Asked(event=event, outcome=None)
     if outcome.is_applied:
-        await _forget_session(parts, caller, wanted)
+        await _supersede_session(parts, caller, wanted, stored.stream_sequence)
     return Asked(event=event, outcome=outcome)
 
 
@@ -122,9 +122,13 @@ async def _current(parts: GatewayParts, caller: Caller, wanted: Wanted) -> Memor
     )
 
 
-async def _forget_session(parts: GatewayParts, caller: Caller, wanted: Wanted) -> None:
+async def _supersede_session(
+    parts: GatewayParts, caller: Caller, wanted: Wanted, place: int
+) -> None:
     """Have nobody read what was there before; the keeper puts the new version there."""
     try:
-        await parts.memory.sessions.drop(caller.tenant, wanted.namespace, wanted.item)
+        await parts.memory.sessions.supersede(
+            caller.tenant, wanted.namespace, wanted.item, place=place
+        )
     except StorageUnavailable as error:
-        log.warning("memory.session_not_dropped", reason=str(error))
+        log.warning("memory.session_not_superseded", reason=str(error))
