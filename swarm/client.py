@@ -17,7 +17,7 @@ from swarm.answer import parse
 from swarm.chat import reply_of, texts_of
 from swarm.errors import NotAuthenticated, NotReachable
 from swarm.home import ADMIN, admin_password, find_home, gateway_certificate, gateway_url
-from swarm.http import Call, Credentials, Gateway
+from swarm.http import PATIENCE_S, Call, Credentials, Gateway
 from swarm.memory import AsyncMemory
 from swarm.people import AsyncPeople
 from swarm.run import AsyncRun
@@ -69,6 +69,7 @@ class AsyncSwarm:
         home: Path | str | None = None,
         certificate: Path | str | None = None,
         timeout_s: float = TIMEOUT_S,
+        patience_s: float = PATIENCE_S,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> Self:
         """Connect, and prove who is calling.
@@ -86,6 +87,8 @@ class AsyncSwarm:
             certificate: PEM file with the one certificate that the gateway must have; without
                 it, a gateway at a given URL needs one that the system trusts.
             timeout_s: for each call, its repeats included.
+            patience_s: how long a run that is followed waits for a gateway that went away, as it
+                does while the whole swarm starts again.
             transport: another way to reach the gateway, for tests.
 
         Raises:
@@ -106,7 +109,12 @@ class AsyncSwarm:
                 "A user name with its password is needed, or a token or API key."
             )
         gateway = Gateway(
-            url, credentials, timeout_s=timeout_s, transport=transport, tls=_pinned(certificate)
+            url,
+            credentials,
+            timeout_s=timeout_s,
+            patience_s=patience_s,
+            transport=transport,
+            tls=_pinned(certificate),
         )
         try:
             await gateway.authenticate()

@@ -26,6 +26,8 @@ from swarm.errors import (
 
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 5.0
+PATIENCE_S: Final = 180.0
+"""A whole swarm that starts again with a model on CPU is back within a minute or two."""
 NO_TOKEN: Final = ""
 FAREWELL_S: Final = 2.0
 """For ending the session on close; one that is not ended ends by itself."""
@@ -74,6 +76,7 @@ class Gateway:
         url: its address.
         credentials: how to log in.
         timeout_s: for one call, its repeats included.
+        patience_s: for a gateway that went away while a run was followed.
         transport: another way to reach it, for tests.
         tls: whom to trust, for https; None: whom the system trusts.
     """
@@ -84,11 +87,13 @@ class Gateway:
         credentials: Credentials,
         *,
         timeout_s: float,
+        patience_s: float = PATIENCE_S,
         transport: httpx.AsyncBaseTransport | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self.timeout_s = timeout_s
+        self.patience_s = patience_s
         self._credentials = credentials
         self._login = asyncio.Lock()
         self._client = httpx.AsyncClient(

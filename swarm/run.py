@@ -94,7 +94,7 @@ class AsyncRun:
         A failure that was retried before this began is not the end.
 
         A connection that breaks is made again behind the last event, as long as the
-        gateway comes back within the client's timeout. Close the generator when leaving
+        gateway comes back within the client's patience. Close the generator when leaving
         early (`contextlib.aclosing`).
 
         Args:
@@ -104,7 +104,7 @@ class AsyncRun:
             NotFound: there is no such run.
             NotReachable, Unavailable: the gateway did not come back in time.
         """
-        position, ended, pause = after, False, Pause(self._gateway.timeout_s)
+        position, ended, pause = after, False, Pause(self._gateway.patience_s)
         while True:
             broken: NotReachable | Unavailable
             try:

@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from swarm.bridge import Bridge
 from swarm.client import CHAT_TIMEOUT_S, TIMEOUT_S, AsyncSwarm, Message
 from swarm.errors import SwarmClosed
+from swarm.http import PATIENCE_S
 from swarm.memory_sync import Memory
 from swarm.run import AsyncRun
 from swarm.usage import UsagePart, UsageReport
@@ -137,6 +138,7 @@ class Swarm:
         home: Path | str | None = None,
         certificate: Path | str | None = None,
         timeout_s: float = TIMEOUT_S,
+        patience_s: float = PATIENCE_S,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> Self:
         """Connect, and prove who is calling. See AsyncSwarm.connect."""
@@ -150,6 +152,7 @@ class Swarm:
             home=home,
             certificate=certificate,
             timeout_s=timeout_s,
+            patience_s=patience_s,
             transport=transport,
         )
         try:

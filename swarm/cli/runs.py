@@ -11,7 +11,7 @@ import typer
 from swarm.cli.lifecycle import Json, print_json
 from swarm.cli.show import printer, show_result, show_runs, show_step, show_summary
 from swarm.client import AsyncSwarm
-from swarm.errors import WaitTimeout
+from swarm.errors import NotReachable, WaitTimeout
 from swarm.run import AsyncRun
 from swarm.view import AuditSummary, Priority, RunStatus
 
@@ -98,7 +98,7 @@ async def do_run(
     """Submit, watch, show; 0 if the run completed, 1 if it ended otherwise or took too long.
 
     Raises:
-        NotReachable: no swarm is running.
+        NotReachable: no swarm is running, or it went away and did not come back.
         Refused: the objective, workflow or model is not accepted.
         WaitTimeout: the run has not ended in time; it goes on.
     """
@@ -120,6 +120,11 @@ async def do_run(
         except TimeoutError as error:
             raise WaitTimeout(
                 f"Run {handle.id} has not ended within {timeout_s:g} s; it goes on."
+            ) from error
+        except NotReachable as error:
+            raise NotReachable(
+                f"{error} Run {handle.id} is kept, and goes on once the swarm is back;"
+                f" watch it with: swarm events {handle.id}"
             ) from error
         status = await handle.status()
         seconds = time.monotonic() - began

@@ -1,6 +1,7 @@
 """kill -9 of what everything else runs in: Ray, the supervisor, its guard, the whole machine."""
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -8,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from bus.payloads import RunCompleted
 from cluster import state as states
 from cluster.state import Phase, State
 from swarm.home import gateway_url
@@ -53,11 +55,19 @@ async def test_a_run_goes_on_after_the_whole_machine_was_killed_and_started_agai
 ) -> None:
     runs = [await healthy.in_the_middle(uuid4().hex, claims=claims) for claims in (3, 1)]
     unaudited = healthy.accepted[-1]
+    watching = asyncio.create_task(
+        healthy.shell.swarm("events", unaudited, "--json", deadline_s=ENDED_S)
+    )
     assert await asyncio.to_thread(healthy.processes.kill_all) > 20
     await healthy.up()
     for run in (*runs, unaudited):
         status = await healthy.ended(run, deadline_s=ENDED_S)
         assert status.status == "completed", status.failure
+    seen = await watching
+    assert seen.code == 0, seen
+    places = [json.loads(line)["stream_sequence"] for line in seen.out.splitlines()]
+    assert places == sorted(set(places))
+    assert json.loads(seen.out.splitlines()[-1])["type"] == RunCompleted.TYPE
 
 
 async def test_the_supervisor_killed_while_it_starts_again_is_followed_by_another(

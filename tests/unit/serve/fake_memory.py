@@ -143,10 +143,12 @@ class _Sessions:
             raise StorageUnavailable("read an item of a session")
         return self.memory.sessions.get((tenant, namespace, item))
 
-    async def drop(self, tenant: str, namespace: str, item: str) -> None:
+    async def supersede(self, tenant: str, namespace: str, item: str, *, place: int) -> None:
         if self.memory.sessions_away:
-            raise StorageUnavailable("remove an item")
-        self.memory.sessions.pop((tenant, namespace, item), None)
+            raise StorageUnavailable("supersede an item of a session")
+        kept = self.memory.sessions.get((tenant, namespace, item))
+        if kept is not None and kept.place < place:
+            del self.memory.sessions[tenant, namespace, item]
 
 
 @dataclass

@@ -45,6 +45,20 @@ class BadLine(httpx.AsyncBaseTransport):
         return httpx.Response(response.status_code, headers=response.headers, stream=stream)
 
 
+class AwayLine(httpx.AsyncBaseTransport):
+    """Nobody is there for the next event streams, so many of them."""
+
+    def __init__(self, fakes: Fakes, away: int) -> None:
+        self._inner = httpx.ASGITransport(create_app(fakes.parts()))
+        self.away = away
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/events") and self.away:
+            self.away -= 1
+            raise httpx.ConnectError("nobody is there")
+        return await self._inner.handle_async_request(request)
+
+
 async def connected(
     fakes: Fakes,
     transport: httpx.AsyncBaseTransport | None = None,

@@ -43,7 +43,7 @@ from tests.unit.serve.fakes import (
     quick,
     submit,
 )
-from tests.unit.swarm.gateways import connected
+from tests.unit.swarm.gateways import AwayLine, connected
 
 HELLO = [{"role": "user", "content": "hello there"}]
 
@@ -274,6 +274,7 @@ async def test_a_part_that_is_down_is_waited_for_no_longer_than_allowed() -> Non
         username="uma",
         password=PASSWORD,
         timeout_s=0.5,
+        patience_s=0.5,
         transport=httpx.ASGITransport(create_app(fakes.parts())),
     ) as swarm:
         await fakes.log.break_down()
@@ -281,6 +282,19 @@ async def test_a_part_that_is_down_is_waited_for_no_longer_than_allowed() -> Non
             await swarm.submit("x")
         with pytest.raises(Unavailable, match="event bus"):
             _ = [event async for event in swarm.run("r1").events()]
+
+
+async def test_a_gateway_that_starts_again_is_waited_for_longer_than_for_an_answer() -> None:
+    fakes = Fakes()
+    await submit(fakes.log)
+    await complete(fakes.log, "r1")
+    line = AwayLine(fakes, 3)
+    connecting = AsyncSwarm.connect(
+        BASE_URL, username="uma", password=PASSWORD, timeout_s=0.5, transport=line
+    )
+    async with await connecting as swarm:
+        assert len([event async for event in swarm.run("r1").events()]) == 2
+    assert line.away == 0
 
 
 async def test_the_swarm_on_this_machine_is_found_by_its_home(tmp_path: Path) -> None:
