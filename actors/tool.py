@@ -115,7 +115,9 @@ class PythonTool:
         return dumped
 
 
-def tool(function: Callable[[A], Awaitable[R]]) -> PythonTool:
+def tool(
+    function: Callable[[A], Awaitable[R]] | Callable[[A, StepAssigned], Awaitable[R]],
+) -> PythonTool:
     """Make a tool of an async function of one pydantic model that gives another.
 
     Its name is the tool's, its docstring tells the model what it is for. A second parameter of

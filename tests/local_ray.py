@@ -53,5 +53,5 @@ def serving_ray(*, num_cpus: int, http_port: int | None = None) -> Iterator[Path
                 serve.start(proxy_location="HeadOnly", http_options=options)
             yield folder
         finally:
-            serve.shutdown()  # type: ignore[no-untyped-call]
+            serve.shutdown()
             ray.shutdown()

@@ -116,7 +116,7 @@ def kept() -> Book:
 
 def audited(received: Sequence[Received]) -> Audit:
     """The audit log that fits."""
-    rows = []
+    rows: list[AuditRow] = []
     for index, each in enumerate(received):
         record = record_of(each)
         before = sum(row.run == record.run for row in rows)

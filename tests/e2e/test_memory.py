@@ -6,6 +6,8 @@ from contextlib import aclosing, suppress
 
 import pytest
 
+from bus.memory_payloads import ItemReference
+from bus.payloads import StepCompleted
 from swarm import AsyncSwarm
 from swarm.errors import ClientError, MemoryConflict, NotFound
 from swarm.memory_view import MemoryItem
@@ -57,15 +59,17 @@ async def test_a_later_run_is_told_of_an_earlier_one_and_says_so(
     status = await second.wait(90)
     assert status.status == "completed"
     assert f"{episode.namespace}/{first.id}@1" in (status.result or "")
-    recalled, ids = {}, {}
+    recalled: dict[str, tuple[ItemReference, ...]] = {}
+    ids: dict[str, str] = {}
     async with aclosing(second.events()) as events:
         async for event in events:
-            if event.type == "swarm.step.completed.v1" and event.payload:
-                recalled[event.payload["step"]] = event.payload["recalled"]
-                ids[event.payload["step"]] = event.id
-    reference = {"namespace": episode.namespace, "item": first.id, "version": 1}
+            if event.type == StepCompleted.TYPE and event.payload:
+                done = StepCompleted.model_validate(event.payload)
+                recalled[done.step] = done.recalled
+                ids[done.step] = event.id or ""
+    reference = ItemReference(namespace=episode.namespace, item=first.id, version=1)
     assert reference in recalled["specification"]
-    receipt = await shell.swarm("receipt", str(ids["specification"]))
+    receipt = await shell.swarm("receipt", ids["specification"])
     assert receipt.code == 0, receipt
     replayed = await shell.swarm("replay", second.id)
     assert replayed.code == 0, replayed

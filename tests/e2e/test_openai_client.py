@@ -3,9 +3,11 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from typing import Any
 
 import openai
 import pytest
+from openai.types.chat import ChatCompletionMessageParam
 from pydantic import BaseModel
 
 from serve.tls import trusting_only
@@ -61,7 +63,7 @@ async def test_a_chat_is_answered(program: openai.AsyncOpenAI) -> None:
 
 
 async def test_a_stream_says_the_same_piece_by_piece(program: openai.AsyncOpenAI) -> None:
-    asked = {
+    asked: Any = {
         "model": MODEL,
         "messages": [{"role": "user", "content": "What is a leaky bucket?"}],
         "seed": 7,
@@ -165,7 +167,7 @@ async def test_what_was_used_up_is_on_record_by_user_agent_and_run(
 async def test_what_is_wrong_is_an_error_of_the_right_kind(
     program: openai.AsyncOpenAI, shell: Shell
 ) -> None:
-    hello = [{"role": "user", "content": "Hello"}]
+    hello: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello"}]
     with pytest.raises(openai.NotFoundError, match="there are scripted") as absent:
         await program.chat.completions.create(model="gpt-9", messages=hello)
     assert (absent.value.code, absent.value.param) == ("model_not_found", "model")

@@ -36,7 +36,16 @@ class Plan(BaseModel):
 
 
 PORT = ports.drawn()
-COUNTRIES = ("France", "Italy", "Spain", "Portugal", "Germany", "Poland", "Greece", "Norway")
+COUNTRIES: tuple[str, ...] = (
+    "France",
+    "Italy",
+    "Spain",
+    "Portugal",
+    "Germany",
+    "Poland",
+    "Greece",
+    "Norway",
+)
 COUNTRIES += ("Sweden", "Finland", "Japan", "China", "Egypt", "Peru", "Cuba", "Kenya")
 
 

@@ -5,10 +5,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from itertools import pairwise
+from typing import Any
 
 import openai
 import psutil
 import pytest
+from openai.types.chat import ChatCompletionMessageParam
 
 from cluster import ports
 from serve.profile import load_profile
@@ -27,7 +29,7 @@ has more of them."""
 ROUNDS = 4
 QUIET_S = 3.0
 PROMPT = "x" * 100_000
-ASKED = {"model": MODEL, "messages": [{"role": "user", "content": "Tell me a story."}]}
+ASKED: Any = {"model": MODEL, "messages": [{"role": "user", "content": "Tell me a story."}]}
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +93,7 @@ async def test_more_than_may_wait_are_told_to_come_again_and_cost_no_memory(
     them: what is held on to would be there after each.
     """
     gateway = _replica()
-    messages = [{"role": "user", "content": PROMPT}]
+    messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": PROMPT}]
 
     async def ask() -> str:
         try:

@@ -126,6 +126,11 @@ async def test_a_replica_that_only_others_know_of_keeps_nobody_waiting(
 
 
 async def test_a_request_without_a_text_is_passed_on_too(model: ModelClient) -> None:
-    empty: list[dict[str, JsonValue]] = [{"messages": []}, {"messages": [{"role": "user"}]}, {}]
-    for request in (*empty, {"prompt": ""}):
+    without: list[dict[str, JsonValue]] = [
+        {"messages": []},
+        {"messages": [{"role": "user"}]},
+        {"prompt": ""},
+        {},
+    ]
+    for request in without:
         assert await replica_for(model, request)

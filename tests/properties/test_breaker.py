@@ -15,7 +15,7 @@ class BreakerMachine(RuleBasedStateMachine):
         probe_s=st.floats(0.5, 20),
     )
     def begin(self, failures: int, cool_down_s: float, probe_s: float) -> None:
-        self.rules = Rules(failures=failures, cool_down_s=cool_down_s, probe_s=probe_s)
+        self.set = Rules(failures=failures, cool_down_s=cool_down_s, probe_s=probe_s)
         self.breaker = Breaker()
         self.now = 0.0
         self.out = 0
@@ -32,14 +32,14 @@ class BreakerMachine(RuleBasedStateMachine):
 
     @rule()
     def ask(self) -> None:
-        if not self.breaker.admits(self.now, self.rules):
+        if not self.breaker.admits(self.now, self.set):
             assert self.tripped
             return
         if self.tripped:
-            assert self.now - self.last_failure >= self.rules.cool_down_s
-            assert all(self.now - began >= self.rules.probe_s for began in self.tries)
+            assert self.now - self.last_failure >= self.set.cool_down_s
+            assert all(self.now - began >= self.set.probe_s for began in self.tries)
             self.tries.append(self.now)
-        self.breaker = asked(self.breaker, self.now, self.rules)
+        self.breaker = asked(self.breaker, self.now, self.set)
         self.out += 1
 
     @rule()
@@ -53,10 +53,10 @@ class BreakerMachine(RuleBasedStateMachine):
     def fail(self) -> None:
         if self.out:
             self.out -= 1
-            self.breaker = failed(self.breaker, self.now, self.rules)
+            self.breaker = failed(self.breaker, self.now, self.set)
             self.in_a_row += 1
             self.last_failure, self.tries = self.now, []
-            self.tripped = self.tripped or self.in_a_row >= self.rules.failures
+            self.tripped = self.tripped or self.in_a_row >= self.set.failures
 
     @rule()
     def give_up(self) -> None:
@@ -68,15 +68,15 @@ class BreakerMachine(RuleBasedStateMachine):
     @invariant()
     def it_is_closed_until_it_was_tripped(self) -> None:
         if hasattr(self, "rules"):
-            closed = self.breaker.phase(self.now, self.rules) == "closed"
+            closed = self.breaker.phase(self.now, self.set) == "closed"
             assert closed == (not self.tripped)
-            assert not closed or self.breaker.admits(self.now, self.rules)
+            assert not closed or self.breaker.admits(self.now, self.set)
 
     @invariant()
     def nobody_is_shut_out_for_ever(self) -> None:
         if hasattr(self, "rules"):
-            patience_s = self.rules.cool_down_s + self.rules.probe_s + 1
-            assert self.breaker.admits(self.now + patience_s, self.rules)
+            patience_s = self.set.cool_down_s + self.set.probe_s + 1
+            assert self.breaker.admits(self.now + patience_s, self.set)
 
 
 TestBreaker = BreakerMachine.TestCase

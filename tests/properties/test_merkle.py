@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pymerkle import InmemoryTree, InvalidProof  # type: ignore[import-untyped]
+from pymerkle import InmemoryTree, InvalidProof
 from pymerkle import verify_consistency as their_verify_consistency
 
 from storage.errors import BadProof

@@ -61,14 +61,15 @@ def at(**delta: float) -> int:
     return int((NOW + timedelta(**delta)).timestamp())
 
 
-PEM = {"encoding": Encoding.PEM, "format": PublicFormat.SubjectPublicKeyInfo}
 ATTACKS: dict[str, Forge] = {
     "alg none": lambda f: f.unsigned("none"),
     "alg None": lambda f: f.unsigned("None"),
     "alg nOnE": lambda f: f.unsigned("nOnE"),
     "no alg": lambda f: f"{b64({'typ': TYPE, 'kid': f.header['kid']})}.{b64(f.claims)}.",
     "signature removed": lambda f: f.token.rsplit(".", 1)[0] + ".",
-    "HS256 with the public key as PEM": lambda f: f.confused(f.public.public_bytes(**PEM)),
+    "HS256 with the public key as PEM": lambda f: f.confused(
+        f.public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    ),
     "HS256 with the public key": lambda f: f.confused(f.public.public_bytes_raw()),
     "HS256 with the key's name": lambda f: f.confused(f.header["kid"].encode()),
     "HS256 with nothing": lambda f: f.confused(b""),
@@ -272,7 +273,7 @@ async def test_a_body_that_is_not_what_it_should_be_is_refused_with_a_reason(
 async def test_what_a_client_calls_itself_is_shown_without_what_could_do_harm() -> None:
     fakes = Fakes()
     async with fakes.client(None) as client:
-        headers = {"User-Agent": b"Mozilla/5.0 \x1b[31m\x07<script>\xff" + b"x" * 500}
+        headers = {b"User-Agent": b"Mozilla/5.0 \x1b[31m\x07<script>\xff" + b"x" * 500}
         answer = await client.post(
             "/auth/login", json={"username": "uma", "password": PASSWORD}, headers=headers
         )

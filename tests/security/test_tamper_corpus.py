@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -135,7 +136,7 @@ def _fields(document: Any, chance: random.Random) -> Iterator[Mutant]:
     for path in paths:
         value = _at(document, path)
         for other in _others(value, chance):
-            yield mutant(path, lambda holder, name, other=other: holder.__setitem__(name, other))
+            yield mutant(path, partial(_put, other))
         yield mutant(path, lambda holder, name: holder.__delitem__(name))
         yield mutant(path, _double)
     alike = [path for path in paths if isinstance(_at(document, path), str | int | dict)]
@@ -148,6 +149,10 @@ def _fields(document: Any, chance: random.Random) -> Iterator[Mutant]:
         _at(spoilt, one[:-1])[one[-1]] = second
         _at(spoilt, two[:-1])[two[-1]] = first
         yield bytes_of(spoilt)
+
+
+def _put(value: Any, holder: Any, name: Any) -> None:
+    holder[name] = value
 
 
 def _double(holder: Any, name: Any) -> None:
@@ -246,9 +251,9 @@ def _records_like(record: AuditRecord, chance: random.Random) -> Iterator[AuditR
     for at in range(len(tokens)):
         for token in ("x", "00", "r2", "coder", "critic", tokens[at] + "x"):
             subject = ".".join([*tokens[:at], token, *tokens[at + 1 :]])
-            other = replace(record, subject=subject)
-            if other.run == record.run and other != record:  # else it is left out of the run
-                yield other
+            moved = replace(record, subject=subject)
+            if moved.run == record.run and moved != record:  # else it is left out of the run
+                yield moved
 
 
 def _flip(text: str, chance: random.Random) -> str:

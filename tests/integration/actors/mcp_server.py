@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from typing import Any, cast
 
 from mcp.server.mcpserver import MCPServer
 
@@ -55,4 +56,4 @@ def unnameable() -> str:
 
 
 if __name__ == "__main__":
-    server.run(*sys.argv[1:])
+    server.run(*cast("list[Any]", sys.argv[1:]))

@@ -324,7 +324,7 @@ async def test_a_tool_that_hangs_or_fails_is_told_to_the_model_which_goes_on(
     )
     policy = allowing("slow, fail, large")
     names = ("slow", "fail", "large")
-    turns: list[JsonValue] = [*({"call": name, "arguments": {}} for name in names)]
+    turns: list[JsonValue] = [{"call": name, "arguments": {}} for name in names]
     async with (
         swarm(tmp_path, policy) as broker,
         working(

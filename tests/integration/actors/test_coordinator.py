@@ -5,6 +5,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -249,9 +250,7 @@ async def test_a_failed_run_is_taken_up_again_though_it_was_forgotten(
         async with coordinating(broker):
             await gateway.append(submitted(run, BRITTLE))
             for attempt in (1, 2):
-                assignment = await until(
-                    gateway, run, StepAssigned, lambda work, n=attempt: work.attempt == n
-                )
+                assignment = await until(gateway, run, StepAssigned, partial(_is_attempt, attempt))
                 await fail(coder, await claim(coder, assignment))
                 await _until_failures(gateway, run, attempt)
                 if attempt == 1:
@@ -261,6 +260,10 @@ async def test_a_failed_run_is_taken_up_again_though_it_was_forgotten(
             third = await until(gateway, run, StepAssigned, lambda work: work.attempt == 3)
             await work_off(coder, third)
             await until(gateway, run, RunCompleted)
+
+
+def _is_attempt(number: int, work: StepAssigned) -> bool:
+    return work.attempt == number
 
 
 async def _until_failures(log: EventLog, run: str, count: int) -> None:

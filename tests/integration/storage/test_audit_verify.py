@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ def audited(ledger: Ledger) -> list[AuditRecord]:
     found = []
     for record in ledger.records:
         sequence = record.stream_sequence + (record.stream_sequence >= EVENTS)
-        place = {"stream_sequence": sequence, "stored_at": record.stored_at}
+        place: dict[str, Any] = {"stream_sequence": sequence, "stored_at": record.stored_at}
         headers = dict(record.raw_headers)
         if record.verdict == "refused":
             error = BadSignature("the signature does not cover what was received")

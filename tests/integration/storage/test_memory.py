@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from storage.memory_change import Deny
+from storage.memory_change import Deny, MemoryChange
 from storage.memory_item import MemoryItem
 from storage.memory_outbox import MemoryOutbox
 from storage.memory_projection import MemoryProjection
@@ -239,7 +239,7 @@ async def test_an_item_survives_its_own_json(memory: Remembering) -> None:
 
 
 async def test_the_same_changes_make_the_same_memory_again(memory: Remembering) -> None:
-    changes = [
+    changes: list[MemoryChange] = [
         memory.written("a", "one", subject="ada"),
         memory.written("a", "two", base=1),
         memory.written("a", "late", base=1),

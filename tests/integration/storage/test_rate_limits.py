@@ -109,7 +109,7 @@ async def test_limits_of_another_name_count_apart(limits: RateLimits, who: str) 
     assert isinstance(await limits.hit(replace(API_KEY_CREATION, name="other"), who), Allow)
 
 
-async def _keys(cache: Cache, who: str, but: str) -> list[bytes]:
+async def _keys(cache: Cache, who: str, but: str) -> list[bytes | str]:
     slot = _slot(LOGIN, who).encode()
     found = [key for key in await cache.client.keys("*") if slot in key and but.encode() not in key]
     assert found

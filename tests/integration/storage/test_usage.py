@@ -44,7 +44,7 @@ def step(sequence: int, agent: str, usage: JsonValue, *, failed: bool = False) -
     return replace(record(sequence), type=kind, data=data, raw_headers=headers, source_agent=agent)
 
 
-STEP = {"prompt_tokens": 100, "completion_tokens": 10}
+STEP: dict[str, JsonValue] = {"prompt_tokens": 100, "completion_tokens": 10}
 LOG = [
     question(1, "uma", 5, 2),
     question(2, "uma", 7, 3, model="other"),

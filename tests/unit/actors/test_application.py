@@ -217,7 +217,7 @@ def test_an_actor_class_reaches_a_process_that_does_not_have_the_file(tmp_path: 
     )
     told = subprocess.run(
         [sys.executable, "-c", program],
-        input=cloudpickle.dumps(shell),  # type: ignore[no-untyped-call] # Ray's
+        input=cloudpickle.dumps(shell),
         capture_output=True,
         timeout=60,
         check=True,

@@ -62,7 +62,7 @@ def test_where_a_call_has_to_come_first_there_is_no_answer() -> None:
 
 
 def test_the_scripted_model_can_follow_the_schema() -> None:
-    request = {
+    request: dict[str, JsonValue] = {
         "messages": [{"role": "user", "content": "Measure this"}],
         "response_format": {
             "type": "json_schema",

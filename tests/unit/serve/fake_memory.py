@@ -17,8 +17,7 @@ from policies.capabilities import Capabilities
 from serve.memory_ports import Memory
 from storage.errors import StorageUnavailable
 from storage.memory_change import Deny, Write
-from storage.memory_item import MemoryItem, Outcome, Scope
-from storage.vector_index import is_within
+from storage.memory_item import MemoryItem, Outcome, Scope, is_within
 
 Key = tuple[str, str, str]
 

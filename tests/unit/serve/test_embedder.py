@@ -66,7 +66,9 @@ async def test_each_text_gets_its_vector(embedder: Embedder) -> None:
 async def test_texts_of_many_callers_are_computed_together(
     embedder: Embedder, encoder: Counting
 ) -> None:
-    asked = [{"input": [f"a{number}", f"b{number}"]} for number in range(40)]
+    asked: list[dict[str, JsonValue]] = [
+        {"input": [f"a{number}", f"b{number}"]} for number in range(40)
+    ]
     answers = await asyncio.gather(*(ask(embedder, each) for each in asked))
     assert sum(encoder.batches) == 80
     assert max(encoder.batches) == PROFILE.batch

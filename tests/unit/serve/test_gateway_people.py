@@ -131,7 +131,9 @@ async def test_sessions_are_listed_and_ended_by_their_user_only() -> None:
     async with fakes.client(None) as client:
         mine = await logged_in(client)
         answer = await client.post(
-            "/auth/login", json=LOGIN_BODY, headers={"User-Agent": "curl/8 \u00e9".encode("latin1")}
+            "/auth/login",
+            json=LOGIN_BODY,
+            headers={b"User-Agent": "curl/8 \u00e9".encode("latin1")},
         )
         phone = answer.json()
         ada = await logged_in(client, username="ada")

@@ -180,7 +180,7 @@ async def test_a_streamed_text_says_the_same_and_counts_where_it_is_asked() -> N
     texts = {0: "", 1: ""}
     ends = {}
     for part in parts[:-1]:
-        (choice,) = part["choices"]  # type: ignore[misc]
+        (choice,) = part["choices"]  # type: ignore[misc,str-unpack]
         texts[choice["index"]] += choice["text"]  # type: ignore[index,call-overload,operator]
         ends[choice["index"]] = choice["finish_reason"]  # type: ignore[index,call-overload]
     assert texts == {i: c["text"] for i, c in enumerate(whole["choices"])}  # type: ignore[arg-type,index,call-overload]
