@@ -40,6 +40,9 @@ async def test_a_run_goes_on_when_what_everything_runs_in_is_killed(
 ) -> None:
     supervisor, address = state_of(healthy).supervisor_pid, gateway_url(healthy.shell.home)
     run = await healthy.in_the_middle(uuid4().hex)
+    watching = await healthy.shell.start("events", run, "--json")
+    assert watching.stdout is not None
+    first = await asyncio.wait_for(watching.stdout.readline(), ENDED_S)
     if victim == "supervisor":
         os.kill(supervisor, signal.SIGKILL)
     else:
@@ -48,6 +51,11 @@ async def test_a_run_goes_on_when_what_everything_runs_in_is_killed(
     status = await healthy.ended(run, deadline_s=ENDED_S)
     assert status.status == "completed", status.failure
     assert gateway_url(healthy.shell.home) == address
+    seen = (first + await watching.stdout.read()).splitlines()
+    assert await watching.wait() == 0
+    places = [json.loads(line)["stream_sequence"] for line in seen]
+    assert places == sorted(set(places))
+    assert json.loads(seen[-1])["type"] == RunCompleted.TYPE
 
 
 async def test_a_run_goes_on_after_the_whole_machine_was_killed_and_started_again(
@@ -55,19 +63,11 @@ async def test_a_run_goes_on_after_the_whole_machine_was_killed_and_started_agai
 ) -> None:
     runs = [await healthy.in_the_middle(uuid4().hex, claims=claims) for claims in (3, 1)]
     unaudited = healthy.accepted[-1]
-    watching = asyncio.create_task(
-        healthy.shell.swarm("events", unaudited, "--json", deadline_s=ENDED_S)
-    )
     assert await asyncio.to_thread(healthy.processes.kill_all) > 20
     await healthy.up()
     for run in (*runs, unaudited):
         status = await healthy.ended(run, deadline_s=ENDED_S)
         assert status.status == "completed", status.failure
-    seen = await watching
-    assert seen.code == 0, seen
-    places = [json.loads(line)["stream_sequence"] for line in seen.out.splitlines()]
-    assert places == sorted(set(places))
-    assert json.loads(seen.out.splitlines()[-1])["type"] == RunCompleted.TYPE
 
 
 async def test_the_supervisor_killed_while_it_starts_again_is_followed_by_another(
