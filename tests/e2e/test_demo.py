@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.gpus import gpus_here
 from tests.commands import Shell
 
 FREE_PORTS = {"SWARM_GATEWAY_PORT": "0", "SWARM_DASHBOARD_PORT": "0"}
@@ -85,3 +86,22 @@ async def test_a_setting_that_makes_no_sense_is_named(own_shell: Shell) -> None:
     outcome = await shell.swarm("status")
     assert outcome.code == 2, outcome
     assert "SWARM_LEASE_S" in outcome.err
+
+
+@pytest.mark.skipif(gpus_here() != (), reason="there is a GPU that would take them")
+@pytest.mark.parametrize(
+    ("setting", "profile"),
+    [
+        ("SWARM_MODEL_PROFILE", "qwen2.5-72b"),
+        ("SWARM_EMBEDDING_PROFILE", "all-minilm-l6-v2-gpu"),
+    ],
+)
+async def test_what_no_gpu_here_can_hold_is_named_and_nothing_is_left(
+    own_shell: Shell, setting: str, profile: str
+) -> None:
+    settings = {**FREE_PORTS, "SWARM_MODEL_PROFILE": "scripted", setting: profile}
+    outcome = await Shell(home=own_shell.home, settings=settings).swarm("up")
+    assert outcome.code == 1, outcome
+    assert f"{profile} needs" in outcome.err
+    assert "swarm models" in outcome.err
+    assert own_shell.processes() == []
