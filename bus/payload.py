@@ -6,8 +6,10 @@ from typing import Annotated, ClassVar, Final
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
-Count = Annotated[int, Field(ge=0)]
-Ordinal = Annotated[int, Field(ge=1)]
+LARGEST: Final = 2**63 - 1
+"""What every database can hold; JSON itself has no bound."""
+Count = Annotated[int, Field(ge=0, le=LARGEST)]
+Ordinal = Annotated[int, Field(ge=1, le=LARGEST)]
 EventId = Annotated[str, Field(min_length=1, max_length=64)]
 Person = Annotated[str, Field(min_length=1, max_length=128)]
 Reason = Annotated[str, Field(max_length=500)]

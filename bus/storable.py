@@ -1,6 +1,8 @@
-"""Values that the databases can hold: Postgres takes no NUL character, in a text or in JSON.
+"""Values that the databases can hold.
 
-Whoever takes a value from outside checks it with these, so that what is in the log can be stored.
+Postgres takes no NUL character, in a text or in JSON; nobody takes half of a surrogate pair, which
+JSON can spell and UTF-8 cannot. Whoever takes a value from outside checks it with these, so that
+what is in the log can be stored.
 """
 
 import json
@@ -26,9 +28,12 @@ def _texts(value: object) -> Iterator[str]:
             yield from _texts(each)
 
 
-def _without_nul(value: _Value) -> _Value:
-    if any("\0" in text for text in _texts(value)):
-        raise ValueError("must not contain NUL characters")
+def _storable(value: _Value) -> _Value:
+    for text in _texts(value):
+        if "\0" in text:
+            raise ValueError("must not contain NUL characters")
+        if any("\ud800" <= each <= "\udfff" for each in text):
+            raise ValueError("must not contain half of a surrogate pair")
     return value
 
 
@@ -38,7 +43,7 @@ def _small(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return metadata
 
 
-STORABLE: Final = AfterValidator(_without_nul)
+STORABLE: Final = AfterValidator(_storable)
 """To stand in the annotation of a text, or of JSON."""
 Metadata = Annotated[dict[str, JsonValue], STORABLE, AfterValidator(_small)]
 """What somebody notes beside a text."""

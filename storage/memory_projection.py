@@ -6,11 +6,12 @@ where it was. Two projections of one database take turns on the place's row.
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import asyncpg
+import structlog
 
 from storage.memory_change import (
     Deny,
@@ -23,6 +24,8 @@ from storage.memory_change import (
     Write,
 )
 from storage.postgres import Connection, Pool, translated
+
+log = structlog.get_logger()
 
 _PLACE = "select stream_sequence from memory_place"
 _LOCK_PLACE = "select stream_sequence from memory_place for update"
@@ -154,7 +157,8 @@ class MemoryProjection:
     async def apply(self, changes: Sequence[MemoryChange], *, after: int, until: int) -> int:
         """Apply changes in the order of the log; those that were applied before are passed over.
 
-        Where the memory was cleared meanwhile, nothing is applied.
+        Where the memory was cleared meanwhile, nothing is applied. A change that holds what
+        Postgres cannot is passed over, alone: whoever wrote it must not stop all others.
 
         Args:
             changes: all there are behind `after`, up to `until`.
@@ -165,18 +169,26 @@ class MemoryProjection:
             The place from which to go on.
         """
         with translated("apply changes to the memory"):
-            async with (
-                asyncio.timeout(self._deadline_s),
-                self._pool.acquire() as connection,
-                connection.transaction(),
-            ):
-                place: int = await connection.fetchval(_LOCK_PLACE)
-                if place < after:
-                    return place
-                for change in changes:
-                    if change.cause.place > place:
-                        await _apply(connection, change)
-                await connection.execute(_MOVE_PLACE, until)
+            try:
+                return await self._apply_all(changes, after, until, _apply)
+            except asyncpg.DataError:
+                return await self._apply_all(changes, after, until, _apply_or_pass_over)
+
+    async def _apply_all(
+        self, changes: Sequence[MemoryChange], after: int, until: int, apply: "_Apply"
+    ) -> int:
+        async with (
+            asyncio.timeout(self._deadline_s),
+            self._pool.acquire() as connection,
+            connection.transaction(),
+        ):
+            place: int = await connection.fetchval(_LOCK_PLACE)
+            if place < after:
+                return place
+            for change in changes:
+                if change.cause.place > place:
+                    await apply(connection, change)
+            await connection.execute(_MOVE_PLACE, until)
         return max(place, until)
 
     async def expire(self, now: datetime) -> int:
@@ -241,6 +253,17 @@ class MemoryProjection:
                     _KNOWN, [each.event for each, _ in told_by], [told for _, told in told_by]
                 )
         return {row["event"] for row in rows}
+
+
+_Apply = Callable[[Connection, MemoryChange], Awaitable[None]]
+
+
+async def _apply_or_pass_over(connection: Connection, change: MemoryChange) -> None:
+    try:
+        async with connection.transaction():
+            await _apply(connection, change)
+    except asyncpg.DataError as error:
+        log.error("memory.not_storable", event_id=change.cause.event, reason=str(error))
 
 
 async def _apply(connection: Connection, change: MemoryChange) -> None:

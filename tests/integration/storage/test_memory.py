@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from storage.memory_change import Deny, MemoryChange
+from storage.memory_change import Deny, MemoryChange, Version
 from storage.memory_item import MemoryItem
 from storage.memory_outbox import MemoryOutbox
 from storage.memory_projection import MemoryProjection
@@ -277,3 +277,19 @@ async def test_old_versions_are_kept_for_who_checks_what_was_read(memory: Rememb
     wanted = [version("b", 1), version("a", 1), version("a", 9)]
     kept = await memory.reader.versions(TENANT, wanted)
     assert [item.content for item in kept] == ["hidden", "one"]
+
+
+async def test_what_postgres_cannot_hold_is_passed_over_alone(memory: Remembering) -> None:
+    too_large = 2**63
+    source = Version(namespace="shared/notes", item="a", version=too_large)
+    changes: list[MemoryChange] = [
+        memory.written("a", "one"),
+        memory.written("b", "two", base=too_large),
+        memory.written("c", "three", sources=(source,)),
+        memory.written("d", "four", subject="a\0b"),
+        memory.written("e", "five"),
+    ]
+    projection = MemoryProjection(memory.pool)
+    assert await projection.apply(changes, after=0, until=memory.place) == memory.place
+    rows = await memory.pool.fetch("select item from memory order by item")
+    assert [row["item"] for row in rows] == ["a", "e"]

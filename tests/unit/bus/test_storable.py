@@ -17,6 +17,7 @@ PLAIN = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=10,
 )
+PATHS = st.lists(st.sampled_from(["list", "value", "name"]), max_size=4)
 
 
 @given(PLAIN)
@@ -24,18 +25,31 @@ def test_what_has_no_nul_is_left_as_it_is(value: JsonValue) -> None:
     assert ANY.validate_python(value) == value
 
 
-@given(TEXTS, PLAIN, st.lists(st.sampled_from(["list", "value", "name"]), max_size=4))
+@given(TEXTS, PLAIN, PATHS)
 def test_a_nul_is_found_wherever_it_is(text: str, beside: JsonValue, path: list[str]) -> None:
-    value: JsonValue = f"{text}\0"
+    with pytest.raises(ValidationError, match="must not contain NUL characters"):
+        ANY.validate_python(buried("\0", text, beside, path))
+
+
+@given(TEXTS, PLAIN, PATHS, st.characters(categories=["Cs"]))
+def test_half_of_a_pair_is_found_wherever_it_is(
+    text: str, beside: JsonValue, path: list[str], half: str
+) -> None:
+    with pytest.raises(ValidationError, match="must not contain half of a surrogate pair"):
+        ANY.validate_python(buried(half, text, beside, path))
+
+
+def buried(bad: str, text: str, beside: JsonValue, path: list[str]) -> JsonValue:
+    """A JSON value with a bad text somewhere in it."""
+    value: JsonValue = f"{text}{bad}"
     for step in path:
         if step == "list":
             value = [beside, value]
         elif step == "value":
             value = {"beside": beside, "here": value}
         else:
-            value = {f"{text}\0": beside}
-    with pytest.raises(ValidationError, match="must not contain NUL characters"):
-        ANY.validate_python(value)
+            value = {f"{text}{bad}": beside}
+    return value
 
 
 def test_metadata_have_a_size() -> None:
