@@ -64,19 +64,23 @@ class MemoryIndexer:
     async def again(self) -> int:
         """Make the index and the sessions anew, from the memory; of how many items.
 
+        They are noted before anything is removed: what breaks off in between is passed on.
+
         Raises:
             StorageError: one of them does not answer; do it again.
         """
         async with self.turn:
+            count = await self.outbox.all_again()
             await self.index.clear()
             await self.sessions.clear()
-            return await self.outbox.all_again()
+            return count
 
     async def _open(self) -> None:
-        """Open the index, and have everything passed on again if there was none."""
-        if await self.index.open():
+        """Open the index; where there is none yet, have everything passed on again first."""
+        if not await self.index.exists():
             count = await self.outbox.all_again()
             log.info("memory.index_made_anew", items=count)
+        await self.index.open()
 
     async def _sessions(self, pending: Sequence[PendingItem], now: datetime) -> None:
         for each in pending:

@@ -48,9 +48,10 @@ class SessionItems:
     async def put(self, item: MemoryItem, *, now: datetime) -> None:
         """Keep an item until it expires, unless it is known to be superseded.
 
-        One without an end is not kept here.
+        One without an end is not kept here, nor is what was there before it.
         """
         if item.expires_at is None:
+            await self.drop(item.tenant, item.namespace, item.item)
             return
         left_ms = round((item.expires_at - now).total_seconds() * 1000)
         key = _key(item.tenant, item.namespace, item.item)

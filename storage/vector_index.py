@@ -73,20 +73,25 @@ class VectorIndex:
         self._turn = asyncio.Lock()
         self.is_open = False
 
-    async def open(self) -> bool:
-        """Make the collection if it is not there, and whether it was made.
+    async def exists(self) -> bool:
+        """Whether the collection is there."""
+        with translated("look for the collection"):
+            async with asyncio.timeout(self._deadline_s):
+                return await self._vectors.client.collection_exists(self._collection)
+
+    async def open(self) -> None:
+        """Make the collection, if it is not there, and what it is searched by.
 
         Raises:
             VectorMismatch: it holds vectors of another size.
         """
-        is_new = not await self._exists()
         await self._vectors.ensure_collection(self._collection, self._dimensions)
         if self._vectors.is_local:
             self._exact = ExactVectors(self._dimensions)
             self._names = {}
             async for point in self.points():
                 self._remember(point)
-        elif is_new:
+        else:
             for field in ("tenant", "scopes"):
                 with translated("make an index of a payload"):
                     async with asyncio.timeout(self._deadline_s):
@@ -94,7 +99,6 @@ class VectorIndex:
                             self._collection, field, PayloadSchemaType.KEYWORD
                         )
         self.is_open = True
-        return is_new
 
     async def put(self, points: Sequence[Point]) -> None:
         """Store the vectors of items, in place of those that they had."""
@@ -126,6 +130,7 @@ class VectorIndex:
 
     async def clear(self) -> None:
         """Remove the collection with all that is in it, and make it anew."""
+        self.is_open = False
         with translated("remove the collection"):
             async with asyncio.timeout(self._deadline_s):
                 await self._vectors.client.delete_collection(self._collection)
@@ -171,11 +176,6 @@ class VectorIndex:
             if offset is None:
                 return
             await asyncio.sleep(0)  # local mode reads in this thread: others have their turn
-
-    async def _exists(self) -> bool:
-        with translated("look for the collection"):
-            async with asyncio.timeout(self._deadline_s):
-                return await self._vectors.client.collection_exists(self._collection)
 
     async def _ask(
         self, vector: Sequence[float], scope: Scope, least: float, limit: int

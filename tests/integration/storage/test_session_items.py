@@ -57,7 +57,8 @@ async def test_it_comes_back_as_it_was(items: SessionItems) -> None:
 
 
 async def test_what_has_no_end_is_not_kept(items: SessionItems) -> None:
-    await items.put(replace(version(1), expires_at=None), now=NOW)
+    await items.put(version(1), now=NOW)
+    await items.put(replace(version(2), expires_at=None), now=NOW)
     assert await items.get(*NAME) is None
 
 
