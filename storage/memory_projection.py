@@ -30,12 +30,14 @@ log = structlog.get_logger()
 _PLACE = "select stream_sequence from memory_place"
 _LOCK_PLACE = "select stream_sequence from memory_place for update"
 _MOVE_PLACE = "update memory_place set stream_sequence = $1 where stream_sequence < $1"
-# One that went away by itself counts as not there, from the moment on that it had.
+# One that went away by itself counts as not there, from the moment on that it had: by the event's
+# time, and not by when somebody came to drop what it held, so that it comes out the same again.
 _HEAD = """
-select coalesce(max(version), 0) as head,
-       coalesce(max(version) filter (
-           where visible and (expires_at is null or expires_at > $4)), 0) as seen
-from memory where tenant = $1 and namespace = $2 and item = $3
+select (select coalesce(max(version), 0) from memory
+        where tenant = $1 and namespace = $2 and item = $3) as head,
+       coalesce((select case when deleted or expires_at <= $4 then 0 else version end from memory m
+        where tenant = $1 and namespace = $2 and item = $3 and hidden_by is null
+        order by m.version desc limit 1), 0) as seen
 """
 _HIDES = """
 select m.hidden_by from memory m
@@ -103,7 +105,7 @@ insert into memory_refusal (event, place, code, run, namespace, item, base, vers
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict do nothing
 """
 _EXPIRE = """
-update memory set content = null, metadata = '{}', reason = '', visible = false, deleted = true
+update memory set content = null, metadata = '{}', reason = '', visible = false
 where visible and expires_at <= $1 returning tenant, namespace, item
 """
 _UNTOLD = "select * from memory_refusal where not told order by place limit $1"

@@ -293,3 +293,20 @@ async def test_what_postgres_cannot_hold_is_passed_over_alone(memory: Rememberin
     assert await projection.apply(changes, after=0, until=memory.place) == memory.place
     rows = await memory.pool.fetch("select item from memory order by item")
     assert [row["item"] for row in rows] == ["a", "e"]
+
+
+async def test_a_write_before_the_end_counts_though_the_end_was_noticed_first(
+    memory: Remembering,
+) -> None:
+    begin = memory.written("a", "one", life_s=5)
+    in_time = memory.written("a", "two", base=1)
+    projection = MemoryProjection(memory.pool)
+    await projection.apply([begin], after=0, until=begin.cause.place)
+    assert await projection.expire(memory.now + timedelta(seconds=60)) == 1
+    await projection.apply([in_time], after=begin.cause.place, until=memory.place)
+    live = await memory.reader.read(TENANT, "shared/notes", "a", now=memory.now)
+    await projection.clear()
+    await projection.apply([begin, in_time], after=0, until=memory.place)
+    again = await memory.reader.read(TENANT, "shared/notes", "a", now=memory.now)
+    assert live is not None
+    assert (live, live.content, live.version) == (again, "two", 2)
