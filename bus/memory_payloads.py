@@ -7,7 +7,7 @@ version, from 1; who says which version they saw overwrites nothing that they di
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from bus.payload import ERASED, Count, EventId, Name, Ordinal, Payload, Person, Reason
 from bus.storable import STORABLE, Metadata
@@ -21,7 +21,21 @@ Namespace = Annotated[
     Field(min_length=3, max_length=256, pattern=r"^[A-Za-z0-9_-]{1,64}(/[A-Za-z0-9_-]{1,64})+$"),
 ]
 """A path such as ``run/<run>/notes``: ``run``, ``role``, ``user`` or ``shared``, then whose."""
-Item = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.:-]+$")]
+TAKEN: Final = ("items", "export")
+"""Not names of items: in an address they stand for what is in a namespace."""
+
+
+def _free(name: str) -> str:
+    if name in TAKEN:
+        raise ValueError(f"must not be one of {', '.join(TAKEN)}")
+    return name
+
+
+Item = Annotated[
+    str,
+    Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.:-]+$"),
+    AfterValidator(_free),
+]
 Content = Annotated[str, Field(min_length=1, max_length=MAX_CONTENT_CHARS), STORABLE]
 Why = Annotated[Reason, STORABLE]
 Kind = Literal["session", "episodic", "semantic"]
