@@ -181,7 +181,8 @@ class Meter:
             StorageUnavailable: the person has a limit, and nobody can count just now.
         """
         if len(self._waiting) >= MOST_WAITING:
-            raise Unavailable("What models are asked cannot be recorded just now.")
+            sentence = "What models are asked cannot be recorded just now."
+            raise Unavailable(sentence, not_done=True)
         extent = extent_of(question.body, question.task)
         event_id = derive_id(kind_of(ModelUsed.TYPE), uuid4().hex)
         limit = self._policy.tokens_per_day(question.caller.username)

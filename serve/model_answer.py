@@ -200,7 +200,8 @@ def _refusal_in(piece: str) -> RequestRefused | None:
         case HTTPStatus.TOO_MANY_REQUESTS:
             return TooManyRequests(headers={"Retry-After": "1"})
         case HTTPStatus.SERVICE_UNAVAILABLE:
-            return Unavailable("No model is up to answer.", headers={"Retry-After": "2"})
+            wait = {"Retry-After": "2"}
+            return Unavailable("No model is up to answer.", headers=wait, not_done=True)
         case HTTPStatus.NOT_FOUND:
             return NoSuchModel(message)
         case int() if 400 <= code < 500:  # noqa: PLR2004 - a client error in HTTP

@@ -77,8 +77,10 @@ class RequestRefused(ServeError):
         fields: tuple[FieldReason, ...] = (),
         headers: Mapping[str, str] | None = None,
         conflict: dict[str, JsonValue] | None = None,
+        not_done: bool = False,
     ) -> None:
         super().__init__(message)
+        self.not_done = not_done
         self.fields = fields
         self.headers = dict(headers or {})
         self.conflict = conflict
@@ -216,6 +218,10 @@ _MAY_PASS: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], str]
     (TimeoutError, "The swarm did not answer in time."),
 )
 
+_NOT_DONE: Final = (NobodyAnswered, ModelUnavailable)
+"""Nobody is charged for an answer that no model gave. Of the bus and the storage it is not known
+whether they have what they did not acknowledge."""
+
 
 class ProblemField(BaseModel):
     """One entry of a problem's `errors`."""
@@ -248,6 +254,9 @@ class Problem(BaseModel):
     hint: str | None = None
     request_id: str | None = None
     errors: tuple[ProblemField, ...] = ()
+    not_done: bool | None = Field(
+        None, description="True where it is known that nothing of the request was carried out."
+    )
     conflict: dict[str, JsonValue] | None = Field(
         None, description="Of a version conflict: what the writer saw, and what there is."
     )
@@ -294,6 +303,7 @@ def problem_of(refusal: RequestRefused | None, request_id: str | None = None) ->
         hint=hint or None,
         request_id=request_id,
         errors=tuple(ProblemField(field=f.field, reason=f.reason) for f in fields[:_MAX_FIELDS]),
+        not_done=(refusal is not None and refusal.not_done) or None,
         conflict=refusal.conflict if refusal else None,
         error=OpenAIError(
             message=detail, type=code, code=code, param=fields[0].field if fields else None
@@ -316,14 +326,17 @@ def _from_fault(error: Exception) -> RequestRefused | None:
     """What may go better next time is said to be so; of the rest the caller learns nothing."""
     for kinds, sentence in _MAY_PASS:
         if isinstance(error, kinds):
-            return TooSlow(sentence) if isinstance(error, ModelTimeout) else _unavailable(sentence)
+            if isinstance(error, ModelTimeout):
+                return TooSlow(sentence)
+            return _unavailable(sentence, not_done=isinstance(error, _NOT_DONE))
     if isinstance(error, SwarmError) and error.retryable:
         return _unavailable("A part of the swarm could not do its work; try again.")
     return None
 
 
-def _unavailable(sentence: str) -> Unavailable:
-    return Unavailable(sentence, headers={"Retry-After": str(RETRY_AFTER_S)})
+def _unavailable(sentence: str, *, not_done: bool = False) -> Unavailable:
+    wait = {"Retry-After": str(RETRY_AFTER_S)}
+    return Unavailable(sentence, headers=wait, not_done=not_done)
 
 
 def _from_validation(error: RequestValidationError) -> RequestRefused:

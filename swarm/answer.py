@@ -45,6 +45,7 @@ class _Problem(BaseModel):
     detail: str = ""
     errors: tuple[_Field, ...] = ()
     conflict: Clash | None = None
+    not_done: bool = False
 
 
 def parse(model: type[Parsed], document: bytes | str) -> Parsed:
@@ -72,7 +73,8 @@ async def check(response: httpx.Response) -> None:
     if status == httpx.codes.UNAUTHORIZED:
         raise NotAuthenticated(message)
     if status == httpx.codes.SERVICE_UNAVAILABLE:
-        raise Unavailable(message, retry_after_s=_seconds(response.headers.get("Retry-After")))
+        wait_s = _seconds(response.headers.get("Retry-After"))
+        raise Unavailable(message, retry_after_s=wait_s, not_done=problem.not_done)
     if httpx.codes.is_client_error(status):
         fields = {entry.field: entry.reason for entry in problem.errors}
         if problem.conflict is not None:

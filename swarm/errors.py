@@ -46,9 +46,12 @@ class Unavailable(ClientError):
     retryable = True
     hint = "See which part it is with: swarm status."
 
-    def __init__(self, message: str = "", *, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, message: str = "", *, retry_after_s: float | None = None, not_done: bool = False
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.not_done = not_done
 
 
 class GatewayFailed(ClientError):

@@ -276,8 +276,8 @@ class Pause:
 
 
 def _was_not_done(error: ClientError) -> bool:
-    """Whether the gateway itself says that the request may be sent again."""
-    return isinstance(error, Unavailable) and error.retry_after_s is not None
+    """Whether the gateway itself says that nothing of the request was carried out."""
+    return isinstance(error, Unavailable) and error.not_done
 
 
 def _is_loopback(url: str) -> bool:

@@ -44,4 +44,5 @@ def test_codes_are_unique() -> None:
 def test_what_an_error_carries_survives_pickling() -> None:
     refused = copied(Refused("no", status=422, fields={"a": "b"}))
     assert (refused.status, refused.fields) == (422, {"a": "b"})
-    assert copied(Unavailable("x", retry_after_s=2.0)).retry_after_s == 2.0
+    away = copied(Unavailable("x", retry_after_s=2.0, not_done=True))
+    assert (away.retry_after_s, away.not_done) == (2.0, True)
