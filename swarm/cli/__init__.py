@@ -1,9 +1,9 @@
 """The command line.
 
-`swarm up`, `down`, `status`, `doctor`, `recover`, `creds`, `demo`; `users`, `api-keys`, `keys`;
-`run`, `runs`, `events`; `cancel`, `pause`, `resume`, `retry`, `approvals`, `approve`, `deny`,
-`dead-letters`; `replay`, `fork`, `receipt`; `memory`; `audit`, `verify`, `witness`; `policy`,
-`usage`.
+`swarm up`, `down`, `status`, `doctor`, `recover`, `creds`, `demo`, `unit`; `users`, `api-keys`,
+`keys`; `run`, `runs`, `events`; `cancel`, `pause`, `resume`, `retry`, `approvals`, `approve`,
+`deny`, `dead-letters`; `replay`, `fork`, `receipt`; `memory`; `audit`, `verify`, `witness`;
+`policy`, `usage`.
 
 Exit codes: 0 done, 1 the run or the swarm failed, 2 usage, 3 no swarm to reach.
 This is the one place of the public face that may import cluster/.
@@ -41,6 +41,7 @@ from swarm.cli import (
     recover,
     replay,
     runs,
+    unit,
     usage,
     verify,
 )
@@ -78,6 +79,7 @@ credentials.add_to(app)
 keys.add_to(app)
 people.add_to(app)
 demonstration.add_to(app)
+unit.add_to(app)
 witness.add_to(app)
 
 

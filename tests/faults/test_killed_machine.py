@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shlex
 import signal
 import time
 from uuid import uuid4
@@ -18,6 +19,7 @@ from tests.chaos.swarm import ChaosSwarm
 pytestmark = pytest.mark.timeout(300)
 
 ENDED_S = 120.0
+ITS_OWN = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nowhere"}
 
 
 def state_of(swarm: ChaosSwarm) -> State:
@@ -58,13 +60,30 @@ async def test_a_run_goes_on_when_what_everything_runs_in_is_killed(
     assert json.loads(seen[-1])["type"] == RunCompleted.TYPE
 
 
+async def as_the_machine_does(unit: str) -> None:
+    """What systemd does with a unit when the machine starts, in an environment like its own."""
+    service = dict(line.split("=", 1) for line in unit.splitlines() if "=" in line)
+    process = await asyncio.create_subprocess_exec(
+        *shlex.split(service["ExecStart"]),
+        cwd=service["WorkingDirectory"],
+        env={**ITS_OWN, **dict([shlex.split(service["Environment"])[0].split("=", 1)])},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, told = await asyncio.wait_for(process.communicate(), ENDED_S)
+    assert process.returncode == 0, told
+
+
 async def test_a_run_goes_on_after_the_whole_machine_was_killed_and_started_again(
     healthy: ChaosSwarm,
 ) -> None:
     runs = [await healthy.in_the_middle(uuid4().hex, claims=claims) for claims in (3, 1)]
     unaudited = healthy.accepted[-1]
+    unit = await healthy.shell.swarm("unit", "--model", "scripted")
+    assert unit.code == 0, unit
+    lines = [f"{name}={value}\n" for name, value in healthy.shell.settings.items()]
+    (healthy.shell.home.parent / ".env").write_text("".join(lines))
     assert await asyncio.to_thread(healthy.processes.kill_all) > 20
-    await healthy.up()
+    await as_the_machine_does(unit.out)
     for run in (*runs, unaudited):
         status = await healthy.ended(run, deadline_s=ENDED_S)
         assert status.status == "completed", status.failure
