@@ -282,8 +282,8 @@ class Coordinator:
 
     async def _look_again(self, run_id: str, run: OpenRun, now: datetime) -> None:
         """Put the run on the agenda; notice that it stands still, once."""
-        wakes_at = wake_at(run.state)
-        if wakes_at is not None and wakes_at > now:
+        wakes_at = wake_at(run.state, now)
+        if wakes_at is not None:
             self._agenda.set(run_id, wakes_at)
         stalled_at = stalls_at(run, self._started_at, self._stall_s)
         if stalled_at is None:
@@ -299,6 +299,10 @@ class Coordinator:
         run = self._memory.runs.get(turn.run)
         if run is None or turn.run in self._dirty:
             return  # what is to be assigned is decided anew
+        deadline_at = run.state.deadline_at
+        if deadline_at is not None and self._clock() >= deadline_at:
+            self._dirty[turn.run] = None  # what was decided in time is too late by now
+            return
         if await self._say(turn.run, run, draft_of(turn.command, run.state)):
             self._schedule.note(turn.run, outstanding(run.state))
 

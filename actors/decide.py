@@ -64,10 +64,10 @@ def decide(state: RunState, now: datetime) -> tuple[Command, ...]:
     return (*refusals, *_go_on(state, now))
 
 
-def wake_at(state: RunState) -> datetime | None:
-    """The next moment at which `decide` could say something new without another fact.
+def wake_at(state: RunState, now: datetime) -> datetime | None:
+    """The next moment after now at which `decide` could say something new without another fact.
 
-    It may have passed: then `decide` says it now. None if time changes nothing.
+    What has passed does not count: `decide` says it now. None if time changes nothing more.
     """
     submission, workflow = state.submission, state.workflow
     if submission is None or workflow is None or state.ended is not None:
@@ -76,7 +76,7 @@ def wake_at(state: RunState) -> datetime | None:
     if not state.paused:
         later = later_openings(state, workflow, submission)
         moments += [opening.not_before for opening in later if opening.not_before]
-    return min(moments, default=None)
+    return min((moment for moment in moments if moment > now), default=None)
 
 
 def _go_on(state: RunState, now: datetime) -> tuple[Command, ...]:

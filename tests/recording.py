@@ -111,7 +111,7 @@ class Recording:
 
     def wait(self) -> None:
         """Let time pass until the coordinator could have something to say."""
-        moment = wake_at(self.state)
+        moment = wake_at(self.state, self.now)
         if moment is not None:
             self.now = max(self.now, moment)
 

@@ -4,13 +4,14 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import uuid4
 
 from actors.coordinator import Coordinator
 from actors.definition import definition_of
+from actors.replay import replay
 from actors.workflow import StepSpec, WorkflowSpec
 from bus.event import Draft, StoredEvent, derive_id
 from bus.log import EventLog
@@ -170,6 +171,51 @@ async def test_a_run_past_its_deadline_fails_though_nothing_happens(
         assert isinstance(payload, RunFailed)
         assert payload.code == "run_deadline"
         assert ended.event.time - begun.event.time >= timedelta(seconds=0.3)
+
+
+async def test_a_run_that_waits_for_a_place_fails_at_its_deadline(broker: Broker, run: str) -> None:
+    """Its backoff is over long before; when a place is free, nothing of it goes out any more."""
+    other = f"{run}x"
+    async with (
+        broker.joined("gateway") as gateway,
+        broker.joined("coder") as coder,
+        coordinating(broker, window=1, stall_s=0.2),
+    ):
+        begun = await gateway.append(submitted(run, deadline_s=2.0))
+        claimed = await claim(coder, await until(gateway, run, StepAssigned))
+        await gateway.append(submitted(other))
+        await fail(coder, claimed)
+        blocking = await until(gateway, other, StepAssigned)
+        ended = await until(gateway, run, RunFailed)
+        payload = ended.payload()
+        assert isinstance(payload, RunFailed)
+        assert payload.code == "run_deadline"
+        assert ended.event.time - begun.event.time < timedelta(seconds=3)
+        await work_off(coder, blocking)
+        await until(gateway, other, RunCompleted)
+        events = await said(gateway, run)
+        assert len(payloads(events, StepAssigned)) == 1
+        assert replay(events).is_equal
+
+
+async def test_nothing_is_assigned_of_a_run_whose_time_is_up_when_its_turn_comes(
+    broker: Broker, run: str
+) -> None:
+    late = f"{run}x"
+    async with broker.joined("gateway") as gateway, broker.joined("coordinator") as log:
+        await gateway.append(submitted(run))
+        await gateway.append(submitted(late, deadline_s=60.0))
+
+        def clock() -> datetime:
+            """It jumps once the first of the two is assigned, between two turns."""
+            return datetime.now(UTC) + timedelta(hours=1 if log.sender.head.sequence else 0)
+
+        async with in_background(Coordinator(log, clock=clock).run()):
+            ended = (await until(gateway, late, RunFailed)).payload()
+        assert isinstance(ended, RunFailed)
+        assert ended.code == "run_deadline"
+        assert len(payloads(await said(gateway, run), StepAssigned)) == 1
+        assert payloads(await said(gateway, late), StepAssigned) == []
 
 
 async def test_high_priority_overtakes_what_waits_for_a_place(broker: Broker) -> None:

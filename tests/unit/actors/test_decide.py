@@ -29,14 +29,14 @@ def test_another_attempt_waits_twice_as_long_each_time() -> None:
         run.wait(100.0)
         failed = run.fail(run.claim(run.assigned("code", attempt=attempt)))
         assert run.drafts == []
-        assert wake_at(run.state) == failed.time + timedelta(seconds=backoff_s)
+        assert wake_at(run.state, run.now) == failed.time + timedelta(seconds=backoff_s)
         run.wait(backoff_s - 0.001)
         assert run.drafts == []
         run.wait(0.001)
         (again,) = run.settle()
         assert isinstance(again, StepAssigned)
         assert again.attempt == attempt + 1
-        assert wake_at(run.state) is None
+        assert wake_at(run.state, run.now) is None
 
 
 def test_the_backoff_begins_anew_after_a_retry() -> None:
@@ -46,14 +46,14 @@ def test_the_backoff_begins_anew_after_a_retry() -> None:
     run.ask(RetryRequested)
     run.settle()
     failed = run.fail(run.claim(run.assigned("code", attempt=2)))
-    assert wake_at(run.state) == failed.time + timedelta(seconds=3)
+    assert wake_at(run.state, run.now) == failed.time + timedelta(seconds=3)
 
 
 def test_a_backoff_that_ends_in_a_pause_is_over_when_the_run_goes_on() -> None:
     run = started()
     run.fail(run.claim(run.assigned("code")))
     run.ask(PauseRequested)
-    assert wake_at(run.state) is None
+    assert wake_at(run.state, run.now) is None
     run.wait(60.0)
     assert run.drafts == []
     run.ask(ResumeRequested)
@@ -62,7 +62,7 @@ def test_a_backoff_that_ends_in_a_pause_is_over_when_the_run_goes_on() -> None:
 
 def test_a_run_past_its_deadline_fails() -> None:
     run = started(deadline_s=60.0)
-    assert wake_at(run.state) == run.state.deadline_at == START + timedelta(seconds=60)
+    assert wake_at(run.state, run.now) == run.state.deadline_at == START + timedelta(seconds=60)
     run.wait(59.9)
     assert run.drafts == []
     run.wait(0.1)
@@ -72,13 +72,24 @@ def test_a_run_past_its_deadline_fails() -> None:
     )
     assert draft.cause == run.log[0].id
     run.settle()
-    assert wake_at(run.state) is None
+    assert wake_at(run.state, run.now) is None
+
+
+def test_a_backoff_that_has_passed_hides_no_later_moment() -> None:
+    """What may begin may have to wait for a place in the queue of its role."""
+    run = started(deadline_s=60.0)
+    failed = run.fail(run.claim(run.assigned("code")))
+    assert wake_at(run.state, run.now) == failed.time + timedelta(seconds=3)
+    run.wait(3.0)
+    assert wake_at(run.state, run.now) == run.state.deadline_at
+    run.wait(57.0)
+    assert wake_at(run.state, run.now) is None
 
 
 def test_the_deadline_goes_on_in_a_pause() -> None:
     run = started(deadline_s=60.0)
     run.ask(PauseRequested)
-    assert wake_at(run.state) == run.state.deadline_at
+    assert wake_at(run.state, run.now) == run.state.deadline_at
     run.wait(60.0)
     run.settle()
     assert run.state.status == "failed"
@@ -112,10 +123,10 @@ def test_a_deadline_beyond_all_time_is_none(deadline_s: float) -> None:
 
 
 def test_nothing_is_to_be_waited_for_in_an_empty_or_a_flawed_run() -> None:
-    assert wake_at(RunState()) is None
+    assert wake_at(RunState(), START) is None
     run = SimulatedRun(ONE)
     run.submit(workflow="poem", deadline_s=5.0)
-    assert wake_at(run.state) is None
+    assert wake_at(run.state, run.now) is None
     assert len(decide(run.state, START)) == 1
 
 
