@@ -119,7 +119,7 @@ async def until_end(
         retried: the `last_retry` known of; an end before it is passed over.
     """
     async for received in events:
-        yield frame(received)
+        yield await _written_out(received)
         if ends_run(received) and received.stream_sequence > retried:
             return
 
@@ -185,6 +185,13 @@ async def while_welcome(
             except SwarmError as error:
                 log.warning("stream.unchecked", code=error.code)
             yield piece
+
+
+async def _written_out(received: Received) -> bytes:
+    """Its frame; what needed an object to hold it is written out beside the event loop."""
+    if isinstance(received, StoredEvent) and received.event.reference is not None:
+        return await asyncio.to_thread(frame, received)
+    return frame(received)
 
 
 async def _next(frames: AsyncIterator[bytes]) -> bytes | None:

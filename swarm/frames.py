@@ -9,8 +9,10 @@ from typing import Final
 
 from swarm.errors import GatewayFailed
 
-MAX_FRAME_BYTES: Final = 4 * 1024 * 1024
-"""An event has at most 256 KiB of payload; in JSON, six times that at the worst."""
+MAX_OBJECT_BYTES: Final = 16 * 1024 * 1024
+"""Of an event's payload, wherever it is stored (bus/reference.py)."""
+MAX_FRAME_BYTES: Final = 6 * MAX_OBJECT_BYTES + 1024 * 1024
+"""In JSON, a character takes six at the worst; the rest is for what else an event says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +28,8 @@ class Frame:
 class FrameReader:
     """Collects bytes, hands out whole events. One reader for one connection."""
 
-    _rest: bytes = b""
+    _begun: list[bytes] = field(default_factory=list)
+    """The pieces of a line that has no end yet."""
     _lines: list[str] = field(default_factory=list)
     _collected_bytes: int = 0
 
@@ -36,17 +39,24 @@ class FrameReader:
         Raises:
             GatewayFailed: an event without an end.
         """
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        for raw in lines:
-            line = raw.removesuffix(b"\r").decode("utf-8", "replace")
-            self._collected_bytes += len(raw)
+        ends, *others = chunk.split(b"\n")
+        self._begin(ends)
+        for begins in others:
+            line = b"".join(self._begun).removesuffix(b"\r").decode("utf-8", "replace")
+            self._begun.clear()
             if line:
                 self._lines.append(line)
-                continue
-            yield from _frame(self._lines)
-            self._lines, self._collected_bytes = [], 0
-        if self._collected_bytes + len(self._rest) > MAX_FRAME_BYTES:
+            else:
+                yield from _frame(self._lines)
+                self._lines, self._collected_bytes = [], 0
+            self._begin(begins)
+        if self._collected_bytes > MAX_FRAME_BYTES:
             raise GatewayFailed("The gateway sent an event without an end.")
+
+    def _begin(self, piece: bytes) -> None:
+        if piece:
+            self._begun.append(piece)
+            self._collected_bytes += len(piece)
 
 
 def _frame(lines: list[str]) -> Iterator[Frame]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
+from pydantic import JsonValue
 
 from bus.event import Draft, derive_id
 from bus.log import EventLog
@@ -34,6 +35,7 @@ from tests.unit.serve.fakes import (
 
 CUTS = 200
 HEADER = "Last-Event-ID"
+LONG_CHARS = 5 * 1024 * 1024
 
 
 @asynccontextmanager
@@ -249,6 +251,19 @@ async def test_a_gateway_that_restarts_is_waited_for() -> None:
         seen += [event.stream_sequence async for event in events]
         assert (await waiting).status == "completed"
     assert seen == [1, 2]
+
+
+async def test_an_answer_that_stands_in_the_object_store_is_followed_to_the_end() -> None:
+    fakes = Fakes()
+    await submit(fakes.log)
+    answer: dict[str, JsonValue] = {**RESEARCH, "findings": ["x" * LONG_CHARS]}
+    await do_step(fakes.log, "r1", step="research", role="researcher", answer=answer)
+    await complete(fakes.log, "r1")
+    async with gateway(fakes) as port, await connect(port, fakes) as swarm:
+        events = [event async for event in swarm.run("r1").events()]
+        assert (await swarm.run("r1").wait(timeout_s=20)).status == "completed"
+    assert [event.stream_sequence for event in events] == [1, 2, 3, 4, 5]
+    assert (events[3].payload or {})["answer"] == answer
 
 
 async def test_a_reader_that_leaves_is_not_followed_for() -> None:

@@ -2,15 +2,17 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from pydantic import JsonValue
 
 from bus.errors import BusUnreachable
-from bus.event import SIGNATURE_HEADER, StoredEvent
+from bus.event import MAX_PAYLOAD_BYTES, SIGNATURE_HEADER, StoredEvent
 from bus.payloads import RetryRequested, RunCompleted
 from bus.received import Received, RefusedEvent
 from serve.stream import HEARTBEAT, ends_run, frame, run_events, until_end, with_heartbeats
@@ -277,6 +279,30 @@ async def test_nothing_follows_the_end_of_a_run() -> None:
 
     frames = [piece async for piece in until_end(all_of_it())]
     assert frames == [frame(received) for received in fakes.log.stored[:10]]
+
+
+async def test_others_are_served_while_a_large_event_is_written_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    moved = threading.Event()
+
+    def slow(received: Received) -> bytes:
+        assert moved.wait(5.0), "nobody else was served meanwhile"
+        return frame(received)
+
+    fakes = Fakes()
+    await submit(fakes.log)
+    answer: dict[str, JsonValue] = {**RESEARCH, "findings": ["x" * MAX_PAYLOAD_BYTES]}
+    await do_step(fakes.log, "r1", step="research", role="researcher", answer=answer)
+
+    async def the_large_one() -> AsyncIterator[Received]:
+        asyncio.get_running_loop().call_soon(moved.set)
+        yield fakes.log.stored[-1]
+
+    monkeypatch.setattr("serve.stream.frame", slow)
+    (piece,) = [each async for each in until_end(the_large_one())]
+    ((_, _, shown),) = parsed(piece.decode())
+    assert shown["payload"]["answer"] == answer
 
 
 def test_a_frame_stays_one_event_whatever_stands_in_it() -> None:

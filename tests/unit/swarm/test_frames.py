@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bus.reference import MAX_OBJECT_BYTES
 from swarm import frames
 from swarm.errors import GatewayFailed
 from swarm.frames import Frame, FrameReader
@@ -33,6 +34,18 @@ def test_frames_are_the_same_wherever_the_bytes_are_divided(cuts: list[int]) -> 
     for start, end in pairwise(places):
         found += reader.feed(TEXT[start:end])
     assert found == FRAMES
+
+
+def test_the_longest_event_of_the_log_is_let_through() -> None:
+    """Its payload is an object; in JSON a character of it may take six."""
+    assert frames.MAX_OBJECT_BYTES == MAX_OBJECT_BYTES
+    assert frames.MAX_FRAME_BYTES > 6 * MAX_OBJECT_BYTES
+
+
+def test_a_long_event_costs_no_more_for_coming_in_many_pieces() -> None:
+    text, reader = b"data: " + b"x" * 8_000_000 + b"\n\n", FrameReader()
+    found = [frame for at in range(0, len(text), 100) for frame in reader.feed(text[at : at + 100])]
+    assert [len(frame.data) for frame in found] == [8_000_000]
 
 
 def test_what_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
