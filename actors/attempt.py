@@ -54,6 +54,8 @@ class Attempt:
     claim: StoredEvent
     epoch: int
     deliveries: int
+    begun: int
+    """Of the deliveries those that were claimed, this one included: the others tried nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +80,10 @@ class Report(Spent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Trail:
-    """What the log has of an assignment: its last claim, and whether that brought a result."""
+    """What the log has of an assignment: its claims, and whether the last brought a result."""
 
     epoch: int
+    claims: int
     is_over: bool
 
 
@@ -115,7 +118,7 @@ class Desk:
             PublishError: the claim could not be stored.
             BusUnreachable: the log could not be read.
         """
-        epoch = delivery.deliveries
+        epoch, begun = delivery.deliveries, 1
         standing = epoch > 1 or self._may_be_forgotten(delivery.assignment)
         while True:
             if standing:
@@ -123,6 +126,7 @@ class Desk:
                 if trail.is_over:
                     return None
                 epoch = max(epoch, trail.epoch + 1)
+                begun = min(delivery.deliveries, trail.claims + 1)
             spoken = self._log.sender.head
             try:
                 claim = await self._store_claim(delivery.assignment, assigned, epoch)
@@ -136,6 +140,7 @@ class Desk:
                     claim=claim,
                     epoch=epoch,
                     deliveries=delivery.deliveries,
+                    begun=begun,
                 )
             standing = True
 
@@ -229,13 +234,14 @@ class Desk:
         last one then.
         """
         said = f"{run_filter(assignment.event.run)[:-1]}step.*.{self._role}"
-        position, epoch, claim_id = assignment.stream_sequence, 0, None
+        position, epoch, claims, claim_id = assignment.stream_sequence, 0, 0, None
         while received := await self._log.next_on(said, after=position):
             position = received.stream_sequence
             if not isinstance(received, StoredEvent):
                 continue
             event, payload = received.event, received.payload()
             if isinstance(payload, StepClaimed):
+                claims += event.cause == assignment.event.id
                 if event.cause == assignment.event.id and payload.epoch > epoch:
                     epoch, claim_id = payload.epoch, event.id
             elif (
@@ -244,8 +250,8 @@ class Desk:
                 and payload.epoch == epoch
                 and place_of(payload) == place_of(assigned)
             ):
-                return _Trail(epoch=epoch, is_over=True)
-        return _Trail(epoch=epoch, is_over=False)
+                return _Trail(epoch=epoch, claims=claims, is_over=True)
+        return _Trail(epoch=epoch, claims=claims, is_over=False)
 
     async def say(self, cause: StoredEvent, payload: StepPayload, event_id: str) -> StoredEvent:
         """Store what belongs to an attempt, unless its run was cancelled.

@@ -28,7 +28,7 @@ log = structlog.get_logger()
 tracer = trace.get_tracer("actors.agent")
 
 DELIVERY_LIMIT: Final = 8
-"""Deliveries of one assignment after which it is given up: it kills whoever takes it."""
+"""Of one assignment, how often it is begun before it is given up: it kills whoever takes it."""
 
 
 SEALED_RETRY_S: Final = 5.0
@@ -58,7 +58,8 @@ class Worker(Agent):
 
         Args:
             event_log: where it reads and speaks.
-            delivery_limit: deliveries of one assignment that may go without a result.
+            delivery_limit: deliveries of one assignment that may be begun without a result;
+                those that were left for later, such as of what is still sealed, are not counted.
             monotonic: seconds, for how long an answer took.
         """
         super().__init__(event_log)
@@ -98,8 +99,8 @@ class Worker(Agent):
                 reason = "what is to be done is erased"
                 await self._desk.fail(attempt, "unreadable", reason, retryable=False)
                 return Ack()
-            if delivery.deliveries > self._delivery_limit:
-                reason = f"given up after {self._delivery_limit} deliveries without a result"
+            if attempt.begun > self._delivery_limit:
+                reason = f"given up: begun {self._delivery_limit} times without a result"
                 await self._desk.give_up(attempt, reason)
                 return Dead(reason=reason)
             with tracer.start_as_current_span(f"step {assigned.step}"):

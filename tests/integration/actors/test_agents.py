@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from actors.attempt import Desk
 from actors.model import Message
 from actors.team import AGENTS
-from bus.event import Draft, derive_id
+from bus.event import Draft, StoredEvent, derive_id
 from bus.payloads import (
     AssignmentDead,
     Payload,
@@ -28,12 +29,14 @@ from tests.broker import Broker
 from tests.integration.actors.assigning import (
     assigned,
     cancelled,
+    delivery,
     forge,
     kinds,
     make_queue_anew,
     payloads,
     said,
     settled,
+    work,
 )
 from tests.swarming import ScriptedAnswers, agent, in_background
 
@@ -212,14 +215,20 @@ async def test_an_answered_assignment_that_a_new_queue_hands_out_again_asks_no_m
         ]
 
 
-async def drop(broker: Broker, times: int) -> None:
-    """Take the assignment and vanish, so often."""
+async def drop(broker: Broker, times: int, *, begin: bool = True) -> None:
+    """Take the assignment, begin it if wanted, and vanish; so often."""
     async with broker.joined("coder", "coder-9") as vanishing:
+        desk = Desk(vanishing, "coder")
         for _ in range(times):
             messages = pull(vanishing.connection, queue_name("coder"), batch=1)
             async with asyncio.timeout(10):
                 message = await anext(messages)
             await messages.aclose()
+            taken = await vanishing.check(message)
+            assert isinstance(taken, StoredEvent)
+            if begin:
+                deliveries = message.metadata.num_delivered
+                assert await desk.claim(work(taken), delivery(taken, deliveries)) is not None
             await message.nak()
             await vanishing.connection.client.flush()
 
@@ -234,12 +243,12 @@ async def test_an_assignment_that_nobody_brings_to_an_end_becomes_a_dead_letter(
         async with limited(broker, model, limit=2):
             await settled(coordinator)
         events = await said(coordinator, run)
-        assert kinds(events)[1:] == ["step.claimed", "assignment.dead", "step.failed"]
+        assert kinds(events)[1:] == [*["step.claimed"] * 3, "assignment.dead", "step.failed"]
         (dead,) = payloads(events, AssignmentDead)
         (failed,) = payloads(events, StepFailed)
         assert (dead.deliveries, dead.epoch, dead.step) == (3, 3, "code")
         assert (failed.code, failed.retryable) == ("delivery_limit", False)
-        assert "2 deliveries" in dead.reason
+        assert "begun 2 times" in dead.reason
         assert events[1].event.cause == assignment.event.id
         assert model.calls == []
 
@@ -251,6 +260,19 @@ async def test_the_last_delivery_within_the_limit_is_worked_on(broker: Broker, r
         async with limited(broker, ScriptedAnswers(), limit=2):
             await settled(coordinator)
         assert len(payloads(await said(coordinator, run), StepCompleted)) == 1
+
+
+async def test_deliveries_that_nobody_began_do_not_count(broker: Broker, run: str) -> None:
+    async with broker.joined("coordinator") as coordinator:
+        await coordinator.append(assigned(run))
+        await drop(broker, 5, begin=False)
+        await drop(broker, 1)
+        async with limited(broker, ScriptedAnswers(), limit=2):
+            await settled(coordinator)
+        events = await said(coordinator, run)
+        assert payloads(events, AssignmentDead) == []
+        (completed,) = payloads(events, StepCompleted)
+        assert completed.epoch == 7
 
 
 async def test_epochs_that_a_new_queue_made_necessary_do_not_count_as_deliveries(

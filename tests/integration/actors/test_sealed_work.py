@@ -5,13 +5,23 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
+import pytest
+
+from actors import worker
 from actors.model import Message
 from actors.team import AGENTS
 from bus.custody import SubjectKeyDirectory
 from bus.errors import ConsumptionDenied
 from bus.event import Draft, StoredEvent, derive_id
 from bus.log import EventLog
-from bus.payloads import CancelRequested, EventRefused, StepAssigned, StepClaimed, StepCompleted
+from bus.payloads import (
+    AssignmentDead,
+    CancelRequested,
+    EventRefused,
+    StepAssigned,
+    StepClaimed,
+    StepCompleted,
+)
 from bus.subject_keys import LIFE_S, KeptKeys
 from bus.subjects import run_filter
 from bus.vault import Vault
@@ -84,6 +94,26 @@ async def test_what_an_agent_cannot_read_it_leaves_for_later(broker: Broker, run
         events = by_type(await said(gateway, run, StepCompleted))
         await end(gateway, run)
     assert len(events[StepClaimed.TYPE]) == 1
+
+
+async def test_what_nobody_could_read_for_long_is_not_given_up(
+    broker: Broker, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "SEALED_RETRY_S", 0.01)
+    custodian = custodian_of(broker, is_open=False)
+    async with (
+        coordinator(broker),
+        broker.joined("gateway") as gateway,
+        specifier(broker, custodian, ScriptedAnswers()),
+    ):
+        await gateway.append(submission(run))
+        for _ in range(worker.DELIVERY_LIMIT + 1):
+            await custodian.refused.acquire()
+        custodian.is_open = True
+        events = by_type(await said(gateway, run, StepCompleted))
+        await end(gateway, run)
+    assert len(events[StepClaimed.TYPE]) == 1
+    assert AssignmentDead.TYPE not in events
 
 
 async def test_an_agent_that_cannot_seal_its_answer_keeps_its_lease_until_it_can(

@@ -42,7 +42,9 @@ def attempt(objective: str, schema: dict[str, JsonValue] | None = None) -> Attem
     sender = new_sender("coordinator", "coordinator-1")
     draft = Draft(run="r", payload=payload, id=derive_id("x"), suffix=("counter", "normal"))
     stored = StoredEvent(event=sender.sign(draft), stream_sequence=1, stored_at=datetime.now(UTC))
-    return Attempt(assigned=payload, assignment=stored, claim=stored, epoch=1, deliveries=1)
+    return Attempt(
+        assigned=payload, assignment=stored, claim=stored, epoch=1, deliveries=1, begun=1
+    )
 
 
 async def work(objective: str, schema: dict[str, JsonValue] | None = None) -> Report:
