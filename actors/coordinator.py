@@ -285,7 +285,7 @@ class Coordinator:
         wakes_at = wake_at(run.state, now)
         if wakes_at is not None:
             self._agenda.set(run_id, wakes_at)
-        stalled_at = stalls_at(run, self._started_at, self._stall_s)
+        stalled_at = stalls_at(run, now, self._started_at, self._stall_s)
         if stalled_at is None:
             return
         if now < stalled_at:

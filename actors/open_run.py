@@ -57,21 +57,27 @@ class OpenRun:
         return self.state.ended is not None and not self.state.refusals
 
 
-def stalls_at(run: OpenRun, started_at: datetime, stall_s: float) -> datetime | None:
+def stalls_at(run: OpenRun, now: datetime, started_at: datetime, stall_s: float) -> datetime | None:
     """When nothing will have moved in the run for too long; None if that is as it should be.
 
     Args:
         run: whose last fact counts.
+        now: in UTC.
         started_at: when the coordinator began to watch; before, nobody could move anything.
         stall_s: how many seconds are too long.
     """
     state = run.state
-    waits_for_people = state.paused or any(
-        approval.status == "pending" for approval in state.approvals.values()
-    )
-    if run.is_noticed or waits_for_people or state.ended or state.submission is None:
+    if run.is_noticed or state.ended or state.submission is None:
+        return None
+    if state.paused or _waits_for_approval(state, now):
         return None
     return later(max(state.moved_at or started_at, started_at), stall_s)
+
+
+def _waits_for_approval(state: RunState, now: datetime) -> bool:
+    """Whether a person has to answer, and nobody else has anything to do."""
+    is_asked = any(approval.status == "pending" for approval in state.approvals.values())
+    return is_asked and waits_for(state, now).code == "approval"
 
 
 def stall_notice(run: OpenRun, now: datetime, queued: Sequence[AssignStep]) -> Draft:

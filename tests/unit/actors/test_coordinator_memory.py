@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 from actors.memory import REMEMBERED, Memory, Names
 from actors.open_run import OpenRun, stall_notice, stalls_at
+from actors.workflow import StepSpec, WorkflowSpec
 from bus.errors import BadSignature
 from bus.event import Draft, StoredEvent, derive_id
 from bus.payloads import (
-    ApprovalRequested,
     PauseRequested,
     Payload,
     ResultRefused,
@@ -20,6 +20,7 @@ from bus.payloads import (
 from bus.received import RefusedEvent
 from bus.signing import Sender
 from tests.sending import new_sender, submitted
+from tests.unit.actors.simulation import START, SimulatedRun
 
 RUN = "r1"
 NOW = datetime.now(UTC)
@@ -126,8 +127,8 @@ def test_a_run_stalls_after_its_last_fact_or_the_start_of_the_coordinator() -> N
     moved_at = run.state.moved_at
     assert moved_at is not None
     before, after = moved_at - timedelta(hours=1), moved_at + timedelta(hours=1)
-    assert stalls_at(run, before, 30) == moved_at + timedelta(seconds=30)
-    assert stalls_at(run, after, 30) == after + timedelta(seconds=30)
+    assert stalls_at(run, NOW, before, 30) == moved_at + timedelta(seconds=30)
+    assert stalls_at(run, NOW, after, 30) == after + timedelta(seconds=30)
 
 
 def test_a_standstill_is_noticed_once_until_something_moves() -> None:
@@ -137,16 +138,31 @@ def test_a_standstill_is_noticed_once_until_something_moves() -> None:
     assert draft.cause == submission(1).event.id
     event = COORDINATOR.sign(draft)
     run.take(StoredEvent(event=event, stream_sequence=2, stored_at=NOW))
-    assert stalls_at(run, NOW, 30) is None
+    assert stalls_at(run, NOW, NOW, 30) is None
     run.take(outcome(3))
-    assert stalls_at(run, NOW, 30) is not None
+    assert stalls_at(run, NOW, NOW, 30) is not None
     assert stall_notice(run, NOW, ()).id != draft.id
 
 
-def test_a_paused_run_and_one_that_waits_for_approval_do_not_stall() -> None:
+def test_a_paused_run_and_one_that_is_over_do_not_stall() -> None:
     paused = open_run(stored(2, GATEWAY, PauseRequested(requested_by="ann")))
-    assert stalls_at(paused, NOW, 30) is None
-    asked = open_run(stored(2, COORDINATOR, ApprovalRequested(step="s", iteration=1, role="coder")))
-    assert stalls_at(asked, NOW, 30) is None
+    assert stalls_at(paused, NOW, NOW, 30) is None
     ended = open_run(stored(2, COORDINATOR, RunFailed(code="x", message="y")))
-    assert stalls_at(ended, NOW, 30) is None
+    assert stalls_at(ended, NOW, NOW, 30) is None
+
+
+def test_a_run_that_waits_for_nothing_but_an_approval_does_not_stall() -> None:
+    """A person takes their time; that all agents of a role are gone is told all the same."""
+    deploy = StepSpec(name="deploy", role="coder", approval=True)
+    run = SimulatedRun(
+        WorkflowSpec(name="two", nodes=(deploy, StepSpec(name="code", role="coder")))
+    )
+    run.submit()
+    run.settle()
+    both = OpenRun(state=run.state)
+    assert stalls_at(both, run.now, START, 30) == run.now + timedelta(seconds=30)
+    told = stall_notice(both, run.now, ()).payload
+    assert isinstance(told, StallNoticed)
+    assert (told.code, told.step) == ("unclaimed", "code")
+    run.do("code")
+    assert stalls_at(OpenRun(state=run.state), run.now, START, 30) is None
