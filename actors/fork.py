@@ -14,10 +14,11 @@ from pydantic import JsonValue, ValidationError
 from actors.entry import Key, Result
 from actors.errors import AnswerRejected, CannotFork, UnknownForkEvent, UnknownRole
 from actors.fact import fact_of
+from actors.progress import Progress
 from actors.record import RunState
 from actors.run_state import fold
 from actors.shape import check_answer
-from actors.workflow import LoopSpec, WorkflowSpec
+from actors.workflow import LoopSpec, StepSpec, WorkflowSpec
 from bus.event import StoredEvent
 from bus.payloads import AdoptedResult, Fork, RunSubmitted
 
@@ -92,7 +93,7 @@ def fork_run(
         key, place = _place(name, workflow, answers)
         answers[key] = _changed(name, answers[key], place, value)
     _check_shapes(workflow, answers)
-    _check_instructions(changes.instructions, workflow, answers)
+    _check_instructions(changes.instructions, _forked(state, workflow, answers))
     adopted = tuple(_adopted(key, answer) for key, answer in answers.items())
     try:
         return RunSubmitted.model_validate(
@@ -185,19 +186,40 @@ def _check_shapes(workflow: WorkflowSpec, answers: Mapping[Key, _Answer]) -> Non
             raise CannotFork(f"the changed answer of step {name} does not fit: {error}") from error
 
 
-def _check_instructions(
-    instructions: Mapping[str, str], workflow: WorkflowSpec, answers: Mapping[Key, _Answer]
-) -> None:
+def _forked(state: RunState, workflow: WorkflowSpec, answers: Mapping[Key, _Answer]) -> Progress:
+    """How far the run that branches off has come when it begins."""
+    results = {key: replace(each.result, answer=each.answer) for key, each in answers.items()}
+    return Progress(replace(state, results=results), workflow)
+
+
+def _check_instructions(instructions: Mapping[str, str], forked: Progress) -> None:
     """Refuse what nobody would read: an adopted answer is not asked for again."""
     for name in instructions:
-        if workflow.step(name) is None:
-            raise CannotFork(f"workflow {workflow.name} has no step {name[:64]!r}")
-        repeats = isinstance(workflow.node_of(name), LoopSpec)
-        if (name, 1, 0) in answers and not repeats:
+        step = forked.workflow.step(name)
+        if step is None:
+            raise CannotFork(f"workflow {forked.workflow.name} has no step {name[:64]!r}")
+        if not _may_begin(forked, step):
             raise CannotFork(
                 f"step {name} keeps its answer, so that its instructions would not be read; "
                 "branch off before it"
             )
+
+
+def _may_begin(forked: Progress, step: StepSpec) -> bool:
+    """Whether a step is still to be done, in this round of its loop or in one that may follow."""
+    node = forked.workflow.node_of(step.name)
+    if forked.final_round(node):
+        return False
+    number = forked.round(node)
+    if forked.results(step, number) is None:
+        return True
+    return isinstance(node, LoopSpec) and number < node.limit and not _accepts(forked, node, number)
+
+
+def _accepts(forked: Progress, loop: LoopSpec, number: int) -> bool:
+    """Whether the verdict of a round is there, and ends the loop."""
+    verdict = forked.state.results.get((loop.verdict_step, number, 0))
+    return verdict is not None and verdict.answer.get("accepted") is True
 
 
 def _adopted(key: Key, answer: _Answer) -> AdoptedResult:
