@@ -18,6 +18,7 @@ from bus.event import Draft, derive_id
 from bus.memory_payloads import ItemReference, Kind, MemoryWritten
 from bus.payloads import Recall
 from bus.subjects import is_token
+from storage.memory_filter import UNFILTERED, MemoryFilters
 from storage.memory_item import MemoryItem, Outcome
 
 log = structlog.get_logger()
@@ -55,13 +56,19 @@ class AttemptMemory:
         return (f"run/{event.run}", f"role/{role}", *own, "shared")
 
     async def recall(
-        self, text: str, *, namespaces: Sequence[str] = (), limit: int = 5
+        self,
+        text: str,
+        *,
+        namespaces: Sequence[str] = (),
+        filters: MemoryFilters = UNFILTERED,
+        limit: int = 5,
     ) -> tuple[MemoryItem, ...]:
         """What the memory holds about a text, the best first; nothing while it does not answer.
 
         Args:
             text: only its beginning counts, if it is long.
             namespaces: where to look, and in all below them; everywhere if there are none.
+            filters: what the items must be like.
             limit: most items.
         """
         try:
@@ -69,6 +76,7 @@ class AttemptMemory:
                 text[:MAX_TEXT_CHARS],
                 namespaces or self.namespaces,
                 run=self._attempt.assignment.event.run,
+                filters=filters,
                 limit=limit,
                 deadline_s=RECALL_S,
             )

@@ -8,6 +8,7 @@ from typing import Protocol
 from actors.memory_question import Findings, Question, SignedQuestion, signed
 from bus.log import EventLog
 from bus.memory_payloads import Kind
+from storage.memory_filter import UNFILTERED, MemoryFilters
 from storage.memory_item import MemoryItem, Outcome
 
 
@@ -58,6 +59,7 @@ class MemoryClient:
         *,
         run: str,
         kinds: Sequence[Kind] = (),
+        filters: MemoryFilters = UNFILTERED,
         limit: int = 10,
         deadline_s: float = 5.0,
     ) -> Findings:
@@ -72,6 +74,7 @@ class MemoryClient:
             namespaces=tuple(namespaces),
             run=run,
             kinds=tuple(kinds),
+            filters=filters,
             limit=limit,
             asked_at=self.clock(),
         )

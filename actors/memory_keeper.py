@@ -148,7 +148,12 @@ class MemoryKeeper:
             return await self._named(tenant, question, question.item, may_see)
         scope = Scope(tenant=tenant, namespaces=question.namespaces, kinds=question.kinds or None)
         return await self._stores.search.find(
-            question.text, scope, now=now, limit=question.limit, may_see=may_see
+            question.text,
+            scope,
+            now=now,
+            limit=question.limit,
+            may_see=may_see,
+            filters=question.filters,
         )
 
     async def reindex(self) -> int:

@@ -17,6 +17,7 @@ from bus.memory_payloads import Item, Kind
 from bus.nkey import AgentKey, verify_signature
 from bus.payload import Name
 from bus.payloads import Recall
+from storage.memory_filter import UNFILTERED, MemoryFilters
 from storage.memory_item import MemoryItem
 
 DOMAIN: Final = b"vllm-swarm/memory-question/v1"
@@ -41,6 +42,7 @@ class Question(BaseModel):
         run: for which it is asked; its tenant is the one whose memory is read.
         item: the one to read, of the only namespace.
         kinds: of which kinds; none for all that are searched.
+        filters: what else the items must be like.
         limit: most items of an answer.
     """
 
@@ -50,6 +52,7 @@ class Question(BaseModel):
     run: Name
     item: Item | None = None
     kinds: tuple[Kind, ...] = ()
+    filters: MemoryFilters = UNFILTERED
     limit: int = Field(10, ge=1, le=MOST_FOUND)
     asked_at: AwareDatetime
 

@@ -13,6 +13,7 @@ from actors.memory_question import Findings, Found
 from bus.errors import SwarmError
 from storage.fusion import fuse
 from storage.memory import MemoryReader
+from storage.memory_filter import UNFILTERED, MemoryFilters
 from storage.memory_item import MemoryItem, Scope
 from storage.vector_index import VectorIndex
 
@@ -20,6 +21,8 @@ log = structlog.get_logger()
 
 CANDIDATES: Final = 50
 """Of each ranking."""
+LOOKED_THROUGH: Final = 5_000
+"""Of the index, where filters leave some of them: it knows nothing of what these ask for."""
 DENSE_S: Final = 2.0
 """How long a search waits for what finds by meaning."""
 LEAST_COSINE: Final = 0.25
@@ -49,7 +52,14 @@ class MemorySearch:
     dense_s: float = field(default=DENSE_S)
 
     async def find(
-        self, text: str, scope: Scope, *, now: datetime, limit: int, may_see: MaySee
+        self,
+        text: str,
+        scope: Scope,
+        *,
+        now: datetime,
+        limit: int,
+        may_see: MaySee,
+        filters: MemoryFilters = UNFILTERED,
     ) -> Findings:
         """The items that fit a text best.
 
@@ -59,17 +69,21 @@ class MemorySearch:
             now: what has expired by then is not found.
             limit: most items.
             may_see: which items the answer may hold.
+            filters: what they must be like.
 
         Raises:
             StorageUnavailable: Postgres does not answer.
         """
         by_words, by_meaning = await asyncio.gather(
-            self.reader.search(scope, text, now=now, limit=CANDIDATES),
-            self._by_meaning(text, scope),
+            self.reader.search(scope, text, now=now, limit=CANDIDATES, filters=filters),
+            self._by_meaning(text, scope, CANDIDATES if not filters.is_set else LOOKED_THROUGH),
         )
+        if by_meaning and filters.is_set:
+            passing = self.reader.passing(scope.tenant, by_meaning, now=now, filters=filters)
+            by_meaning = (await passing)[:CANDIDATES]
         rankings = [(by_words, BY_WORDS), (by_meaning or [], BY_MEANING)]
         names = [name for name, _ in fuse(rankings)]
-        there = await self.reader.named(scope.tenant, names, now=now)
+        there = await self.reader.named(scope.tenant, names, now=now, filters=filters)
         seen = {
             name: item
             for name, item in there.items()
@@ -82,12 +96,12 @@ class MemorySearch:
             recall="keyword" if by_meaning is None else "hybrid",
         )
 
-    async def _by_meaning(self, text: str, scope: Scope) -> list[Name] | None:
+    async def _by_meaning(self, text: str, scope: Scope, limit: int) -> list[Name] | None:
         """None where nobody can say."""
         try:
             async with asyncio.timeout(self.dense_s):
                 [vector] = await self.embedder.embed([text], deadline_s=self.dense_s)
-                return await self.index.nearest(vector, scope, least=LEAST_COSINE, limit=CANDIDATES)
+                return await self.index.nearest(vector, scope, least=LEAST_COSINE, limit=limit)
         except (SwarmError, TimeoutError) as error:
             log.warning("memory.searches_by_words_only", reason=str(error) or type(error).__name__)
             return None

@@ -13,6 +13,7 @@ from typing import Protocol
 from actors.memory_client import MemoryService
 from actors.memory_question import Findings
 from bus.memory_payloads import Kind
+from storage.memory_filter import UNFILTERED, MemoryFilters
 from storage.memory_item import MemoryItem, Outcome, Scope
 
 
@@ -32,13 +33,24 @@ class MemoryRecords(Protocol):
         ...
 
     async def named(
-        self, tenant: str, names: Sequence[tuple[str, str]], *, now: datetime
+        self,
+        tenant: str,
+        names: Sequence[tuple[str, str]],
+        *,
+        now: datetime,
+        filters: MemoryFilters = UNFILTERED,
     ) -> dict[tuple[str, str], MemoryItem]:
-        """Those of the items, given by namespace and item, that are there."""
+        """Those of the items, given by namespace and item, that are there and as they must be."""
         ...
 
     async def search(
-        self, scope: Scope, text: str, *, now: datetime, limit: int
+        self,
+        scope: Scope,
+        text: str,
+        *,
+        now: datetime,
+        limit: int,
+        filters: MemoryFilters = UNFILTERED,
     ) -> list[tuple[str, str]]:
         """Items that share words with a text, the best match first, by namespace and item."""
         ...
@@ -90,6 +102,7 @@ class MemoryQuestions(Protocol):
         *,
         run: str,
         kinds: Sequence[Kind] = (),
+        filters: MemoryFilters = UNFILTERED,
         limit: int = 10,
         deadline_s: float = 5.0,
     ) -> Findings:

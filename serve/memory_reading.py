@@ -83,6 +83,7 @@ async def find(parts: GatewayParts, caller: Caller, wanted: SearchRequest) -> Fi
             namespaces,
             run=run_of(caller.tenant, MEMORY_RUN),
             kinds=wanted.kinds,
+            filters=wanted.filters,
             limit=wanted.limit,
             deadline_s=parts.limits.settle_s,
         )
@@ -94,8 +95,10 @@ async def find(parts: GatewayParts, caller: Caller, wanted: SearchRequest) -> Fi
 
 async def _by_words(parts: GatewayParts, scope: Scope, wanted: SearchRequest) -> Findings:
     records, now = parts.memory.records, parts.clock()
-    names = await records.search(scope, wanted.query, now=now, limit=wanted.limit)
-    there = await records.named(scope.tenant, names, now=now)
+    names = await records.search(
+        scope, wanted.query, now=now, limit=wanted.limit, filters=wanted.filters
+    )
+    there = await records.named(scope.tenant, names, now=now, filters=wanted.filters)
     found = tuple(
         Found(item=there[name], score=1.0 / rank)
         for rank, name in enumerate(names, start=1)

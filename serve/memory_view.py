@@ -19,6 +19,7 @@ from bus.memory_payloads import (
     Why,
 )
 from bus.storable import STORABLE, Metadata
+from storage.memory_filter import UNFILTERED, MemoryFilters
 from storage.memory_item import MemoryItem
 
 Found = Annotated[float, Field(description="Compares within one answer only.")]
@@ -126,6 +127,7 @@ class SearchRequest(BaseModel):
         description="Where, and below; left out: your own, shared and all roles. Runs by name.",
     )
     kinds: tuple[Kind, ...] = Field((), max_length=3, description="Left out: not of sessions.")
+    filters: MemoryFilters = UNFILTERED
     limit: int = Field(10, ge=1, le=MOST_FOUND)
 
 

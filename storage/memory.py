@@ -1,11 +1,15 @@
 """Reading the memory: items by name, lists, and the keyword half of a search."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Final
 
+import asyncpg
+
 from storage.memory_change import Version
+from storage.memory_filter import UNFILTERED, MemoryFilters
 from storage.memory_item import MemoryItem, Outcome, Scope
 from storage.postgres import Pool, translated
 
@@ -35,11 +39,24 @@ where tenant = $1 and {_IS_THERE} and {_WITHIN}
     and ($5::text[] is null or kind = any($5)) and (namespace, item) > ($6, $7)
 order by namespace, item limit $8
 """  # noqa: S608 # nosec B608
-_BY_NAME = f"""
-select {_COLUMNS}, '[]' as sources
+
+
+def _filtered(at: int) -> str:
+    """The condition that filters make, whose values are five parameters from this one on."""
+    return f"""
+    (${at}::text is null or author = ${at}) and (${at + 1}::text is null or run = ${at + 1})
+    and (${at + 2}::timestamptz is null or written_at >= ${at + 2})
+    and (${at + 3}::timestamptz is null or written_at < ${at + 3})
+    and (${at + 4}::jsonb is null or metadata @> ${at + 4})
+    """
+
+
+_NAMED = f"""
 from memory m join unnest($3::text[], $4::text[]) as t (namespace, item) using (namespace, item)
-where tenant = $1 and {_IS_THERE}
-"""  # noqa: S608 # nosec B608
+where tenant = $1 and {_IS_THERE} and {_filtered(5)}
+"""
+_BY_NAME = f"select {_COLUMNS}, '[]' as sources {_NAMED}"  # nosec B608
+_PASSING = f"select namespace, item {_NAMED}"  # nosec B608
 # The words are joined by "or": a question has more words than a text that answers it.
 _SEARCH = f"""
 with asked as (
@@ -47,6 +64,7 @@ with asked as (
 ), found as (
     select namespace, item, search, place, words from memory, asked
     where tenant = $1 and {_IS_THERE} and {_WITHIN} and kind = any($6::text[]) and search @@ words
+        and {_filtered(9)}
     order by place desc limit $7
 )
 select namespace, item from found
@@ -129,20 +147,38 @@ class MemoryReader:
             after = (items[-1].namespace, items[-1].item)
 
     async def named(
-        self, tenant: str, names: Sequence[tuple[str, str]], *, now: datetime
+        self,
+        tenant: str,
+        names: Sequence[tuple[str, str]],
+        *,
+        now: datetime,
+        filters: MemoryFilters = UNFILTERED,
     ) -> dict[tuple[str, str], MemoryItem]:
-        """Those of the items, given by namespace and item, that are there."""
-        with translated("read items of the memory"):
-            async with asyncio.timeout(self._deadline_s):
-                rows = await self._pool.fetch(
-                    _BY_NAME,
-                    *(tenant, now),
-                    *([namespace for namespace, _ in names], [item for _, item in names]),
-                )
+        """Those of the items, given by namespace and item, that are there and as they must be."""
+        rows = await self._named(_BY_NAME, tenant, names, now, filters)
         return {(row["namespace"], row["item"]): MemoryItem.from_row(dict(row)) for row in rows}
 
+    async def passing(
+        self,
+        tenant: str,
+        names: Sequence[tuple[str, str]],
+        *,
+        now: datetime,
+        filters: MemoryFilters,
+    ) -> list[tuple[str, str]]:
+        """The names of those, in their order; for many, whose texts nobody wants to read."""
+        rows = await self._named(_PASSING, tenant, names, now, filters)
+        there = {(row["namespace"], row["item"]) for row in rows}
+        return [name for name in names if name in there]
+
     async def search(
-        self, scope: Scope, text: str, *, now: datetime, limit: int
+        self,
+        scope: Scope,
+        text: str,
+        *,
+        now: datetime,
+        limit: int,
+        filters: MemoryFilters = UNFILTERED,
     ) -> list[tuple[str, str]]:
         """Items that share words with a text, the best match first, by namespace and item."""
         kinds = list(scope.kinds or ("episodic", "semantic"))
@@ -157,6 +193,7 @@ class MemoryReader:
                     _SEARCH,
                     *(scope.tenant, now, list(scope.namespaces), scope.below),
                     *(text, kinds, MOST_RANKED, limit),
+                    *_values(filters),
                 )
         return [(row["namespace"], row["item"]) for row in rows]
 
@@ -199,3 +236,27 @@ class MemoryReader:
             async with asyncio.timeout(self._deadline_s):
                 count: int = await self._pool.fetchval(_HIDDEN_BY, quarantine)
         return count
+
+    async def _named(
+        self,
+        query: str,
+        tenant: str,
+        names: Sequence[tuple[str, str]],
+        now: datetime,
+        filters: MemoryFilters,
+    ) -> list[asyncpg.Record]:
+        with translated("read items of the memory"):
+            async with asyncio.timeout(self._deadline_s):
+                rows: list[asyncpg.Record] = await self._pool.fetch(
+                    query,
+                    *(tenant, now),
+                    *([namespace for namespace, _ in names], [item for _, item in names]),
+                    *_values(filters),
+                )
+        return rows
+
+
+def _values(filters: MemoryFilters) -> tuple[object, ...]:
+    """The parameters of `_filtered`."""
+    metadata = json.dumps(filters.metadata) if filters.metadata else None
+    return (filters.author, filters.run, filters.since, filters.before, metadata)

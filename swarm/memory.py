@@ -1,6 +1,7 @@
 """The swarm's memory over the SDK: written with versions, so that nobody overwrites unseen."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from datetime import datetime
 from typing import Final
 from urllib.parse import quote, urlencode
 from uuid import uuid4
@@ -15,6 +16,7 @@ from swarm.memory_view import (
     MemoryKind,
     MemorySearch,
     MemoryVersion,
+    MetadataValue,
     Page,
     Reindexed,
     Standing,
@@ -131,6 +133,11 @@ class AsyncMemory:
         namespaces: Sequence[str] | None = None,
         *,
         kinds: Sequence[MemoryKind] = (),
+        author: str | None = None,
+        run: str | None = None,
+        since: datetime | None = None,
+        before: datetime | None = None,
+        metadata: Mapping[str, MetadataValue] | None = None,
         limit: int = 10,
     ) -> MemorySearch:
         """What is about a text, by meaning and by words.
@@ -139,17 +146,32 @@ class AsyncMemory:
             query: what it is to be about.
             namespaces: where, and in all below; None for all but what belongs to single runs.
             kinds: of which kinds; none for all but those of sessions.
+            author: who wrote it, such as ``coder/coder-1``.
+            run: in which it was written.
+            since: when it was written at the earliest; with a time zone, as is `before`.
+            before: the first moment at which it was not written any more.
+            metadata: what its own has among other things; at most eight keys.
             limit: most items, at most 100.
 
         Raises:
             NotFound: a namespace is not one's own to read.
+            Refused: something that it is narrowed to cannot be; `fields` says what.
         """
+        filters: dict[str, JsonValue] = {
+            "author": author,
+            "run": run,
+            "since": None if since is None else since.isoformat(),
+            "before": None if before is None else before.isoformat(),
+            "metadata": dict(metadata or {}),
+        }
         body: dict[str, JsonValue] = {
             "query": query,
             "namespaces": None if namespaces is None else list(namespaces),
             "kinds": list(kinds),
             "limit": limit,
         }
+        if any(filters.values()):
+            body["filters"] = filters
         call = Call(method="POST", path="/v1/memory/search", json=body)
         return parse(MemorySearch, await self._gateway.call(call))
 

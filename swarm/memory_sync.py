@@ -1,12 +1,19 @@
 """The memory over the SDK without asyncio; see swarm/memory.py for what each call does."""
 
 from collections.abc import Generator, Mapping, Sequence
+from datetime import datetime
 
 from pydantic import JsonValue
 
 from swarm.bridge import Bridge
 from swarm.memory import AsyncMemory
-from swarm.memory_view import MemoryItem, MemoryKind, MemorySearch, MemoryVersion
+from swarm.memory_view import (
+    MemoryItem,
+    MemoryKind,
+    MemorySearch,
+    MemoryVersion,
+    MetadataValue,
+)
 
 
 class Memory:
@@ -70,10 +77,26 @@ class Memory:
         namespaces: Sequence[str] | None = None,
         *,
         kinds: Sequence[MemoryKind] = (),
+        author: str | None = None,
+        run: str | None = None,
+        since: datetime | None = None,
+        before: datetime | None = None,
+        metadata: Mapping[str, MetadataValue] | None = None,
         limit: int = 10,
     ) -> MemorySearch:
         """What is about a text. See AsyncMemory.search."""
-        return self._bridge.call(self._memory.search(query, namespaces, kinds=kinds, limit=limit))
+        searching = self._memory.search(
+            query,
+            namespaces,
+            kinds=kinds,
+            author=author,
+            run=run,
+            since=since,
+            before=before,
+            metadata=metadata,
+            limit=limit,
+        )
+        return self._bridge.call(searching)
 
     def list(
         self, namespace: str = "shared", *, kind: MemoryKind | None = None

@@ -6,6 +6,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 MemoryKind = Literal["session", "episodic", "semantic"]
+MetadataValue = str | int | float | bool | None
+"""Of metadata, as a search can be narrowed to it."""
 
 
 class _View(BaseModel):

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
+from pydantic import JsonValue
+
 from actors.memory_indexer import MemoryIndexer
 from actors.memory_keeper import MemoryKeeper, MemoryStores
 from actors.memory_question import Findings, Question, SignedQuestion, signed
@@ -22,6 +24,7 @@ from serve.errors import ModelUnavailable
 from storage.audit_growth import audit_growth
 from storage.cache import Cache
 from storage.memory import MemoryReader
+from storage.memory_filter import UNFILTERED, MemoryFilters
 from storage.memory_item import Outcome
 from storage.memory_log import MemoryLog
 from storage.memory_outbox import MemoryOutbox
@@ -73,9 +76,15 @@ class Keeping:
         return stored, outcome
 
     async def ask(
-        self, log: EventLog, text: str, *namespaces: str, run: str = MEMORY_RUN
+        self,
+        log: EventLog,
+        text: str,
+        *namespaces: str,
+        run: str = MEMORY_RUN,
+        filters: MemoryFilters = UNFILTERED,
     ) -> Findings:
-        return await self.keeper.answer(question(log, text, *namespaces, run=run))
+        asked = question(log, text, *namespaces, run=run, filters=filters)
+        return await self.keeper.answer(asked)
 
 
 @dataclass(frozen=True)
@@ -140,6 +149,7 @@ def question(
     *namespaces: str,
     run: str = MEMORY_RUN,
     item: str | None = None,
+    filters: MemoryFilters = UNFILTERED,
     asked_at: datetime | None = None,
 ) -> SignedQuestion:
     asked = Question(
@@ -147,6 +157,7 @@ def question(
         namespaces=namespaces or ("shared",),
         run=run,
         item=item,
+        filters=filters,
         asked_at=asked_at or datetime.now(UTC),
     )
     return signed(asked, log.sender.key)
@@ -161,6 +172,7 @@ def writing(
     user: str = "ada",
     run: str = MEMORY_RUN,
     ttl_s: int | None = None,
+    metadata: dict[str, JsonValue] | None = None,
 ) -> Draft:
     return drafted(
         MemoryWritten(
@@ -169,6 +181,7 @@ def writing(
             kind="semantic" if ttl_s is None else "session",
             base=base,
             content=content,
+            metadata=metadata or {},
             ttl_s=ttl_s,
         ),
         user,

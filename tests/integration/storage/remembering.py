@@ -1,7 +1,10 @@
 """Changes of the memory, as the events of a log would make them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+
+from pydantic import JsonValue
 
 from storage.memory import MemoryReader
 from storage.memory_change import (
@@ -41,7 +44,9 @@ class Remembering:
     def now(self) -> datetime:
         return BEGAN + timedelta(seconds=self.place)
 
-    def cause(self, author: str = "coder/coder-1", subject: str | None = None) -> Cause:
+    def cause(
+        self, author: str = "coder/coder-1", subject: str | None = None, run: str = "r1"
+    ) -> Cause:
         self.place += 1
         return Cause(
             event=f"e{self.place}",
@@ -49,7 +54,7 @@ class Remembering:
             stored_at=self.now,
             author=author,
             author_key="UA",
-            run="r1",
+            run=run,
             tenant=TENANT,
             subject=subject,
         )
@@ -66,8 +71,10 @@ class Remembering:
         life_s: float | None = None,
         namespace: str = "shared/notes",
         kind: MemoryKind = "semantic",
+        run: str = "r1",
+        metadata: Mapping[str, JsonValue] | None = None,
     ) -> Write:
-        cause = self.cause(author, subject)
+        cause = self.cause(author, subject, run)
         return Write(
             cause=cause,
             namespace=namespace,
@@ -75,6 +82,7 @@ class Remembering:
             kind=kind,
             base=base,
             content=content,
+            metadata=metadata or {},
             is_deletion=content is None,
             sources=sources,
             expires_at=None if life_s is None else cause.stored_at + timedelta(seconds=life_s),

@@ -5,11 +5,12 @@ from datetime import timedelta
 import pytest
 
 from storage.memory_change import Deny, MemoryChange, Version
+from storage.memory_filter import MemoryFilters
 from storage.memory_item import MemoryItem
 from storage.memory_outbox import MemoryOutbox
 from storage.memory_projection import MemoryProjection
 from storage.postgres import Pool
-from tests.integration.storage.remembering import TENANT, Remembering, scope, version
+from tests.integration.storage.remembering import BEGAN, TENANT, Remembering, scope, version
 
 
 @pytest.fixture
@@ -200,6 +201,57 @@ async def test_words_find_items_in_their_scope(memory: Remembering) -> None:
     assert theirs == [("user/ada/notes", "secret")]
     assert await memory.reader.search(scope(), "the of and", now=memory.now, limit=10) == []
     assert await memory.reader.search(scope("share"), "limiter", now=memory.now, limit=10) == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({"author": "critic/critic-1"}, ["b"]),
+        ({"author": "critic/critic"}, []),
+        ({"run": "r2"}, ["c"]),
+        ({"since": BEGAN + timedelta(seconds=2)}, ["c", "b"]),
+        ({"before": BEGAN + timedelta(seconds=2)}, ["a"]),
+        ({"since": BEGAN + timedelta(seconds=2), "before": BEGAN + timedelta(seconds=3)}, ["b"]),
+        ({"metadata": {"lang": "en"}}, ["c", "a"]),
+        ({"metadata": {"lang": "en", "n": 1}}, ["a"]),
+        ({"metadata": {"n": True}}, []),
+        ({"metadata": {"lang": None}}, ["b"]),
+        ({"metadata": {"tags": "x"}}, []),
+        ({"metadata": {"a'b": 'c"d'}}, []),
+        ({"metadata": {"lang": "en"}, "run": "r1", "author": "coder/coder-1"}, ["a"]),
+    ],
+)
+async def test_filters_leave_what_is_like_them(
+    memory: Remembering, wanted: dict[str, object], found: list[str]
+) -> None:
+    await memory.apply(
+        memory.written("a", "a limiter", metadata={"lang": "en", "n": 1, "tags": ["x"]}),
+        memory.written("b", "a limiter", author="critic/critic-1", metadata={"lang": None}),
+        memory.written("c", "a limiter", run="r2", metadata={"lang": "en", "n": 2}),
+    )
+    filters = MemoryFilters.model_validate(wanted)
+    names = [("shared/notes", item) for item in ("c", "b", "a", "none")]
+    left = [("shared/notes", item) for item in found]
+    now = memory.now
+    assert await memory.reader.search(scope(), "limiter", now=now, limit=9, filters=filters) == left
+    assert await memory.reader.passing(TENANT, names, now=now, filters=filters) == left
+    assert set(await memory.reader.named(TENANT, names, now=now, filters=filters)) == set(left)
+
+
+async def test_filters_look_at_an_item_as_it_is_now(memory: Remembering) -> None:
+    await memory.apply(
+        memory.written("a", "one", metadata={"lang": "en"}),
+        memory.written("a", "two", metadata={"lang": "de"}, author="critic/critic-1"),
+    )
+    for wanted, is_there in (
+        ({"metadata": {"lang": "en"}}, False),
+        ({"author": "coder/coder-1"}, False),
+        ({"metadata": {"lang": "de"}, "author": "critic/critic-1"}, True),
+    ):
+        filters = MemoryFilters.model_validate(wanted)
+        name = ("shared/notes", "a")
+        there = await memory.reader.passing(TENANT, [name], now=memory.now, filters=filters)
+        assert there == [name] * is_there
 
 
 async def test_a_list_is_read_page_by_page(memory: Remembering) -> None:

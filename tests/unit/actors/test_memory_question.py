@@ -21,7 +21,8 @@ def question(**fields: object) -> Question:
 
 
 def test_what_was_signed_is_what_is_opened() -> None:
-    asked = question(kinds=("semantic",), limit=3)
+    filters = {"author": "coder/coder-1", "since": NOW, "metadata": {"lang": "en", "n": 1.0}}
+    asked = question(kinds=("semantic",), limit=3, filters=filters)
     assert opened(signed(asked, KEY), now=NOW + timedelta(seconds=59)) == asked
 
 
@@ -55,6 +56,8 @@ def test_every_changed_byte_is_noticed() -> None:
         {"run": "a.b"},
         {"item": "a/b"},
         {"kinds": ("other",)},
+        {"filters": {"author": "coder"}},
+        {"filters": {"metadata": {"a": "\0"}}},
     ],
 )
 def test_nonsense_cannot_be_asked(fields: dict[str, object]) -> None:

@@ -17,6 +17,7 @@ from policies.capabilities import Capabilities
 from serve.memory_ports import Memory
 from storage.errors import StorageUnavailable
 from storage.memory_change import Deny, Write
+from storage.memory_filter import UNFILTERED, MemoryFilters
 from storage.memory_item import MemoryItem, Outcome, Scope, is_within
 
 Key = tuple[str, str, str]
@@ -110,18 +111,29 @@ class FakeMemory:
         names: Sequence[tuple[str, str]],
         *,
         now: datetime,  # noqa: ARG002 - the port has it
+        filters: MemoryFilters = UNFILTERED,
     ) -> dict[tuple[str, str], MemoryItem]:
-        there = {(item.namespace, item.item): item for item in self.items(tenant)}
+        there = {
+            (item.namespace, item.item): item
+            for item in self.items(tenant)
+            if _passes(item, filters)
+        }
         return {name: there[name] for name in names if name in there}
 
     async def search(
-        self, scope: Scope, text: str, *, now: datetime, limit: int
+        self,
+        scope: Scope,
+        text: str,
+        *,
+        now: datetime,
+        limit: int,
+        filters: MemoryFilters = UNFILTERED,
     ) -> list[tuple[str, str]]:
         words = set(text.lower().split())
         return [
             (item.namespace, item.item)
             for item in await self.page(scope, now=now, limit=1_000)
-            if words & set(item.content.lower().split())
+            if words & set(item.content.lower().split()) and _passes(item, filters)
         ][:limit]
 
     async def outcome(self, event: str) -> Outcome:
@@ -197,6 +209,7 @@ class _Asks:
         *,
         run: str,
         kinds: Sequence[Kind] = (),
+        filters: MemoryFilters = UNFILTERED,
         limit: int = 10,
         deadline_s: float = 5.0,  # noqa: ARG002 - the port has it
     ) -> Findings:
@@ -209,9 +222,19 @@ class _Asks:
             kinds=tuple(kinds) or None,
         )
         now = datetime.now(UTC)
-        names = await self.memory.search(scope, text, now=now, limit=limit)
+        names = await self.memory.search(scope, text, now=now, limit=limit, filters=filters)
         there = await self.memory.named(scope.tenant, names, now=now)
         return Findings(found=tuple(Found(item=there[name], score=0.5) for name in names))
+
+
+def _passes(item: MemoryItem, wanted: MemoryFilters) -> bool:
+    return (
+        wanted.author in (None, item.author)
+        and wanted.run in (None, item.run)
+        and (wanted.since is None or item.written_at >= wanted.since)
+        and (wanted.before is None or item.written_at < wanted.before)
+        and {**item.metadata, **wanted.metadata} == item.metadata
+    )
 
 
 def _item(change: Write, version: int) -> MemoryItem | None:

@@ -331,6 +331,49 @@ async def test_a_search_says_how_it_was_done() -> None:
     assert bad.status_code == 422
 
 
+@pytest.mark.parametrize("is_away", [False, True])
+async def test_a_search_is_narrowed(
+    is_away: bool,  # noqa: FBT001 - pytest gives it
+) -> None:
+    fakes = Fakes()
+    async with fakes.client() as client:
+        await put(client, f"{NOTES}/a", "a bucket", metadata={"lang": "en", "n": 1})
+        await put(client, f"{NOTES}/b", "a bucket", metadata={"lang": "de"})
+        fakes.memory.is_away = is_away
+        for filters, found in (
+            ({}, ["a", "b"]),
+            ({"metadata": {"lang": "en"}}, ["a"]),
+            ({"author": "gateway/gateway-1", "run": "memory"}, ["a", "b"]),
+            ({"author": "coder/coder-1"}, []),
+            ({"run": "other"}, []),
+            ({"since": "9999-01-01T00:00:00Z"}, []),
+            ({"before": "9999-01-01T00:00:00Z"}, ["a", "b"]),
+        ):
+            body = {"query": "bucket", "filters": filters}
+            answer = (await client.post("/v1/memory/search", json=body)).json()
+            assert [each["item"]["item"] for each in answer["found"]] == found, filters
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"author": "coder"},
+        {"since": "2026-11-01"},
+        {"since": "0001-01-01T00:00:00+14:00"},
+        {"metadata": {"a": "\0"}},
+        {"metadata": {"a": []}},
+        {"metadata": {str(n): n for n in range(9)}},
+        {"other": "x"},
+    ],
+)
+async def test_a_search_cannot_be_narrowed_to_nonsense(filters: dict[str, Any]) -> None:
+    fakes = Fakes()
+    async with fakes.client() as client:
+        answer = await client.post("/v1/memory/search", json={"query": "x", "filters": filters})
+    assert answer.status_code == 422
+    assert fakes.memory.asked == []
+
+
 async def test_an_admin_has_it_made_anew() -> None:
     fakes = Fakes()
     async with fakes.client("ada") as client:

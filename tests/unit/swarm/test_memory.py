@@ -1,11 +1,13 @@
 """The memory over the SDK."""
 
+from datetime import UTC, datetime
+
 import httpx
 import pytest
 
 from serve.app import create_app
 from swarm import Swarm
-from swarm.errors import MemoryConflict, MemoryPending, NotAllowed, NotFound
+from swarm.errors import MemoryConflict, MemoryPending, NotAllowed, NotFound, Refused
 from tests.unit.serve.fakes import BASE_URL, PASSWORD, Fakes
 from tests.unit.swarm.gateways import connected
 
@@ -29,6 +31,24 @@ async def test_what_is_written_is_read_listed_and_found() -> None:
             await swarm.memory.read("shared/notes", "a")
         with pytest.raises(NotAllowed):
             await swarm.memory.write("role/coder/notes", "a", "x")
+
+
+async def test_a_search_is_narrowed() -> None:
+    fakes = Fakes()
+    last = datetime(9999, 1, 1, tzinfo=UTC)
+    async with await connected(fakes) as swarm:
+        search = swarm.memory.search
+        await swarm.memory.write("shared/notes", "a", "a bucket", metadata={"lang": "en"})
+        await swarm.memory.write("shared/notes", "b", "a bucket")
+        for result, found in (
+            (await search("bucket", metadata={"lang": "en"}, run="memory"), ["a"]),
+            (await search("bucket", metadata={"lang": None}), []),
+            (await search("bucket", author="gateway/gateway-1", before=last), ["a", "b"]),
+            (await search("bucket", since=last), []),
+        ):
+            assert [each.item.item for each in result.found] == found
+        with pytest.raises(Refused):
+            await search("bucket", author="nobody")
 
 
 async def test_a_conflict_holds_both_versions() -> None:
@@ -77,6 +97,7 @@ def test_it_works_without_asyncio() -> None:
         assert [item.item for item in swarm.memory.list()] == ["a"]
         assert len(list(swarm.memory.export())) == 1
         assert swarm.memory.search("one").found[0].score == 0.5
+        assert swarm.memory.search("one", metadata={"lang": "en"}).found == ()
         swarm.memory.delete("shared/notes", "a")
         assert swarm.memory.reindex() == 1
         swarm.memory.rebuild()

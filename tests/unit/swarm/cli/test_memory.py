@@ -63,6 +63,38 @@ def test_a_search_says_when_it_went_by_words_only(
     assert "by words only" in capsys.readouterr().err
 
 
+def test_a_search_is_narrowed(command: Command, capsys: Printed) -> None:
+    written = ("memory", "write", "shared/notes")
+    assert command(*written, "a", "bucket", "--meta", "lang=en", "--meta", "n=1") == 0
+    assert command(*written, "b", "bucket", "--meta", "lang=de", "--meta", "n=[1]") == 0
+    capsys.readouterr()
+    for options, found in (
+        (("--meta", "lang=en", "--meta", "n=1"), ["a"]),
+        (("--meta", 'lang="de"', "--meta", "n=[1]"), ["b"]),
+        (("--meta", 'n="1"'), []),
+        (("--author", "gateway/gateway-1", "--run", "memory"), ["a", "b"]),
+        (("--author", "coder/coder-1"), []),
+        (("--since", "2026-01-01", "--before", "9999-01-01T00:00:00+02:00"), ["a", "b"]),
+        (("--before", "2026-01-01T12:00:00"), []),
+    ):
+        assert command("memory", "search", "bucket", "--json", *options) == 0
+        result = json.loads(capsys.readouterr().out)
+        assert [each["item"]["item"] for each in result["found"]] == found, options
+
+
+@pytest.mark.parametrize("option", [("--meta", "lang"), ("--meta", "=x"), ("--author", "x")])
+def test_a_search_cannot_be_narrowed_to_nonsense(option: tuple[str, str], command: Command) -> None:
+    assert command("memory", "search", "bucket", *option) == 2
+
+
+@pytest.mark.parametrize("text", ["NaN", "1e999", "-Infinity", "[]", "a=b"])
+def test_what_is_no_json_of_one_value_is_text(text: str, command: Command, capsys: Printed) -> None:
+    assert command("memory", "write", "shared/notes", "a", "x", "--meta", f"k={text}") == 0
+    capsys.readouterr()
+    assert command("memory", "read", "shared/notes", "a", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["metadata"] == {"k": text}
+
+
 def test_upkeep_is_for_admins(command: Command, capsys: Printed) -> None:
     assert command("memory", "reindex") == 2
     assert command("memory", "rebuild") == 2
