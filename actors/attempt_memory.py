@@ -5,6 +5,7 @@ written, and from what it was made.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from typing import Final
 
 import structlog
@@ -15,7 +16,7 @@ from actors.errors import MemoryUnavailable, QuestionRefused
 from actors.memory_client import MemoryClient
 from actors.memory_question import MAX_TEXT_CHARS
 from bus.event import Draft, derive_id
-from bus.memory_payloads import ItemReference, Kind, MemoryWritten
+from bus.memory_payloads import ItemReference, Kind, MemoryDeleted, MemoryWritten
 from bus.payloads import Recall
 from bus.subjects import is_token
 from storage.memory_filter import UNFILTERED, MemoryFilters
@@ -102,6 +103,25 @@ class AttemptMemory:
             self._note(found)
         return found
 
+    async def list(self, namespace: str, *, limit: int = 1_000) -> tuple[ItemReference, ...]:
+        """What there is in a namespace and below it, by name; none of it counts as read.
+
+        Args:
+            namespace: such as ``role/<role>``.
+            limit: most items.
+
+        Raises:
+            MemoryUnavailable: nobody answers in time.
+        """
+        run = self._attempt.assignment.event.run
+        listed: list[ItemReference] = []
+        async with aclosing(self._client.list(namespace, run=run, deadline_s=RECALL_S)) as items:
+            async for item in items:
+                listed.append(_reference(item))
+                if len(listed) >= limit:
+                    break
+        return tuple(listed)
+
     async def write(
         self,
         namespace: str,
@@ -132,8 +152,6 @@ class AttemptMemory:
             MemoryUnavailable: it is in the log, but not known to have taken effect.
             PublishError: it is not in the log.
         """
-        event, assigned = self._attempt.assignment.event, self._attempt.assigned
-        self._written += 1
         payload = MemoryWritten(
             namespace=namespace,
             item=item,
@@ -142,16 +160,39 @@ class AttemptMemory:
             content=content,
             metadata=dict(metadata or {}),
             reason=reason,
-            step=assigned.step,
+            step=self._attempt.assigned.step,
             derived_from=self.recalled,
             ttl_s=ttl_s,
         )
-        claim = self._attempt.claim.event
+        return await self._settled("memory.written", payload)
+
+    async def delete(
+        self, namespace: str, item: str, *, base: int | None = None, reason: str = ""
+    ) -> Outcome:
+        """Delete an item, and what became of that; its versions so far stay in the log.
+
+        It did not take effect, and was not refused either, where there was nothing to delete.
+
+        Args:
+            namespace: as in `write`.
+            item: its name there.
+            base: the version that was read; None for whatever is there.
+            reason: why, for people.
+
+        Raises:
+            MemoryUnavailable, PublishError: as in `write`.
+        """
+        payload = MemoryDeleted(namespace=namespace, item=item, base=base, reason=reason)
+        return await self._settled("memory.deleted", payload)
+
+    async def _settled(self, what: str, payload: MemoryWritten | MemoryDeleted) -> Outcome:
+        event, claim = self._attempt.assignment.event, self._attempt.claim.event
+        self._written += 1
         stored = await self._client.log.append(
             Draft(
                 run=event.run,
                 payload=payload,
-                id=derive_id("memory.written", claim.id, str(self._written)),
+                id=derive_id(what, claim.id, str(self._written)),
                 cause=claim.id,
                 on_behalf_of=event.on_behalf_of,
                 sealed_for=event.sealed_for,
@@ -163,6 +204,8 @@ class AttemptMemory:
         )
 
     def _note(self, item: MemoryItem) -> None:
-        self._read[item.namespace, item.item] = ItemReference(
-            namespace=item.namespace, item=item.item, version=item.version
-        )
+        self._read[item.namespace, item.item] = _reference(item)
+
+
+def _reference(item: MemoryItem) -> ItemReference:
+    return ItemReference(namespace=item.namespace, item=item.item, version=item.version)

@@ -1,11 +1,11 @@
 """The way from a member of the swarm to the memory: what it may ask, and how it asks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
-from actors.memory_question import Findings, Question, SignedQuestion, signed
+from actors.memory_question import MOST_FOUND, Findings, Question, SignedQuestion, signed
 from bus.log import EventLog
 from bus.memory_payloads import Kind
 from storage.memory_filter import UNFILTERED, MemoryFilters
@@ -92,6 +92,34 @@ class MemoryClient:
         question = Question(namespaces=(namespace,), item=item, run=run, asked_at=self.clock())
         found = (await self._ask(question, deadline_s)).found
         return found[0].item if found else None
+
+    async def list(
+        self, namespace: str, *, run: str, deadline_s: float = 5.0
+    ) -> AsyncGenerator[MemoryItem, None]:
+        """The items of a namespace, and of all below it, that may be read; by their names.
+
+        Args:
+            namespace: or the beginning of some.
+            run: for which it is asked.
+            deadline_s: for each hundred that is looked at.
+
+        Raises:
+            QuestionRefused: this member may not ask.
+            MemoryUnavailable: nobody answers in time.
+        """
+        after: tuple[str, str] | None = ("", "")
+        while after is not None:
+            question = Question(
+                namespaces=(namespace,),
+                run=run,
+                after=after,
+                limit=MOST_FOUND,
+                asked_at=self.clock(),
+            )
+            findings = await self._ask(question, deadline_s)
+            for found in findings.found:
+                yield found.item
+            after = findings.next
 
     async def _ask(self, question: Question, deadline_s: float) -> Findings:
         sent = signed(question, self.log.sender.key)

@@ -147,6 +147,8 @@ class MemoryKeeper:
         if question.item is not None:
             return await self._named(tenant, question, question.item, may_see)
         scope = Scope(tenant=tenant, namespaces=question.namespaces, kinds=question.kinds or None)
+        if question.after is not None:
+            return await self._listed(scope, question.after, question.limit, may_see)
         return await self._stores.search.find(
             question.text,
             scope,
@@ -180,6 +182,20 @@ class MemoryKeeper:
         if found is None or not may_see(found):
             return Findings()
         return Findings(found=(Found(item=found, score=1.0),))
+
+    async def _listed(
+        self,
+        scope: Scope,
+        after: tuple[str, str],
+        limit: int,
+        may_see: Callable[[MemoryItem], bool],
+    ) -> Findings:
+        """What of the next items may be seen; perhaps none of them, though more follow."""
+        items = await self._stores.reader.page(scope, now=self._clock(), after=after, limit=limit)
+        return Findings(
+            found=tuple(Found(item=item, score=1.0) for item in items if may_see(item)),
+            next=(items[-1].namespace, items[-1].item) if len(items) == limit else None,
+        )
 
     def _sight(
         self, credential: Credential, question: Question, user: str

@@ -17,6 +17,7 @@ from bus.memory_payloads import Item, Kind
 from bus.nkey import AgentKey, verify_signature
 from bus.payload import Name
 from bus.payloads import Recall
+from bus.storable import STORABLE
 from storage.memory_filter import UNFILTERED, MemoryFilters
 from storage.memory_item import MemoryItem
 
@@ -31,6 +32,7 @@ Scoped = Annotated[
     str, Field(max_length=256, pattern=r"^[A-Za-z0-9_-]{1,64}(/[A-Za-z0-9_-]{1,64})*$")
 ]
 """A namespace, or the beginning of some."""
+Behind = Annotated[str, Field(max_length=256), STORABLE]
 
 
 class Question(BaseModel):
@@ -41,6 +43,8 @@ class Question(BaseModel):
         namespaces: where, and in all below them.
         run: for which it is asked; its tenant is the one whose memory is read.
         item: the one to read, of the only namespace.
+        after: of a list, which goes by name: namespace and item before its first; None where
+            none is asked for.
         kinds: of which kinds; none for all that are searched.
         filters: what else the items must be like.
         limit: most items of an answer.
@@ -51,6 +55,7 @@ class Question(BaseModel):
     namespaces: tuple[Scoped, ...] = Field(min_length=1, max_length=MOST_NAMESPACES)
     run: Name
     item: Item | None = None
+    after: tuple[Behind, Behind] | None = None
     kinds: tuple[Kind, ...] = ()
     filters: MemoryFilters = UNFILTERED
     limit: int = Field(10, ge=1, le=MOST_FOUND)
@@ -81,10 +86,12 @@ class Findings:
     Attributes:
         found: the best first.
         recall: how it was searched; "keyword" where the index or the model was away.
+        next: of a list, `after` of what follows; None at its end.
     """
 
     found: tuple[Found, ...] = ()
     recall: Recall = "hybrid"
+    next: tuple[str, str] | None = None
 
 
 def signed(question: Question, key: AgentKey) -> SignedQuestion:

