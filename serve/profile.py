@@ -6,7 +6,7 @@ a model runs, so that two people who name the same profile get the same model.
 
 from collections.abc import Mapping
 from importlib import resources
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
@@ -15,6 +15,11 @@ from serve.errors import UnknownProfile
 
 _FOLDER = "profiles"
 _SUFFIX = ".yaml"
+_OWN_FIELDS: Final = {
+    "tensor_parallel_size": "tensor_parallel",
+    "pipeline_parallel_size": "pipeline_parallel",
+}
+_DATA_PARALLEL: Final = "data_parallel_"
 
 
 class ModelShape(BaseModel):
@@ -99,6 +104,8 @@ class ModelProfile(BaseModel):
     shape: ModelShape | None = None
     """Needed of a model on GPUs: whether it fits is worked out before anything is started."""
     replicas: Annotated[int, Field(ge=1)] = 1
+    """Copies of the weights side by side, each with accelerators and a queue of its own: the
+    data parallelism here (docs/adr/0032)."""
     autoscaling: Autoscaling | None = None
     """In place of a fixed number of replicas."""
     router: Literal["power-of-two", "prefix-aware"] | None = None
@@ -112,7 +119,7 @@ class ModelProfile(BaseModel):
     delay_s: Annotated[float, Field(ge=0)] = 0.0
     """Scripted engine only: seconds that each answer takes."""
     engine_kwargs: Mapping[str, JsonValue] = Field(default_factory=dict)
-    """Passed to vLLM's engine as they are."""
+    """Passed to vLLM's engine as they are; not how many accelerators it spans."""
     env: Mapping[str, str] = Field(default_factory=dict)
     """Environment of the replica and of the processes it starts."""
 
@@ -150,6 +157,18 @@ class ModelProfile(BaseModel):
             raise ValueError(f"tensor_parallel must divide the model's {self.shape.heads} heads")
         if self.pipeline_parallel > self.shape.layers:
             raise ValueError(f"pipeline_parallel is above the model's {self.shape.layers} layers")
+        return self
+
+    @model_validator(mode="after")
+    def _counts_what_it_spans(self) -> Self:
+        for name in self.engine_kwargs:
+            if name in _OWN_FIELDS:
+                raise ValueError(f"engine_kwargs: {name} is the profile's own {_OWN_FIELDS[name]}")
+            if name.startswith(_DATA_PARALLEL):
+                raise ValueError(
+                    f"engine_kwargs: {name} is not served in one replica: use replicas, which are"
+                    " data parallel: copies of the weights side by side"
+                )
         return self
 
     @model_validator(mode="after")

@@ -122,3 +122,19 @@ def test_what_is_refused_above_is_refused_for_that_one_reason() -> None:
     assert ModelProfile.model_validate({**good, **encoder}).dimensions == 8
     scaled = ModelProfile.model_validate({**good, "engine": "scripted", "autoscaling": SCALING})
     assert scaled.least_replicas == 1
+
+
+@pytest.mark.parametrize(
+    ("named", "instead"),
+    [
+        ("data_parallel_size", "replicas"),
+        ("data_parallel_backend", "replicas"),
+        ("tensor_parallel_size", "tensor_parallel"),
+        ("pipeline_parallel_size", "pipeline_parallel"),
+    ],
+)
+def test_what_a_replica_spans_is_not_changed_behind_its_back(named: str, instead: str) -> None:
+    """Accelerators, placement and fit are counted from the profile's own fields."""
+    values = {"name": "x", "served_name": "x", **ON_GPU, "engine_kwargs": {named: 2}}
+    with pytest.raises(ValidationError, match=rf"engine_kwargs: {named} .*{instead}"):
+        ModelProfile.model_validate(values)
