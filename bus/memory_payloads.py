@@ -13,7 +13,8 @@ from bus.payload import ERASED, Count, EventId, Name, Ordinal, Payload, Person, 
 from bus.storable import STORABLE, Metadata
 
 MAX_CONTENT_CHARS: Final = 32_768
-MOST_SOURCES: Final = 64
+MOST_SOURCES: Final = 1_024
+"""Of a version: more than a step reads. None may be left out, or a quarantine would miss it."""
 LONGEST_LIFE_S: Final = 10 * 365 * 24 * 3600
 
 Namespace = Annotated[
