@@ -177,7 +177,9 @@ def documents(item: object) -> list[str]:
     if isinstance(item, list):
         return [document for part in item for document in documents(part)]
     if isinstance(item, str):
-        lines = (line.removeprefix(_SSE_PREFIX) for line in item.splitlines())
+        # Not str.splitlines: it also splits at what JSON leaves as it is, such as U+2028.
+        ended = (line.removesuffix("\r") for line in item.split("\n"))
+        lines = (line.removeprefix(_SSE_PREFIX) for line in ended)
         return [line for line in lines if line.strip() and line != _SSE_END]
     dump = getattr(item, "model_dump_json", None)
     if dump is None:

@@ -6,6 +6,7 @@ from typing import Final
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
+import httpx
 from pydantic import JsonValue
 
 from swarm.answer import parse
@@ -201,7 +202,7 @@ class AsyncMemory:
         """
         call = Call(method="GET", path=f"/v1/memory/{quote(namespace)}/export")
         async with self._gateway.stream(call, silence_s=EXPORT_SILENCE_S) as response:
-            async for line in response.aiter_lines():
+            async for line in _lines(response):
                 yield line
 
     async def reindex(self) -> int:
@@ -222,6 +223,17 @@ class AsyncMemory:
         """
         call = Call(method="POST", path="/v1/memory/rebuild")
         await self._gateway.call(call, repeatable=False, timeout_s=UPKEEP_S)
+
+
+async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:
+    """Lines of JSON; httpx's also end at what JSON leaves as it is, such as U+2028."""
+    rest = b""
+    async for chunk in response.aiter_bytes():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line.decode("utf-8", "replace")
+    if rest:
+        yield rest.decode("utf-8", "replace")
 
 
 def _path(namespace: str, item: str) -> str:

@@ -229,6 +229,13 @@ def test_server_sent_events_become_documents() -> None:
     assert documents(batch) == ['{"a":1}', '{"b":2}', '{"c":3}']
 
 
+def test_only_a_line_feed_ends_a_line_of_server_sent_events() -> None:
+    """JSON leaves these as they are, and str.splitlines takes them for ends of lines."""
+    document = '{"content":"a\u2028b\u2029c\x85d"}'
+    assert documents(f"data: {document}\n\n") == [document]
+    assert documents(f"data: {document}\r\n\r\ndata: [DONE]\r\n\r\n") == [document]
+
+
 def test_a_typed_answer_becomes_one_document() -> None:
     assert documents(Said(text="x")) == ['{"text":"x"}']
     assert documents([Said(text="x")]) == ['{"text":"x"}']

@@ -1,5 +1,6 @@
 """The memory over the SDK."""
 
+import json
 from datetime import UTC, datetime
 
 import httpx
@@ -49,6 +50,17 @@ async def test_a_search_is_narrowed() -> None:
             assert [each.item.item for each in result.found] == found
         with pytest.raises(Refused):
             await search("bucket", author="nobody")
+
+
+async def test_an_export_has_one_line_for_each_item_whatever_it_says() -> None:
+    """JSON leaves these as they are, and str.splitlines takes them for ends of lines."""
+    said = ["one\u2028two\u2029three", "four\x85five\x0bsix\nseven\r\neight"]
+    fakes = Fakes()
+    async with await connected(fakes) as swarm:
+        for number, content in enumerate(said):
+            await swarm.memory.write("shared/notes", str(number), content)
+        lines = [json.loads(line) async for line in swarm.memory.export("shared/notes")]
+    assert [line["content"] for line in lines] == said
 
 
 async def test_a_conflict_holds_both_versions() -> None:
