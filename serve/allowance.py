@@ -3,7 +3,9 @@
 The counters are in Valkey. They are counted anew from the log where they are gone: what the
 audit log has of the day, what the stream holds beyond it, and what is in work here. An event of
 an answer in work is left out of that count, and booked when its answer is settled: nothing is
-counted twice or left out, whenever the counters vanish.
+counted twice or left out, whenever the counters vanish. What was reserved for longer than an
+answer can take is given to others; where its answer is settled all the same, so late that nothing
+is held to be booked in place of, the day is counted anew.
 """
 
 import asyncio
@@ -48,6 +50,10 @@ class Counters(Protocol):
 
     async def settle(self, user: str, day: date, name: str, used: int) -> bool:
         """Book what an answer used up; False where nothing is held by that name."""
+        ...
+
+    async def forget(self, user: str, day: date) -> None:
+        """Count a day no longer; whoever asks next counts it anew."""
         ...
 
 
@@ -157,15 +163,23 @@ class Allowances:
         """Book what an answer used up; its event, if there is one, is in the log by now.
 
         Raises:
-            StorageUnavailable: the counters do not answer. They are right again when they were
-                counted anew; until then what was reserved stays so.
+            StorageUnavailable: the counters do not answer. Ask again, with the same: what was
+                reserved stays so for a while, and then nobody has booked it.
         """
         try:
             if not await self._counters.settle(account.user, account.day, name, used):
-                async with self._lock(account):  # whoever counts anew may have left it to us
-                    await self._counters.settle(account.user, account.day, name, used)
+                await self._settle_late(account, name, used)
         finally:
             self._let_go(account, name)
+
+    async def _settle_late(self, account: Account, name: str, used: int) -> None:
+        """Nothing is held: it was given to others, or is booked, or is being counted."""
+        async with self._lock(account):  # whoever counts anew may have left it to us
+            is_booked = await self._counters.settle(account.user, account.day, name, used)
+            if used and not is_booked:
+                # Once too often does no harm: its event is in the log, and counted from there.
+                await self._counters.forget(account.user, account.day)
+            self._let_go(account, name)  # before anybody counts
 
     def _hold(self, account: Account, name: str, reservation: Reservation) -> None:
         self._in_work.setdefault((account.user, account.day), {})[name] = reservation

@@ -252,12 +252,21 @@ class Meter:
         if event is not None:
             used = event.prompt_tokens + event.completion_tokens
             await self._stored(event_id, event)
-        if account is None:
-            return
-        try:
-            await self._allowances.settle(account, event_id, used)
-        except SwarmError as error:
-            log.warning("usage.not_booked", code=error.code)
+        if account is not None:
+            await self._booked(account, event_id, used)
+
+    async def _booked(self, account: Account, event_id: str, used: int) -> None:
+        """What was held for nothing is free again by itself; what was used up is booked."""
+        while True:
+            try:
+                await self._allowances.settle(account, event_id, used)
+            except SwarmError as error:
+                log.warning("usage.not_booked", code=error.code, waiting=len(self._waiting))
+                if not (used and error.retryable):
+                    return
+                await asyncio.sleep(RETRY_S)
+            else:
+                return
 
     async def _stored(self, event_id: str, event: ModelUsed) -> None:
         lost = event.model_dump(mode="json")

@@ -167,10 +167,16 @@ class TokenBudgets:
     async def settle(self, user: str, day: date, name: str, used: int) -> bool:
         """Book what an answer used up in place of what was held for it.
 
-        False where nothing is held by that name: it was settled, or what was counted is gone.
+        False where nothing is held by that name: it was settled, or not in time, or what was
+        counted is gone.
         """
         async with self._cache.command("book tokens"):
             return bool(await self._settle(keys=[self._slot(user, day)], args=[name, used]))
+
+    async def forget(self, user: str, day: date) -> None:
+        """Count a day no longer, until somebody has counted it anew."""
+        async with self._cache.command("forget tokens"):
+            await self._cache.client.delete(self._slot(user, day))
 
     def _slot(self, user: str, day: date) -> str:
         return f"{PREFIX}:{self._life}:{user}:{day.isoformat()}"

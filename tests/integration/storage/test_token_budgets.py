@@ -59,6 +59,21 @@ async def test_what_nobody_settled_in_time_is_given_to_others(budgets: TokenBudg
     assert await take(budgets, "b", 100, now_ms=1_001) == Reserved(tokens=100)
 
 
+async def test_what_is_settled_too_late_is_not_booked_and_has_the_day_counted_anew(
+    budgets: TokenBudgets,
+) -> None:
+    await budgets.install("uma", DAY, used=0, in_work={})
+    assert await take(budgets, "a", 100) == Reserved(tokens=100)
+    assert await take(budgets, "b", 10, now_ms=1_001) == Reserved(tokens=10)
+    assert not await budgets.settle("uma", DAY, "a", 60)
+    await budgets.forget("uma", DAY)
+    assert await take(budgets, "c", 1, now_ms=1_002) is None
+    held = {"b": Reservation(tokens=10, until_ms=2_001)}
+    await budgets.install("uma", DAY, used=60, in_work=held)
+    assert await take(budgets, "c", 31, now_ms=1_002) == Exhausted(used=60, in_work=10)
+    assert await take(budgets, "c", 30, now_ms=1_002) == Reserved(tokens=30)
+
+
 async def test_another_process_begins_anew(valkey: ValkeyServer, budgets: TokenBudgets) -> None:
     await budgets.install("uma", DAY, used=100, in_work={})
     async with Cache.open(valkey.connection_url) as cache:

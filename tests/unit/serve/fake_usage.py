@@ -35,11 +35,15 @@ class MemoryUsage:
 
 @dataclass
 class MemoryCounters:
-    """As storage/token_budgets.py has them, but for the ends of reservations."""
+    """As storage/token_budgets.py has them."""
 
     used: dict[tuple[str, date], int] = field(default_factory=dict)
-    held: dict[tuple[str, date], dict[str, int]] = field(default_factory=dict)
+    held: dict[tuple[str, date], dict[str, Reservation]] = field(default_factory=dict)
     down: bool = False
+    unheard: int = 0
+    """So many settlements get lost on the way."""
+    unanswered: int = 0
+    """Of so many that are heard the answer gets lost."""
 
     async def reserve(
         self,
@@ -56,16 +60,17 @@ class MemoryCounters:
         slot = (user, day)
         if slot not in self.used:
             return None
-        held = self.held[slot]
+        held = {n: one for n, one in self.held[slot].items() if one.until_ms >= now_ms}
+        self.held[slot] = held
         held.pop(name, None)
-        in_work = sum(held.values())
+        in_work = sum(one.tokens for one in held.values())
         left = limit - self.used[slot] - in_work
         given = wanted.most
         if given > left:
             given = wanted.fewest + (left - wanted.fewest) // wanted.step * wanted.step
         if given < wanted.fewest or left <= 0:
             return Exhausted(used=self.used[slot], in_work=in_work)
-        held[name] = given
+        held[name] = Reservation(tokens=given, until_ms=now_ms + life_ms)
         return Reserved(tokens=given)
 
     async def install(
@@ -74,14 +79,25 @@ class MemoryCounters:
         self._check_up()
         if (user, day) not in self.used:
             self.used[user, day] = used
-            self.held[user, day] = {name: one.tokens for name, one in in_work.items()}
+            self.held[user, day] = dict(in_work)
 
     async def settle(self, user: str, day: date, name: str, used: int) -> bool:
         self._check_up()
-        if self.held.get((user, day), {}).pop(name, None) is None:
-            return False
-        self.used[user, day] += used
-        return True
+        if self.unheard:
+            self.unheard -= 1
+            raise StorageUnavailable("Redis: could not book tokens in time.")
+        is_held = self.held.get((user, day), {}).pop(name, None) is not None
+        if is_held:
+            self.used[user, day] += used
+        if self.unanswered:
+            self.unanswered -= 1
+            raise StorageUnavailable("Redis: could not book tokens in time.")
+        return is_held
+
+    async def forget(self, user: str, day: date) -> None:
+        self._check_up()
+        self.used.pop((user, day), None)
+        self.held.pop((user, day), None)
 
     def vanish(self) -> None:
         """Lose everything, as a server without a disk does that is started anew."""

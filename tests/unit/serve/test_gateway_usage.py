@@ -229,6 +229,58 @@ async def test_counters_that_vanish_are_counted_anew_from_both_logs_and_what_is_
     assert fakes.counters.held == {(UMA, TODAY): {}}
 
 
+@pytest.mark.parametrize("lost", ["unheard", "unanswered"])
+async def test_what_the_counters_did_not_hear_of_is_booked_in_the_end(
+    lost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metering, "RETRY_S", 0.01)
+    fakes = limited(Fakes(), 1_000)
+    fakes.model.says = [answer(30, 20)]
+    setattr(fakes.counters, lost, 2)
+    parts = fakes.parts()
+    async with fakes.client(parts=parts) as client:
+        body: dict[str, JsonValue] = {"messages": HELLO, "max_tokens": 60}
+        assert (await client.post(CHAT, json=body)).is_success
+        await parts.meter.flush()
+        refused = await client.post(CHAT, json={"messages": HELLO, "max_tokens": 951})
+    assert fakes.counters.used == {(UMA, TODAY): 50}
+    assert "50 of today's 1,000 tokens are used up;" in refused.json()["detail"]
+
+
+async def test_what_waited_too_long_for_the_broker_is_booked_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its reservation has lapsed meanwhile, and others were given the tokens."""
+    monkeypatch.setattr(metering, "STORED_WITHIN_S", 0.01)
+    monkeypatch.setattr(metering, "RETRY_S", 0.01)
+    fakes = limited(Fakes(), 1_000)
+    fakes.model.says = [answer(30, 20)]
+    parts = fakes.parts()
+    async with fakes.client(parts=parts) as client:
+        body: dict[str, JsonValue] = {"messages": HELLO, "max_tokens": 60}
+        assert (await client.post(CHAT, json=body)).is_success
+        fakes.record.down = True
+        assert (await client.post(CHAT, json=body)).is_success
+        fakes.now += timedelta(seconds=61)
+        assert (await client.post(CHAT, json=body)).is_success
+        fakes.record.down = False
+        await parts.meter.flush()
+        assert (await client.post(CHAT, json=body)).is_success
+    assert len(used(fakes)) == 4
+    assert fakes.counters.used == {(UMA, TODAY): 200}
+
+
+async def test_nothing_waits_for_counters_that_are_away_but_what_was_used_up() -> None:
+    fakes = limited(Fakes(), 1_000)
+    fakes.counters.down = True
+    parts = fakes.parts()
+    async with fakes.client(parts=parts) as client:
+        for _ in range(3):
+            assert (await client.post(CHAT, json={"messages": HELLO})).status_code == 503
+        async with asyncio.timeout(1):
+            await parts.meter.flush()
+
+
 @pytest.mark.parametrize("down", ["counters", "usage"])
 async def test_where_nobody_can_count_who_has_a_limit_waits_and_others_go_on(down: str) -> None:
     fakes = limited(Fakes(), 1_000, ada="unlimited")
