@@ -136,15 +136,12 @@ class Metered:
         """
         if self._listener.heard is not None:
             return self._listener.heard
-        if outcome == "failed":
+        extent, written = self._extent, self._listener.reckoned
+        if outcome == "failed" and not written:
             return Tally()
-        extent = self._extent
-        each = 0 if self._question.body.get("stream") else self._each or extent.each
-        written = (
-            0
-            if outcome == "answered"
-            else extent.answers * (extent.unsaid if each is None else each)
-        )
+        if outcome == "abandoned" and not self._question.body.get("stream"):
+            each = self._each or extent.each
+            written = extent.answers * (extent.unsaid if each is None else each)
         return Tally(prompt=extent.estimate, completion=written)
 
 

@@ -2,11 +2,12 @@
 
 The engine is always asked to count, in each chunk of a stream as well, so that it is known what
 an answer had cost where it was broken off. A caller who did not ask for it is not shown it. Of a
-chunk no more is read than that: it is cut out of the text, and nothing is encoded anew.
+chunk no more is read than that: it is cut out of the text, and nothing is encoded anew. A provider
+may count at the end, or not at all: what it writes until then is read, and reckoned.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +24,8 @@ TEMPLATE_TOKENS: Final = 64
 """What a chat template may add to the messages besides what marks each of them."""
 BYTES_PER_TOKEN: Final = 4
 """About what a token stands for in English; it never stands for less than a byte."""
+_WRITTEN: Final = ("content", "text", "refusal", "tool_calls", "function_call")
+_NOT_WRITTEN: Final = frozenset({"id", "type"})
 _KEY: Final = '"usage":'
 _DECODER: Final = json.JSONDecoder()
 _PROMPTS: Final[Mapping[Task, tuple[str, ...]]] = {
@@ -134,6 +137,15 @@ class Listener:
         self._one_prompt = task != "completion"
         self._of_choice: dict[int, Tally] = {}
         self._whole: Tally | None = None
+        self._pieces = self._bytes = 0
+
+    @property
+    def reckoned(self) -> int:
+        """About how many tokens were written before the engine said anything of it.
+
+        A chunk is of one token at least.
+        """
+        return max(self._pieces, -(-self._bytes // BYTES_PER_TOKEN))
 
     @property
     def heard(self) -> Tally | None:
@@ -152,11 +164,15 @@ class Listener:
         found = _find(document)
         if found is not None:
             self._whole = found.tally
+        else:
+            self._reckon(document)
 
     def chunk(self, document: str) -> str | None:
         """Hear a chunk; what the caller is shown of it, None for nothing."""
         found = _find(document)
         if found is None:
+            if self.heard is None:
+                self._reckon(document)
             return document
         choice = _choice_in(document)
         if choice is None:
@@ -164,6 +180,12 @@ class Listener:
             return document if self._shows_end else None
         self._of_choice[choice] = found.tally
         return document if self._shows_all else _without(document, found)
+
+    def _reckon(self, document: str) -> None:
+        for said in _said_in(document):
+            size = _size(said)
+            self._pieces += size > 0
+            self._bytes += size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +225,36 @@ def _without(document: str, found: _Found) -> str:
 def _count(said: Mapping[str, JsonValue], name: str) -> int:
     value = said.get(name)
     return value if isinstance(value, int) and value > 0 else 0
+
+
+def _said_in(document: str) -> Iterator[Mapping[str, JsonValue]]:
+    """What each choice of a document says, in OpenAI's words."""
+    try:
+        read = json.loads(document)
+    except ValueError:
+        return
+    choices = read.get("choices") if isinstance(read, dict) else None
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict):
+            said = choice.get("delta") or choice.get("message") or choice
+            if isinstance(said, dict):
+                yield said
+
+
+def _size(said: Mapping[str, JsonValue]) -> int:
+    """Bytes that a model wrote: of texts, of what it thought, and of calls of tools."""
+    thought = said.get("reasoning") or said.get("reasoning_content")  # some say it by both names
+    rest: list[JsonValue] = [thought, *(said.get(name) for name in _WRITTEN)]
+    size = 0
+    while rest:
+        match rest.pop():
+            case str() as text:
+                size += len(text.encode("utf-8", "replace"))
+            case dict() as parts:
+                rest.extend(part for name, part in parts.items() if name not in _NOT_WRITTEN)
+            case list() as parts:
+                rest.extend(parts)
+    return size
 
 
 def _choice_in(document: str) -> int | None:
