@@ -11,13 +11,14 @@ from bus.memory_payloads import MemoryQuarantined, MemoryReleased
 from bus.payload import Payload
 from bus.payloads import IdentityIssued
 from bus.received import Received
-from bus.subjects import ALL_EVENTS, MEMORY_RUN
+from bus.subjects import ALL_EVENTS, MEMORY_RUN, is_token
 from cluster import state as states
 from cluster.errors import UnknownEvent, UnknownKeyName
 from cluster.keys import person
 from cluster.log_access import acting, domain_in, observing
 from cluster.log_servers import of_running
 from cluster.settings import Settings
+from storage.audit_reader import AuditReader
 from storage.memory import MemoryReader
 from storage.postgres import open_pool
 
@@ -106,21 +107,23 @@ async def quarantine(settings: Settings, agent: str, since: str, *, reason: str)
     Raises:
         NotRunning: there is no swarm to put it on record.
         UnknownKeyName: no member is called so.
-        UnknownEvent: the log holds no such event.
+        UnknownEvent: the log holds no such event, and the audit log neither.
+        StorageError: nobody can say whether the audit log holds it.
         BusUnreachable, PublishError: it is not on record; do it again.
     """
     told = await _told(settings, since)
-    if told.place is None:
+    begin = told.place or await _audited_place(settings, since)
+    if begin is None:
         raise UnknownEvent(f"The log holds no event {since[:64]!r}.")
     whose = told.agent(agent)
-    event_id = told.quarantine_id(whose, told.place)
+    event_id = told.quarantine_id(whose, begin)
     payload = MemoryQuarantined(
-        agent=whose, since=told.place, requested_by=person(), reason=reason[:_REASON_CHARS]
+        agent=whose, since=begin, requested_by=person(), reason=reason[:_REASON_CHARS]
     )
     known = told.quarantines.get(event_id)
     place = known[1] if known else await _said(settings, payload, event_id)
     items = await _hidden(settings, event_id, place)
-    return Quarantined(event=event_id, agent=whose, since=told.place, items=items)
+    return Quarantined(event=event_id, agent=whose, since=begin, items=items)
 
 
 async def release(settings: Settings, event: str, *, reason: str) -> Quarantined:
@@ -164,6 +167,17 @@ async def _told(settings: Settings, event: str) -> Told:
         aclosing(log.read(ALL_EVENTS, unseal=False)) as events,
     ):
         return await told_by(events, event)
+
+
+async def _audited_place(settings: Settings, event: str) -> int | None:
+    """Where an event stood in the log whose run has left the stream."""
+    if not is_token(event):
+        return None
+    servers = of_running(settings, states.load_running(settings.located_home()))
+    async with open_pool(servers.database_url, max_size=1) as pool:
+        rows = await AuditReader(pool).with_ids([event])
+    accepted = (row.record for row in rows if row.record.verdict == "accepted")
+    return next((record.stream_sequence for record in accepted), None)
 
 
 async def _said(settings: Settings, payload: Payload, event_id: str) -> int:
