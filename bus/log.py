@@ -242,6 +242,14 @@ class EventLog:
         """
         return await self._verifier.check(delivered(message))
 
+    async def check_recorded(self, received: Received) -> Received:
+        """Verify what is kept elsewhere, as of the place of the log where it stood.
+
+        Raises:
+            BusUnreachable: the sender's credential could not be looked up.
+        """
+        return await self._verifier.check(received)
+
     def require(self, what: Consumption) -> None:
         """See that the policy lets this role read, or take assignments; the broker does too.
 

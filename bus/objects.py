@@ -69,7 +69,7 @@ class ObjectStore:
             await asyncio.gather(*puts, return_exceptions=True)
 
     async def fetch(self, event: Event) -> Event:
-        """The event with its payload's bytes, as it is where it holds them itself.
+        """The event with its payload's bytes, as it is where it holds them or was given them.
 
         Raises:
             ObjectMissing: it is not all there.
@@ -78,6 +78,9 @@ class ObjectStore:
         """
         reference = event.reference
         if reference is None:
+            return event
+        if event.content is not None:
+            reference.check(event.content)
             return event
         content = await fetch_object(self._connection, event.run, event.key, reference)
         return event.with_content(content)

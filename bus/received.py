@@ -38,7 +38,7 @@ Received = StoredEvent | RefusedEvent
 def delivered(message: Msg) -> Received:
     """Parse a message that a consumer delivered; not yet verified."""
     metadata = message.metadata
-    return _parsed(
+    return parsed(
         message.subject,
         message.headers,
         message.data,
@@ -50,7 +50,7 @@ def delivered(message: Msg) -> Received:
 def fetched(message: Msg) -> Received:
     """Parse a message that a direct get returned; not yet verified."""
     headers = message.headers or {}
-    return _parsed(
+    return parsed(
         headers["Nats-Subject"],
         headers,
         message.data,
@@ -59,13 +59,14 @@ def fetched(message: Msg) -> Received:
     )
 
 
-def _parsed(
+def parsed(
     subject: str,
     headers: Mapping[str, str] | None,
     data: bytes,
     stream_sequence: int,
     stored_at: datetime,
 ) -> Received:
+    """Parse what stands, or stood, in the log; not yet verified."""
     stored_at = stored_at.astimezone(UTC)
     try:
         event = Event.parse(subject, headers, data)

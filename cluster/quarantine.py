@@ -11,14 +11,14 @@ from bus.memory_payloads import MemoryQuarantined, MemoryReleased
 from bus.payload import Payload
 from bus.payloads import IdentityIssued
 from bus.received import Received
-from bus.subjects import ALL_EVENTS, MEMORY_RUN, is_token
+from bus.subjects import ALL_EVENTS, MEMORY_RUN
 from cluster import state as states
 from cluster.errors import UnknownEvent, UnknownKeyName
 from cluster.keys import person
 from cluster.log_access import acting, domain_in, observing
 from cluster.log_servers import of_running
+from cluster.recorded_run import recorded_events
 from cluster.settings import Settings
-from storage.audit_reader import AuditReader
 from storage.memory import MemoryReader
 from storage.postgres import open_pool
 
@@ -171,13 +171,8 @@ async def _told(settings: Settings, event: str) -> Told:
 
 async def _audited_place(settings: Settings, event: str) -> int | None:
     """Where an event stood in the log whose run has left the stream."""
-    if not is_token(event):
-        return None
-    servers = of_running(settings, states.load_running(settings.located_home()))
-    async with open_pool(servers.database_url, max_size=1) as pool:
-        rows = await AuditReader(pool).with_ids([event])
-    accepted = (row.record for row in rows if row.record.verdict == "accepted")
-    return next((record.stream_sequence for record in accepted), None)
+    found = await recorded_events(settings, event)
+    return next((one.stream_sequence for one in found if one.event_id == event), None)
 
 
 async def _said(settings: Settings, payload: Payload, event_id: str) -> int:

@@ -17,20 +17,22 @@ from bus.event import StoredEvent
 from bus.identity import Authority
 from bus.log import EventLog
 from bus.nkey import AgentKey
-from bus.payloads import RunSubmitted
+from bus.payloads import RunSubmitted, StepCompleted, StepFailed
 from bus.received import Received
 from bus.signing import Sender
 from bus.subject_keys import keys_in
-from bus.subjects import is_reserved, is_token, kind_of, run_filter
+from bus.subjects import is_reserved, is_token, kind_filter, kind_of, run_filter
 from bus.vault import SubjectKeys
 from cluster.assembly import authority
 from cluster.control import read_state
 from cluster.log_access import domain_of
+from cluster.recorded_run import recorded_events, recorded_run
 from cluster.settings import Settings
 from swarm.errors import NotFound
 
 OBSERVER: Final = "observer"
 LIFE: Final = timedelta(hours=1)
+_OUTCOMES: Final = (StepCompleted.TYPE, StepFailed.TYPE)
 _INBOX: Final = "_INBOX"
 """Where an observer listens, as plain NATS clients do."""
 
@@ -71,20 +73,45 @@ async def observing(
         yield EventLog(connection, domain.trust(), domain.policy(), sender, keys=keys)
 
 
-async def read_run(log: EventLog, run: str) -> list[Received]:
-    """Everything that the log holds of a run.
+async def read_run(log: EventLog, settings: Settings, run: str) -> list[Received]:
+    """Everything that the log holds of a run; what has left the stream, the audit log has.
 
     Raises:
-        NotFound: it holds nothing of it.
+        NotFound: they hold nothing of it.
         BusUnreachable: the broker went away.
+        StorageError: the audit log, where it is needed, does not answer.
     """
     events: list[Received] = []
     if is_token(run) and not is_reserved(run):
         async with aclosing(log.read(run_filter(run))) as reading:
             events = [received async for received in reading]
+        if not events or not _begins(events[0]):
+            before = events[0].stream_sequence if events else None
+            events = [*await recorded_run(settings, log, run, before=before), *events]
     if not events:
         raise NotFound(f"The log holds no run {run[:64]!r}.", status=404)
     return events
+
+
+async def find_answer(log: EventLog, settings: Settings, name: str) -> tuple[str, str]:
+    """The run and the id of the answer with that id, or at that place of the log.
+
+    Raises:
+        NotFound: neither the log nor the audit log holds one.
+        BusUnreachable, StorageError: as in `read_run`.
+    """
+    for outcome in _OUTCOMES:
+        async with aclosing(log.read(kind_filter(kind_of(outcome)), unseal=False)) as reading:
+            async for received in reading:
+                if isinstance(received, StoredEvent) and name in (
+                    received.event.id,
+                    str(received.stream_sequence),
+                ):
+                    return received.event.run, received.event.id
+    for record in await recorded_events(settings, name):
+        if record.type in _OUTCOMES and record.event_id is not None:
+            return record.run, record.event_id
+    raise NotFound(f"The log holds no answer {name[:64]!r}.", status=404)
 
 
 async def read_runs(log: EventLog) -> list[str]:
@@ -92,6 +119,11 @@ async def read_runs(log: EventLog) -> list[str]:
     async with aclosing(log.read(f"evt.*.*.{kind_of(RunSubmitted.TYPE)}")) as submissions:
         runs = [_run_of(received) async for received in submissions]
     return list(dict.fromkeys(runs))
+
+
+def _begins(received: Received) -> bool:
+    """Whether a run begins so."""
+    return isinstance(received, StoredEvent) and received.event.type == RunSubmitted.TYPE
 
 
 def _run_of(received: Received) -> str:

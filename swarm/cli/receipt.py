@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Annotated, Final
 
@@ -25,10 +24,6 @@ from actors.roles import RoleSpec, role_spec
 from actors.step_agent import StepAgent
 from actors.team import AGENTS
 from actors.tool import Tool
-from bus.event import StoredEvent
-from bus.log import EventLog
-from bus.payloads import StepCompleted, StepFailed
-from bus.subjects import kind_filter, kind_of
 from cluster.application import application_of, bundle_of, servers_of, workers_of
 from cluster.recalled import recalled_text
 from cluster.settings import Settings
@@ -36,10 +31,9 @@ from policies.capabilities import Capabilities
 from serve.fingerprint import Origin, origin_of
 from serve.inference import chat_request
 from swarm.cli.lifecycle import Json, print_json
-from swarm.cli.reading import observed_log, read_run
+from swarm.cli.reading import find_answer, observed_log, read_run
 from swarm.cli.show import harmless, printer
 from swarm.client import AsyncSwarm
-from swarm.errors import NotFound
 
 MATCH: Final = 0
 DIFFERS: Final = 1
@@ -89,9 +83,9 @@ def receipt(event: EventId, *, as_json: Json = False) -> int:
 async def _receipt(name: str, *, as_json: bool) -> int:
     settings = Settings.load()
     async with observed_log(settings) as log:
-        found = await _find(log, name)
-        recorded = recorded_in(await read_run(log, found.event.run), found.event.id)
-    memory = await recalled_text(settings, found.event.run, recorded.recalled)
+        run, event_id = await find_answer(log, settings, name)
+        recorded = recorded_in(await read_run(log, settings, run), event_id)
+    memory = await recalled_text(settings, run, recorded.recalled)
     agent = _agent_of(recorded.assigned.role, settings)
     spec = _spec_of(recorded, agent)
     rebuilt = question_of(recorded, spec, memory, await _tools_of(agent, settings))
@@ -101,23 +95,6 @@ async def _receipt(name: str, *, as_json: bool) -> int:
     else:
         _show(check)
     return MATCH if check.is_match else DIFFERS
-
-
-async def _find(log: EventLog, name: str) -> StoredEvent:
-    """The answer with that id, or at that place of the log.
-
-    Raises:
-        NotFound: the log holds none.
-    """
-    for outcome in (StepCompleted, StepFailed):
-        async with aclosing(log.read(kind_filter(kind_of(outcome.TYPE)), unseal=False)) as reading:
-            async for received in reading:
-                if isinstance(received, StoredEvent) and name in (
-                    received.event.id,
-                    str(received.stream_sequence),
-                ):
-                    return received
-    raise NotFound(f"The log holds no answer {name[:64]!r}.", status=404)
 
 
 def _agent_of(role: str, settings: Settings) -> type[StepAgent]:

@@ -16,7 +16,7 @@ from swarm.cli.show import harmless, printer
 EQUAL = 0
 DIVERGED = 1
 MaybeRun = Annotated[str | None, typer.Argument(metavar="RUN", help="The run's id.")]
-All = Annotated[bool, typer.Option("--all", help="Every run in the log.")]
+All = Annotated[bool, typer.Option("--all", help="Every run in the stream.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -27,7 +27,8 @@ def add_to(app: typer.Typer) -> None:
 def replay_command(run_id: MaybeRun = None, *, every: All = False, as_json: Json = False) -> int:
     """Make a run again from its log, without a model, and compare it step by step.
 
-    The log is read from the broker itself, and every signature is verified here.
+    The log is read from the broker itself, a run that was trimmed from the audit log; every
+    signature is verified here.
     """
     if every == (run_id is not None):
         raise typer.BadParameter("name a run, or give --all")
@@ -53,10 +54,11 @@ def document_of(made: Replay) -> dict[str, object]:
 async def _replay(run_id: str | None, *, as_json: bool) -> int:
     made: list[Replay] = []
     erased = 0
-    async with observed_log(Settings.load()) as log:
+    settings = Settings.load()
+    async with observed_log(settings) as log:
         for run in await read_runs(log) if run_id is None else [run_id]:
             try:
-                made.append(replay(await read_run(log, run)))
+                made.append(replay(await read_run(log, settings, run)))
             except CannotReplay:
                 if run_id is not None:
                     raise

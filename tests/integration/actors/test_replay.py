@@ -26,6 +26,7 @@ from bus.payloads import IdentityIssued, RunCompleted, StepAssigned, StepComplet
 from bus.received import Received
 from bus.subjects import run_filter
 from bus.trust import verify
+from cluster.settings import Settings
 from serve.app import create_app
 from swarm.cli.reading import observing, read_run, read_runs
 from swarm.client import AsyncSwarm
@@ -268,12 +269,12 @@ async def test_the_command_line_reads_the_log_as_an_observer_and_verifies_it(
         await until_end(gateway, run)
         async with observing(domain, broker.authority, broker.keys) as log:
             assert await read_runs(log) == [run, f"{run}x"]
-            events = await read_run(log, run)
+            events = await read_run(log, Settings(), run)
             assert events == await read(gateway, run)
             assert replay(events).is_equal
-            for nothing in ("r0", "swarm", "a.b", ">"):
+            for nothing in ("swarm", "a.b", ">"):
                 with pytest.raises(NotFound):
-                    await read_run(log, nothing)
+                    await read_run(log, Settings(), nothing)
         await until_end(gateway, f"{run}x")
 
 
