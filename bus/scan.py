@@ -5,29 +5,23 @@ enough: nats-server 2.15 passes over a message that it cannot read (a flipped bi
 word, and goes on counting it.
 """
 
-import asyncio
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
-import nats.errors
-from nats.aio.msg import Msg
 from nats.js.errors import NotFoundError
 
 from bus.connection import Connection, reachable
 from bus.errors import BusUnreachable
-from bus.reader import make_reader
+from bus.reader import ANSWER_TIMEOUT_S, drain, make_reader
 from bus.received import Received, delivered
 from bus.subjects import ALL_EVENTS, STREAM
 from bus.wire import STATUS_HEADER
 
-FETCH: Final = 256
-ANSWER_TIMEOUT_S: Final = 5.0
 SCANNER_LIFE_S: Final = 5.0
 """Scans come often and readers may not remove what they made: the broker does, soon."""
-_NO_MORE: Final = frozenset({"404", "408"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,46 +112,17 @@ async def stored(
         reader, pending = await make_reader(connection, subjects, position, life_s=SCANNER_LIFE_S)
         if not pending:
             return
-        expected = 1
-        async with aclosing(_drain(connection, reader)) as messages:
+        async with aclosing(drain(connection, reader)) as messages:
             async for message in messages:
-                sequence = message.metadata.sequence
-                if sequence.consumer != expected:
-                    raise BusUnreachable(f"the broker did not deliver message {expected}")
-                expected += 1
-                if sequence.stream > until:
+                sequence = message.metadata.sequence.stream
+                if sequence > until:
                     return
-                position = sequence.stream
+                position = sequence
                 yield delivered(message)
                 if not message.data and not message.headers:
                     break  # to the broker, that ends the answers which cross accounts
             else:
                 return
-
-
-async def _drain(connection: Connection, reader: str) -> AsyncGenerator[Msg]:
-    """Everything that the reader has now; what cannot be read is not waited for."""
-    request = json.dumps({"batch": FETCH, "no_wait": True}).encode()
-    subject = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{reader}"
-    async with connection.open_inbox() as inbox:
-        try:
-            while True:
-                await inbox.ask(connection.client, subject, request)
-                for _ in range(FETCH):
-                    async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                        message = await inbox.arrived.get()
-                    if inbox.is_control(message):  # it has no more, or says why
-                        _check_end(message)
-                        return
-                    yield message
-        except (TimeoutError, nats.errors.Error, OSError) as error:
-            raise BusUnreachable(f"reader {reader} is silent: {type(error).__name__}") from error
-
-
-def _check_end(message: Msg) -> None:
-    status = (message.headers or {}).get(STATUS_HEADER, "none")
-    if status not in _NO_MORE:
-        raise BusUnreachable(f"the broker ended a scan with status {status}")
 
 
 async def _stream_info(connection: Connection, question: dict[str, Any]) -> dict[str, Any] | None:

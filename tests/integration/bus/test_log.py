@@ -4,10 +4,12 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from nats.aio.msg import Msg
 
 from bus.connection import Connection
 from bus.errors import BusUnreachable, PublishConflict, PublishDenied
 from bus.event import Draft, Event, StoredEvent, derive_id
+from bus.listener import Inbox
 from bus.log import EventLog, Expected
 from bus.nkey import AgentKey
 from bus.payloads import ResultRefused, RunFailed, RunSubmitted, StepAssigned
@@ -262,6 +264,25 @@ async def test_a_follower_sees_old_and_new_events_in_order(broker: Broker, run: 
             if len(seen) == 6:
                 break
         assert seen == sent
+
+
+@pytest.mark.parametrize("missed", [1, 3, 5])
+async def test_a_read_that_does_not_get_what_the_broker_sent_says_so(
+    broker: Broker, run: str, monkeypatch: pytest.MonkeyPatch, missed: int
+) -> None:
+    async with broker.joined("gateway") as gateway:
+        for number in range(5):
+            await gateway.append(submitted(run, f"job {number}"))
+        take = Inbox._take
+
+        def lose_one(inbox: Inbox, message: Msg) -> None:
+            if inbox.is_control(message) or message.metadata.sequence.consumer != missed:
+                take(inbox, message)
+
+        monkeypatch.setattr(Inbox, "_take", lose_one)
+        with pytest.raises(BusUnreachable):
+            async with asyncio.timeout(10):
+                await read_all(gateway, run)
 
 
 async def test_a_result_of_another_role_cannot_be_signed(broker: Broker, run: str) -> None:
