@@ -3,8 +3,9 @@
 from typing import Final
 
 from bus.connection import Connection, reachable
+from bus.payloads import RetryRequested
 from bus.reference import OBJECTS, objects_filter
-from bus.subjects import STREAM, run_filter
+from bus.subjects import STREAM, run_filter, subject_for
 
 ANSWER_TIMEOUT_S: Final = 30.0
 """Purging by subject looks through the blocks of the store."""
@@ -38,6 +39,16 @@ async def goes_on(connection: Connection, run: str, *, after: int) -> bool:
         BusUnreachable: no answer.
     """
     return await connection.next_message(run_filter(run), after=after) is not None
+
+
+async def was_reopened(connection: Connection, run: str, *, after: int) -> bool:
+    """Whether the stream holds a retry of a run after a stream sequence.
+
+    Raises:
+        BusUnreachable: no answer.
+    """
+    retries = subject_for(run, RetryRequested.TYPE)
+    return await connection.next_message(retries, after=after) is not None
 
 
 async def purge_run(connection: Connection, run: str, *, up_to: int) -> None:

@@ -21,10 +21,10 @@ from bus.identity import LAUNCHER_ROLE, Authority
 from bus.nkey import AgentKey
 from bus.reference import OBJECTS
 from bus.subjects import STREAM
-from bus.trim import can_be_trimmed, goes_on, purge_run, stream_bytes
+from bus.trim import can_be_trimmed, goes_on, purge_run, stream_bytes, was_reopened
 from storage.audit_reader import AuditReader
 from storage.postgres import open_pool
-from storage.trims import TrimStore
+from storage.trims import Trim, TrimStore
 
 log = structlog.get_logger()
 
@@ -101,13 +101,10 @@ class Retention:
             if not await goes_on(connection, run.run, after=run.stream_sequence)
         ]
         await store.record(audited)
-        trims = await store.unpurged()
-        for trim in trims:
-            await purge_run(connection, trim.run, up_to=trim.stream_sequence)
-            await store.purged(trim)
-        if trims:
-            log.info("retention.trimmed", runs=len(trims))
-        return len(trims)
+        purged = [await _purge(connection, store, trim) for trim in await store.unpurged()]
+        if any(purged):
+            log.info("retention.trimmed", runs=sum(purged))
+        return sum(purged)
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[Connection]:
@@ -122,3 +119,22 @@ class Retention:
         )
         async with as_member(self._domain, key, credential) as event_log:
             yield event_log.connection
+
+
+async def _purge(connection: Connection, store: TrimStore, trim: Trim) -> bool:
+    """Do a trim, be it of an earlier round, unless its run was taken up again since.
+
+    A retry that comes between the look and the purge is seen after it: then what is gone counts
+    as lost, which raises an alarm, and a recovery puts it back from the audit log.
+    """
+    if await was_reopened(connection, trim.run, after=trim.stream_sequence):
+        await store.withdraw(trim)
+        log.info("retention.withdrawn", run=trim.run)
+        return False
+    await purge_run(connection, trim.run, up_to=trim.stream_sequence)
+    if await was_reopened(connection, trim.run, after=trim.stream_sequence):
+        await store.withdraw(trim)
+        log.error("retention.reopened_while_purged", run=trim.run)
+        return False
+    await store.purged(trim)
+    return True

@@ -24,7 +24,7 @@ from bus.payloads import (
     RunSubmitted,
 )
 from bus.received import Received
-from bus.subjects import group_filter, kind_of
+from bus.subjects import group_filter, kind_of, subject_for
 from serve.approvals import ApprovalView
 from serve.known_run import KnownRun
 from serve.problems import Conflict
@@ -149,6 +149,13 @@ def last_asked_or_answered(known: KnownRun) -> Expected:
         if _subject_of(received).startswith(about.removesuffix(">"))
     )
     return Expected(subject_filter=about, stream_sequence=max(places, default=0))
+
+
+def while_there(known: KnownRun) -> Expected:
+    """That the run has not left the log meanwhile; refused events count as well."""
+    about = subject_for(known.id, RunSubmitted.TYPE)
+    places = (each.stream_sequence for each in known.seen if _subject_of(each) == about)
+    return Expected(subject_filter=about, stream_sequence=max(places))
 
 
 def _require_going(known: KnownRun, verb: str) -> None:

@@ -2,7 +2,7 @@
 
 A trim is recorded before the stream is purged, so that whoever compares the stream with the
 audit log never takes it for a loss. A crash between the two leaves a trim that is not purged,
-which the next round finds here.
+which the next round finds here. It is withdrawn if the run was taken up again meanwhile.
 """
 
 import asyncio
@@ -126,6 +126,17 @@ class TrimStore:
                     " order by stream_sequence"
                 )
         return [Trim(**dict(row)) for row in rows]
+
+    async def withdraw(self, trim: Trim) -> None:
+        """Forget a trim that was not done: what it took out all the same counts as lost."""
+        with translated("withdraw a trim"):
+            async with asyncio.timeout(self._deadline_s):
+                await self._pool.execute(
+                    "delete from audit_trim"
+                    " where run = $1 and stream_sequence = $2 and purged_at is null",
+                    trim.run,
+                    trim.stream_sequence,
+                )
 
     async def purged(self, trim: Trim) -> None:
         """Say that a trim is done."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from fastapi import APIRouter
 
+from bus.errors import PublishConflict
 from bus.event import Draft
 from policies.caller import Caller
 from serve import control
@@ -12,7 +13,7 @@ from serve.access import Canceller, Controller, Parts
 from serve.control import Asker
 from serve.known_run import KnownRun, know_run
 from serve.ports import GatewayParts
-from serve.problems import Problem
+from serve.problems import Problem, Unavailable
 from serve.reason import Because, BecauseOf
 from serve.run_view import RunView, view_run
 
@@ -67,17 +68,23 @@ async def ask(
 ) -> RunView:
     """Store what a request comes to, judged by the run as it is; then the run as it is after.
 
-    A run that ends in between has ended: the fold passes over what comes too late.
+    A run that ends in between has ended: the fold passes over what comes too late. Of one that
+    leaves the log in between nothing can be asked.
 
     Raises:
         NotFound: there is no such run, or it is not the caller's.
         Conflict: the request makes no sense; nothing was stored.
+        Unavailable: the log was made anew meanwhile.
     """
     async with asyncio.timeout(parts.limits.call_timeout_s):
         known = await know_run(parts.log, run, caller, to_touch=True)
         draft = judge(known)
         if draft is not None:
-            await parts.log.append(draft)
+            try:
+                await parts.log.append(draft, expected=control.while_there(known))
+            except PublishConflict:
+                await know_run(parts.log, run, caller)
+                raise Unavailable("The request could not be stored; try again.") from None
             known = await know_run(parts.log, run, caller)
     return view_run(known, parts.clock())
 

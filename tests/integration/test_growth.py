@@ -38,6 +38,7 @@ from storage.checkpoint import checkpoint_signer
 from storage.objects import AuditObjects
 from storage.postgres import Pool
 from storage.trims import TrimStore
+from tests.auditing import alarm, auditing
 from tests.broker import Broker
 from tests.integration.bus.test_log import submitted
 from tests.integration.bus.test_objects import completed, stored_objects
@@ -235,6 +236,73 @@ async def test_a_crash_between_record_and_purge_is_made_up_for(
     assert await retention(broker, dsn).round() == 1
     assert await in_stream(broker, "r1") == 0
     assert await trims.unpurged() == []
+
+
+async def begun_to_trim(broker: Broker, pool: Pool, run: str) -> TrimStore:
+    """A failed run, audited, whose trim is on record; the process died before it was purged."""
+    async with auditor(broker, pool) as store, broker.joined("gateway") as gateway:
+        await play(broker, run, failed(run))
+        await until_audited(store, gateway)
+    trims = TrimStore(pool)
+    await trims.record(await trims.ended(10))
+    assert len(await trims.unpurged()) == 1
+    return trims
+
+
+async def retry(broker: Broker, run: str) -> None:
+    async with broker.joined("gateway") as gateway:
+        asked = RetryRequested(requested_by="admin")
+        await gateway.append(Draft(run=run, payload=asked, id=derive_id("retry", run)))
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_a_run_that_is_retried_after_its_trim_was_begun_keeps_all_it_has(
+    broker: Broker, pool: Pool, dsn: str, *, is_late: bool
+) -> None:
+    trims = await begun_to_trim(broker, pool, "r1")
+    if is_late:
+        async with broker.joined("coder") as coder:
+            await coder.append(completed("r1", 1, fill="y"))
+    await retry(broker, "r1")
+    assert await retention(broker, dsn).round() == 0
+    assert await in_stream(broker, "r1") == 4 + is_late
+    assert len(await stored_objects(broker, "r1")) > 0
+    assert await trims.unpurged() == []
+    async with auditor(broker, pool) as store, broker.joined("gateway") as gateway:
+        await until_audited(store, gateway)
+    assert await retention(broker, dsn).round() == 0
+    assert await in_stream(broker, "r1") == 4 + is_late
+
+
+async def test_a_late_word_of_a_failed_run_does_not_keep_its_trim_from_being_done(
+    broker: Broker, pool: Pool, dsn: str
+) -> None:
+    trims = await begun_to_trim(broker, pool, "r1")
+    async with broker.joined("coder") as coder:
+        await coder.append(completed("r1", 1, fill="y"))
+    assert await retention(broker, dsn).round() == 1
+    assert await in_stream(broker, "r1") == 1
+    assert await trims.unpurged() == []
+
+
+async def test_a_run_that_is_retried_while_it_is_purged_is_missed(
+    broker: Broker, pool: Pool, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not trimmed but lost: the auditor says so, and a recovery puts it back."""
+    trims = await begun_to_trim(broker, pool, "r1")
+    last = (await trims.unpurged())[0].stream_sequence
+
+    async def purge_late(connection: Connection, run: str, *, up_to: int) -> None:
+        await retry(broker, run)
+        await purge_run(connection, run, up_to=up_to)
+
+    monkeypatch.setattr("cluster.retention.purge_run", purge_late)
+    assert await retention(broker, dsn).round() == 0
+    assert await in_stream(broker, "r1") == 1
+    assert await trims.unpurged() == []
+    async with auditing(broker, pool) as log:
+        told = await alarm(log, lambda lost: lost.count == 3)
+        assert told.last == last
 
 
 async def test_a_stream_that_fills_up_loses_the_oldest_runs_first(

@@ -7,7 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from bus.event import StoredEvent
+from bus.event import Draft, StoredEvent
+from bus.log import Expected
 from bus.payloads import CancelRequested, PauseRequested, Request
 from tests.unit.serve.fakes import (
     RESEARCH,
@@ -240,6 +241,23 @@ async def test_an_unknown_run_is_not_found(verb: str, run: str) -> None:
         answer = await client.post(f"/v1/runs/{run}/{verb}")
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
     assert len(fakes.log.stored) == 1
+
+
+@pytest.mark.parametrize("verb", ["pause", "retry"])
+async def test_nothing_is_asked_of_a_run_that_leaves_the_log_meanwhile(
+    verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fakes = Fakes()
+    await a_run(fakes, "failed" if verb == "retry" else "running")
+    append = fakes.log.append
+
+    async def append_late(draft: Draft, *, expected: Expected | None = None) -> StoredEvent:
+        fakes.log.stored.clear()
+        return await append(draft, expected=expected)
+
+    monkeypatch.setattr(fakes.log, "append", append_late)
+    assert (await ask(fakes, verb)).status_code == 404
+    assert requests(fakes.log) == []
 
 
 async def test_a_forged_pause_pauses_nothing() -> None:
