@@ -10,12 +10,14 @@ put right by `swarm recover`, after which the auditor goes on from its place.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Final, Protocol
+from functools import partial
+from typing import Final, Protocol, TypeVar
 
 import structlog
 
+from actors.causes import Causes, uncaused
 from actors.chains import alarm_of, broken_at
 from actors.intake import Intake
 from actors.loss import unread
@@ -46,9 +48,18 @@ STRETCHES_A_LOOK: Final = 2
 LOGGED: Final = 10
 
 Sign = Callable[[int, bytes], str]
+T = TypeVar("T")
 
 
-class AuditLog(Copy, Protocol):
+class Register(Protocol):
+    """The ids of all events that the audit log has."""
+
+    async def unknown(self, event_ids: Sequence[str]) -> list[str]:
+        """Those of these ids that no accepted event has."""
+        ...
+
+
+class AuditLog(Copy, Register, Protocol):
     """Where records go: all of a batch or nothing, a repeated batch does no harm."""
 
     async def position(self) -> Position:
@@ -79,6 +90,7 @@ class Auditor:
         self._audit = audit_log
         self._sign = sign
         self._chains = ChainTracker()
+        self._causes = Causes()
         self._check_s = check_s
         self._watch = StreamWatch(event_log.connection, audit_log)
         self._untold = False
@@ -115,6 +127,7 @@ class Auditor:
 
     async def _audit_after(self, after: int, checks: SignatureChecks | None) -> None:
         self._chains = ChainTracker.resume(await self._audit.chain_heads())
+        self._causes = Causes()
         buffer = Intake(BUFFERED_EVENTS)
         reading = asyncio.create_task(self._read(buffer, after, checks))
         watching = asyncio.create_task(self._keep_watch())
@@ -219,19 +232,27 @@ class Auditor:
             except SequenceError as error:
                 log.error("audit.chain_broken", reason=str(error))
                 await self._log.append(alarm_of(broken_at(received, expected), received))
+        await self._miss_causes(batch)
+
+    async def _miss_causes(self, batch: Sequence[Received]) -> None:
+        """Say which events answer one that is not in the log: it was lost, be its chain whole."""
+        asked = self._causes.take(batch)
+        if not asked:
+            return
+        for cause in await _once_it_answers(partial(self._audit.unknown, list(asked))):
+            for received in asked[cause]:
+                event = received.event
+                log.error(
+                    "audit.cause_missing",
+                    sender=event.source,
+                    sequence=event.sequence,
+                    stream_sequence=received.stream_sequence,
+                )
+                await self._log.append(uncaused(received))
 
     async def _store(self, records: Sequence[AuditRecord]) -> None:
-        while True:
-            try:
-                state = await self._audit.append(records, self._sign)
-            except SwarmError as error:
-                if not error.retryable:
-                    raise
-                log.warning("audit.waits", reason=str(error))
-                await asyncio.sleep(RETRY_S)
-            else:
-                log.debug("audit.stored", size=state.size, stored=state.stored)
-                return
+        state = await _once_it_answers(partial(self._audit.append, records, self._sign))
+        log.debug("audit.stored", size=state.size, stored=state.stored)
 
 
 def record_of(received: Received) -> AuditRecord:
@@ -266,6 +287,18 @@ def record_of(received: Received) -> AuditRecord:
         event_time=event.time,
         content=event.content,
     )
+
+
+async def _once_it_answers(ask: Callable[[], Awaitable[T]]) -> T:
+    """What the audit log says; while Postgres is down, it is asked again and again."""
+    while True:
+        try:
+            return await ask()
+        except SwarmError as error:
+            if not error.retryable:
+                raise
+            log.warning("audit.waits", reason=str(error))
+            await asyncio.sleep(RETRY_S)
 
 
 async def _next_batch(

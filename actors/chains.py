@@ -91,7 +91,7 @@ class ChainAlarms:
             match received.payload():
                 case IdentityIssued(public_key=public_key, renews=False) if live:
                     self._chains.begin(public_key)
-                case ChainBroken(stream_sequence=stream_sequence):
+                case ChainBroken(stream_sequence=stream_sequence, cause=""):
                     self._said.add(stream_sequence)
         if expected is None:
             return None

@@ -19,14 +19,22 @@ class EventRefused(Payload):
 
 
 class ChainBroken(Payload):
-    """A sender's chain does not join: something was lost, repeated or forked."""
+    """An event does not join what the log has: something was lost, repeated or forked.
+
+    Either the chain of its sender, or, where `cause` says so, the event that it answers.
+    """
 
     TYPE: ClassVar[str] = "swarm.chain.broken.v1"
     sender: str = Field(max_length=128)
     key: str = Field(max_length=64)
     expected_sequence: Ordinal
-    found_sequence: Ordinal
+    found_sequence: Ordinal = Field(description="As expected, where the cause is missing.")
     stream_sequence: Ordinal
+    cause: str = Field(
+        default="",
+        description="Id of the event that it answers, if the log does not have that before it.",
+        max_length=64,
+    )
 
 
 class MissingEvent(BaseModel):

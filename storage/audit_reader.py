@@ -53,6 +53,7 @@ order by stream_sequence limit $4
 _BY_IDS = f"""
 select {COLUMNS} from audit_event where event_id = any($1::text[]) order by leaf_index
 """  # noqa: S608 # nosec B608
+_KNOWN_IDS = "select event_id from audit_event where event_id = any($1::text[])"
 _CHECKPOINT = """
 select size, root, note, signed_at,
        array(select line from audit_cosignature s where s.size = c.size order by time_s)
@@ -240,6 +241,14 @@ class AuditReader:
             async with asyncio.timeout(self._deadline_s):
                 rows = await self._pool.fetch(_BY_IDS, list(event_ids))
         return [AuditEvent.from_row(row) for row in rows]
+
+    async def unknown(self, event_ids: Sequence[str]) -> list[str]:
+        """Those of these ids that no accepted event in the log has, in the order given."""
+        with translated("look ids up in the audit log"):
+            async with asyncio.timeout(self._deadline_s):
+                rows = await self._pool.fetch(_KNOWN_IDS, list(event_ids))
+        known = {row["event_id"] for row in rows}
+        return [event_id for event_id in event_ids if event_id not in known]
 
     async def chain_heads(self) -> dict[str, ChainHead]:
         """The last accepted event of each sender's chain, by its public key."""
