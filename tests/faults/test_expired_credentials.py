@@ -1,13 +1,10 @@
 """A stream that was made anew holds events whose credentials have ended since: they count."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-
-import pytest
 
 from bus.errors import ExpiredKey
 from bus.event import StoredEvent
@@ -29,15 +26,6 @@ __all__ = ["dsn", "pool", "postgres", "template"]
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 SKEW = timedelta(seconds=5)
-
-
-@pytest.fixture
-async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Broker]:
-    broker = Broker(tmp_path_factory.mktemp("broker"))
-    await broker.start()
-    await broker.provision()
-    yield broker
-    await broker.stop()
 
 
 async def test_events_put_back_after_their_credential_has_ended_stay_valid(

@@ -1,8 +1,7 @@
 """The broker cannot read what it stored and still counts it: nobody waits for it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from uuid import uuid4
 
 import pytest
@@ -20,15 +19,6 @@ from tests.integration.actors.test_coordinator import submitted as asked
 from tests.sending import submitted
 
 READ_S = 5
-
-
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
-    broker = Broker(tmp_path)
-    await broker.start()
-    await broker.provision()
-    yield broker
-    await broker.stop()
 
 
 @pytest.fixture

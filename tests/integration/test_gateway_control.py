@@ -26,7 +26,6 @@ from swarm.view import Approval
 from tests.broker import Broker
 from tests.integration.test_gateway_parts import (  # noqa: F401 - fixtures
     authority_of,
-    broker,
     connect,
     dsn,
     gateway,

@@ -23,7 +23,6 @@ from tests.integration.storage.conftest import pool  # noqa: F401 - fixture
 from tests.integration.test_gateway_parts import (  # noqa: F401 - fixtures
     PostgresServer,
     authority_of,
-    broker,
     connect,
     dsn,
     gateway,

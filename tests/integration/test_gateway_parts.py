@@ -45,15 +45,6 @@ SECRET = b"a secret of the authority's own"
 MODEL = "scripted"
 
 
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncGenerator[Broker, None]:
-    broker = Broker(tmp_path)
-    await broker.start()
-    await broker.provision()
-    yield broker
-    await broker.stop()
-
-
 @asynccontextmanager
 async def gateway(
     broker: Broker,

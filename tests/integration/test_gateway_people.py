@@ -21,7 +21,6 @@ from swarm.errors import NotAllowed
 from tests.broker import Broker
 from tests.integration.test_gateway_parts import (  # noqa: F401 - fixtures
     PostgresServer,
-    broker,
     connect,
     dsn,
     line,

@@ -6,7 +6,6 @@ import random
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from pathlib import Path
 
 import httpx
 import pytest
@@ -175,15 +174,6 @@ async def read_some(
             if left == 0:
                 return False
     return True
-
-
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncGenerator[Broker, None]:
-    broker = Broker(tmp_path)
-    await broker.start()
-    await broker.provision()
-    yield broker
-    await broker.stop()
 
 
 @asynccontextmanager

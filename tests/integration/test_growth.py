@@ -3,7 +3,7 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -54,15 +54,6 @@ from tests.swarming import coordinator, in_background, until_end
 
 AT_ONCE = Rules(max_age_s=0.0, settle_s=0.0)
 SIGN = checkpoint_signer("tests/growth", SigningKey.generate())
-
-
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncGenerator[Broker, None]:
-    broker = Broker(tmp_path)
-    await broker.start()
-    await broker.provision()
-    yield broker
-    await broker.stop()
 
 
 @asynccontextmanager

@@ -64,15 +64,6 @@ WITHIN_S = 20.0
 
 
 @pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
-    broker = Broker(tmp_path)
-    await broker.start()
-    await broker.provision()
-    yield broker
-    await broker.stop()
-
-
-@pytest.fixture
 async def memory(
     broker: Broker, pool: Pool, dsn: str, valkey: ValkeyServer, tmp_path: Path
 ) -> AsyncIterator[Keeping]:

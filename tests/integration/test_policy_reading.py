@@ -1,24 +1,11 @@
 """`swarm policy` asks a real log: what is in force, and what another policy would refuse."""
 
-from collections.abc import AsyncIterator
-
-import pytest
-
 from actors.member import Domain
 from policies.capabilities import Capabilities, shipped_source
 from swarm.cli.policy import refused_in
 from swarm.cli.reading import observing
 from tests.broker import Broker
 from tests.swarming import ScriptedAnswers, submission, team, until_end
-
-
-@pytest.fixture
-async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Broker]:
-    broker = Broker(tmp_path_factory.mktemp("broker"))
-    await broker.start()
-    await broker.provision()
-    yield broker
-    await broker.stop()
 
 
 async def test_the_recorded_events_that_a_policy_would_refuse_are_named(broker: Broker) -> None:

@@ -52,15 +52,6 @@ AT_ONCE = Rules(max_age_s=0.0, settle_s=0.0)
 
 
 @pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
-    broker = Broker(tmp_path)
-    await broker.start()
-    await broker.provision()
-    yield broker
-    await broker.stop()
-
-
-@pytest.fixture
 def domain(broker: Broker) -> Domain:
     return Domain(
         nats_url=broker.url,
