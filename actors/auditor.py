@@ -256,7 +256,12 @@ class Auditor:
 
 
 def record_of(received: Received) -> AuditRecord:
-    """What the audit log keeps of a received message."""
+    """What the audit log keeps of a received message.
+
+    An event that does not join its chain, or answers what is not there, is accepted: readers
+    that began later cannot tell, and act on it. It is an alarm here, and a finding for whoever
+    verifies the evidence.
+    """
     if isinstance(received, RefusedEvent):
         return AuditRecord(
             stream_sequence=received.stream_sequence,

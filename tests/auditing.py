@@ -31,7 +31,9 @@ from storage.postgres import Pool
 from tests.broker import STORE_BYTES, Broker
 from tests.swarming import in_background
 
-SIGN = checkpoint_signer("example.com/audit", SigningKey(bytes(32)))
+ORIGIN = "example.com/audit"
+LOG_KEY = SigningKey(bytes(32))
+SIGN = checkpoint_signer(ORIGIN, LOG_KEY)
 DEADLINE_S = 30
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from swarm.verify.bundle import Bundle, read_bundle
+from swarm.verify.chain import Chains, Finding
 from swarm.verify.key import OPERATOR, public_key
 from swarm.verify.note import (
     Checkpoint,
@@ -18,6 +19,7 @@ from swarm.verify.note import (
 from swarm.verify.place import check_places, check_tree
 from swarm.verify.record import (
     SYSTEM_RUN,
+    TRUST_RUN,
     Event,
     Whole,
     check_object,
@@ -27,7 +29,7 @@ from swarm.verify.record import (
 )
 from swarm.verify.text import NotProven, digest, items, members, number, read_json
 from swarm.verify.tree import check_consistency
-from swarm.verify.trust import ISSUED, Trust
+from swarm.verify.trust import CHANGES, ISSUED, Trust
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -44,6 +46,7 @@ class Proven:
         policies: digests of those that were obeyed.
         log: the log's name; size and root of its tree.
         first, last: when the stream stored the first and last event of the run.
+        findings: accepted events that repeat a number, do not join, or answer what is not there.
         extends: size of the earlier checkpoint that this log begins with, None if none was given.
         extended_by: size of the later checkpoint that begins with this log.
     """
@@ -59,6 +62,7 @@ class Proven:
     root: str
     first: datetime
     last: datetime
+    findings: tuple[Finding, ...] = ()
     extends: int | None = None
     extended_by: int | None = None
 
@@ -104,6 +108,7 @@ def verify(
         root=as_base64(told.root),
         first=_stored(mine[0]),
         last=_stored(mine[-1]),
+        findings=tuple(walk.findings),
         extends=extends,
         extended_by=extended_by,
     )
@@ -167,8 +172,9 @@ class _Walk:
     run: str
     senders: dict[str, str] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    findings: list[Finding] = field(default_factory=list)
     _announced: dict[str, Whole] = field(default_factory=dict)
-    _chains: dict[str, Event] = field(default_factory=dict)
+    _chains: Chains = field(default_factory=Chains)
     _ids: set[str] = field(default_factory=set)
 
     def step(self, whole: Whole) -> None:
@@ -182,7 +188,7 @@ class _Walk:
             return
         event = read_event(whole.envelope, whole.data)
         check_object(event, whole.content)
-        self._join(event)
+        self._join(event, whole)
         self.trust.judge(event, whole.leaf.stored_us)
         if event.kind == ISSUED and whole.leaf.run == SYSTEM_RUN:
             self._announced[event.tokens[2]] = whole
@@ -193,7 +199,7 @@ class _Walk:
             raise NotProven("it is neither of the run nor of trust, and announces no key")
         self.used.add(event.key)
         if whole.leaf.run == self.run:
-            self._answer(event)
+            self._answer(event, whole)
 
     def end(self) -> None:
         """See that nothing came along that shows nothing."""
@@ -202,22 +208,33 @@ class _Walk:
         if self.trust.unused:
             raise NotProven("a policy document came along that no event here obeys")
 
-    def _join(self, event: Event) -> None:
-        """That the sender's events follow each other, as far as they are here."""
-        before = self._chains.get(event.key)
-        self._chains[event.key] = event
-        if before is None:
-            return
-        if event.sequence <= before.sequence:
-            raise NotProven(f"it is event {event.sequence} of its sender, after {before.sequence}")
-        if event.sequence == before.sequence + 1 and event.headers["ce-previous"] != before.digest:
-            raise NotProven("it does not follow its sender's event before it")
+    def _join(self, event: Event, whole: Whole) -> None:
+        """That the sender's events follow each other; a finding where they do not.
 
-    def _answer(self, event: Event) -> None:
+        What changes whom to believe must join: said again, an old policy would be in force.
+        """
+        wrong = self._chains.follow(event, whole.index)
+        if wrong is not None:
+            if event.run == TRUST_RUN and event.kind in CHANGES:
+                raise NotProven(wrong)
+            self._find(event, whole, wrong)
+
+    def _answer(self, event: Event, whole: Whole) -> None:
         if event.cause is not None and event.cause not in self._ids:
-            raise NotProven("it answers an event that is not in the run before it")
+            self._find(event, whole, "it answers an event that is not in the run before it")
         self._ids.add(event.id)
         self.senders[event.key] = f"{event.role}/{event.name}"
+
+    def _find(self, event: Event, whole: Whole, what: str) -> None:
+        self.findings.append(
+            Finding(
+                index=whole.index,
+                stream_sequence=whole.leaf.stream_sequence,
+                sender=f"{event.role}/{event.name}",
+                key=event.key,
+                what=what,
+            )
+        )
 
 
 def _check_growth(earlier: Checkpoint, later: Checkpoint, proof: Sequence[bytes]) -> None:

@@ -11,6 +11,7 @@ from swarm.verify.text import NotProven
 PROVEN = 0
 NOT_PROVEN = 1
 USAGE = 2
+SHOWN_FINDINGS = 20
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -51,9 +52,12 @@ def report(
 def lines(proven: Proven) -> list[str]:
     """What was proven, for people."""
     refused = ", ".join(f"{reason} {count}" for reason, count in sorted(proven.refused.items()))
+    count = len(proven.findings)
     found = [
         f"PROVEN. Run {proven.run}: {proven.accepted} events verified,"
-        f" {sum(proven.refused.values())} refused" + (f" ({refused})" if refused else ""),
+        f" {sum(proven.refused.values())} refused"
+        + (f" ({refused})" if refused else "")
+        + (f". {count} {'FINDING' if count == 1 else 'FINDINGS'}, see below" if count else ""),
         f"  nothing of the run left out up to leaf {proven.size} of {proven.log}",
         f"  from {proven.first.isoformat()} to {proven.last.isoformat()}",
         f"  tree of {proven.size} leaves, root {proven.root}",
@@ -65,4 +69,7 @@ def lines(proven: Proven) -> list[str]:
         found.append(f"  the log continues the checkpoint of {proven.extends} leaves")
     if proven.extended_by is not None:
         found.append(f"  the checkpoint of {proven.extended_by} leaves continues the log")
+    found += [f"  FOUND {each}" for each in proven.findings[:SHOWN_FINDINGS]]
+    if count > SHOWN_FINDINGS:
+        found.append(f"  FOUND {count - SHOWN_FINDINGS} more")
     return found

@@ -141,6 +141,11 @@ class Event:
         return int(self.headers["ce-sequence"])
 
     @property
+    def previous(self) -> str:
+        """Digest of the sender's event before it, as the sender says."""
+        return self.headers["ce-previous"]
+
+    @property
     def policy(self) -> str:
         """Digest of the policy that the sender obeyed."""
         return self.headers["ce-policy"]
@@ -161,7 +166,7 @@ class Event:
             texts += (name, self.headers[name])
         return encode_fields(EVENT_DOMAIN, *(text.encode() for text in texts), sha256(self.data))
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """What the sender's next event calls its previous one."""
         return sha256(self.signed_bytes + self.signature).hex()

@@ -33,6 +33,8 @@ _MADE_KNOWN_IN: Final = {
     **dict.fromkeys((_REVOKED, _AUTHORITY_ROTATED, _ROOT_ROTATED, _ADOPTED), TRUST_RUN),
 }
 """Kinds that make known what the policy speaks of, so they come before it; and their runs."""
+CHANGES: Final = frozenset(kind for kind, run in _MADE_KNOWN_IN.items() if run == TRUST_RUN)
+"""Kinds that change, in the run of trust, whom to believe from there on."""
 _ROOT_DOMAIN: Final = b"vllm-swarm/root-rotation/v1"
 _ACCOUNT_JWT: Final = "the account's JWT"
 _ROLE_TAG: Final = "role:"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import swarm.verify
-from tests.evidence import small
+from tests.evidence import begun, small
 
 FOLDER = Path(swarm.verify.__file__).parent
 CLOSED = ("swarm", "bus", "storage", "serve", "actors", "pydantic", "nkeys")
@@ -63,6 +63,25 @@ def test_as_a_command_it_says_what_is_wrong_and_exits_with_1(tmp_path: Path) -> 
     assert done.returncode == 1
     assert "NOT PROVEN. Leaf 7 (stream sequence 8) is number 3 of the run 'r1'" in done.stderr
     assert done.stdout == ""
+
+
+def test_as_a_command_it_says_what_it_found_and_that_the_run_is_proven(tmp_path: Path) -> None:
+    ledger, _, gateway, coder = begun()
+    ledger.say(gateway, "run.submitted")
+    for number in range(22):
+        ledger.say(coder, "step.claimed", suffix=("coder",), cause=f"none-{number}")
+    bundle = tmp_path / "bundle.json"
+    bundle.write_bytes(ledger.bundle())
+    command = [sys.executable, str(FOLDER), str(bundle), "--root-key", ledger.operator.public]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, *rest = done.stdout.splitlines()
+    assert first == "PROVEN. Run r1: 23 events verified, 0 refused. 22 FINDINGS, see below"
+    assert rest[-21] == (
+        "  FOUND leaf 4 (stream sequence 5) by coder/coder-1:"
+        " it answers an event that is not in the run before it"
+    )
+    assert rest[-1] == "  FOUND 2 more"
 
 
 def test_a_file_that_is_not_there_is_no_verdict(tmp_path: Path) -> None:

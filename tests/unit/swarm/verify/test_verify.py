@@ -107,17 +107,6 @@ def _say(**given: object) -> Spoil:
     return spoil
 
 
-def _replayed(ledger: Ledger, _: Member, coder: Member) -> None:
-    ledger.say(coder, "step.claimed", suffix=("coder",), stay=True)
-    ledger.say(coder, "step.claimed", suffix=("coder",))
-
-
-def _unchained(ledger: Ledger, _: Member, coder: Member) -> None:
-    ledger.say(coder, "step.claimed", suffix=("coder",))
-    coder.previous = "1" * 64
-    ledger.say(coder, "step.claimed", suffix=("coder",))
-
-
 def _backdated(ledger: Ledger, authority: Member, _: Member) -> None:
     member = ledger.enrolled("coder", "x", authority, start=NOON - timedelta(days=2))
     signed_at = NOON - timedelta(days=1, hours=1)
@@ -178,9 +167,6 @@ SPOILT = {
         _say(change=lambda h: h.update({"ce-policy": "0" * 64})),
         "no policy document has the digest",
     ),
-    "a cause that is not there": (_say(cause="nothing"), "answers an event that is not"),
-    "a number that stands twice": (_replayed, "it is event 1 of its sender, after 1"),
-    "a chain that does not join": (_unchained, "does not follow its sender's event"),
     "a header too many": (
         _say(change=lambda h: h.update({"x-more": "1"})),
         "a header too many or too few",
@@ -234,6 +220,116 @@ def test_an_event_said_to_be_refused_shows_in_the_count() -> None:
 def test_bytes_that_are_no_envelope_of_an_event_are_refused(envelope: bytes) -> None:
     with pytest.raises(NotProven):
         read_event(envelope, b"{}")
+
+
+# What one sender can do by itself is found, and takes nothing from the proof
+
+
+def _repeated(ledger: Ledger, coder: Member) -> None:
+    ledger.say(coder, "step.claimed", suffix=("coder",))
+    record = replace(ledger.records[-1], stream_sequence=len(ledger.records) + 1)
+    ledger.records.append(record)
+
+
+def _forked(ledger: Ledger, coder: Member) -> None:
+    ledger.say(coder, "step.claimed", suffix=("coder",), stay=True)
+    ledger.say(coder, "step.claimed", suffix=("coder",))
+
+
+def _late(ledger: Ledger, coder: Member) -> None:
+    coder.sequence = 6
+    ledger.say(coder, "step.claimed", suffix=("coder",))
+    coder.sequence = 3
+    ledger.say(coder, "step.claimed", suffix=("coder",))
+
+
+def _unchained(ledger: Ledger, coder: Member) -> None:
+    ledger.say(coder, "step.claimed", suffix=("coder",))
+    coder.previous = "1" * 64
+    ledger.say(coder, "step.claimed", suffix=("coder",))
+
+
+def _uncaused(ledger: Ledger, coder: Member) -> None:
+    ledger.say(coder, "step.claimed", suffix=("coder",), cause="run.submitted-4")
+    ledger.say(coder, "step.claimed", suffix=("coder",), cause="nothing")
+
+
+def _answers_itself(ledger: Ledger, coder: Member) -> None:
+    ledger.say(coder, "step.claimed", suffix=("coder",))
+    ledger.say(coder, "step.claimed", suffix=("coder",), cause="step.claimed-6")
+
+
+FOUND = {
+    "an event that stands twice": (_repeated, "it is the event of leaf 4 once more"),
+    "a number that stands twice": (_forked, "leaf 4 is another event 1 of its sender"),
+    "a number that is late": (_late, "it is event 4 of its sender, after 7"),
+    "a chain that does not join": (_unchained, "it does not follow its sender's event before it"),
+    "a cause that is not there": (
+        _uncaused,
+        "it answers an event that is not in the run before it",
+    ),
+    "a cause that is itself": (
+        _answers_itself,
+        "it answers an event that is not in the run before it",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_a_sender_does_to_its_own_chain_is_found_and_the_run_stays_proven(name: str) -> None:
+    do, what = FOUND[name]
+    ledger, _, gateway, coder = begun()
+    ledger.say(gateway, "run.submitted", SUBMITTED)
+    do(ledger, coder)
+    ledger.say(gateway, "run.submitted", SUBMITTED)
+    proven = verify(ledger.bundle(), ledger.operator.public)
+    assert proven.accepted == 4
+    (found,) = proven.findings
+    assert (found.index, found.stream_sequence) == (5, 6)
+    assert (found.sender, found.key) == ("coder/coder-1", coder.key.public)
+    assert found.what == what
+
+
+def test_after_a_repeat_the_chain_goes_on_where_it_was() -> None:
+    ledger, _, gateway, coder = begun()
+    ledger.say(gateway, "run.submitted", SUBMITTED)
+    _repeated(ledger, coder)
+    ledger.say(coder, "step.claimed", suffix=("coder",))
+    _forked(ledger, coder)
+    proven = verify(ledger.bundle(), ledger.operator.public)
+    assert [found.index for found in proven.findings] == [5, 8]
+
+
+def test_whole_chains_of_which_a_part_is_shown_give_no_finding() -> None:
+    ledger = small()
+    assert verify(ledger.bundle(), ledger.operator.public).findings == ()
+
+
+def test_an_event_of_trust_that_does_not_join_proves_nothing() -> None:
+    """It changes whom to believe; only the authority may say it."""
+    ledger, authority, gateway, _ = begun()
+    ledger.say(gateway, "run.submitted")
+    adopted = {"digest": digest_of(POLICY), "document": POLICY}
+    ledger.trust(authority, "policy.adopted", adopted)
+    ledger.records.append(replace(ledger.records[-1], stream_sequence=6))
+    refused(ledger, r"leaf 5 .*: it is the event of leaf 4 once more")
+
+
+def test_an_agent_that_repeats_itself_among_the_events_of_trust_spoils_no_proof() -> None:
+    ledger, _, gateway, coder = begun()
+    ledger.say(gateway, "run.submitted")
+    ledger.trust(coder, "step.claimed", {}, ("coder",))
+    ledger.records.append(replace(ledger.records[-1], stream_sequence=6))
+    (found,) = verify(ledger.bundle(), ledger.operator.public).findings
+    assert (found.index, found.sender) == (5, "coder/coder-1")
+
+
+def test_an_announcement_that_is_repeated_spoils_no_proof() -> None:
+    ledger, _, gateway, _ = begun()
+    ledger.records.append(replace(ledger.records[1], stream_sequence=4))
+    ledger.say(gateway, "run.submitted")
+    (found,) = verify(ledger.bundle(), ledger.operator.public).findings
+    assert (found.index, found.sender) == (3, "authority/authority-1")
 
 
 # The run and the trust are whole
