@@ -51,18 +51,30 @@ class PolicyHistory:
 
     def __init__(self) -> None:
         self._adopted: list[tuple[int, PublishRules]] = []
+        self._first: dict[str, int] = {}
 
-    def adopt(self, stream_sequence: int, adopted: PolicyAdopted) -> None:
+    def adopt(self, stream_sequence: int, adopted: PolicyAdopted, *, event: str) -> None:
         """Take note of an adoption that was verified; in any order, and as often as it is met.
+
+        One that stands in the log once more does nothing there: a broker that repeats it would
+        bring an older policy back.
+
+        Args:
+            stream_sequence: its place.
+            adopted: what it says.
+            event: its id.
 
         Raises:
             MalformedPolicy: the document is not one, or not the one that the digest names.
         """
-        if any(place == stream_sequence for place, _ in self._adopted):
+        first = self._first.get(event)
+        if first is not None and first <= stream_sequence:
             return
         rules = PublishRules(adopted.document)
         if rules.digest != adopted.digest:
             raise MalformedPolicy(f"the document of policy {adopted.digest[:64]} is another one")
+        self._adopted = [each for each in self._adopted if each[0] != first]
+        self._first[event] = stream_sequence
         insort(self._adopted, (stream_sequence, rules), key=_PLACE)
 
     def in_force(self, stream_sequence: int) -> PublishRules | None:

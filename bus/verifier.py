@@ -156,7 +156,7 @@ class Verifier:
     def _adopt(self, event: Event, place: int) -> None:
         payload = event.payload()
         if isinstance(payload, PolicyAdopted):
-            self._policies.adopt(place, payload)
+            self._policies.adopt(place, payload, event=event.id)
 
     async def policy_in_force(self) -> PublishRules | None:
         """The policy that was adopted last, None if none was.

@@ -28,8 +28,8 @@ def test_a_policy_is_in_force_behind_its_adoption_up_to_the_next(
 ) -> None:
     history = PolicyHistory()
     for place in sorted(adoptions, key=lambda _: order.random()):  # type: ignore[attr-defined]
-        history.adopt(place, adopted(adoptions[place]))
-        history.adopt(place, adopted(adoptions[place]))
+        for _ in range(2):
+            history.adopt(place, adopted(adoptions[place]), event=f"e{place}")
     for place in range(52):
         before = [each for each in adoptions if each < place]
         expected = adopted(adoptions[max(before)]).digest if before else None
@@ -41,14 +41,36 @@ def test_a_policy_is_in_force_behind_its_adoption_up_to_the_next(
             assert (refusal is None) == (digest == expected)
 
 
+@given(
+    st.lists(st.integers(0, 4), min_size=1, max_size=6),
+    st.lists(st.integers(0, 5), max_size=6),
+    st.randoms(use_true_random=False),
+)
+def test_an_adoption_that_is_repeated_brings_no_policy_back(
+    policies: list[int], repeated: list[int], order: object
+) -> None:
+    """Wherever it stands once more, and whichever of the two is met first."""
+    once = list(enumerate(policies, start=1))
+    again = [(50 + at, number % len(policies)) for at, number in enumerate(repeated)]
+    met = [(place, place) for place, _ in once] + [(at, number + 1) for at, number in again]
+    history, alone = PolicyHistory(), PolicyHistory()
+    for place, number in once:
+        alone.adopt(place, adopted(number), event=f"e{place}")
+    for place, event in sorted(met, key=lambda _: order.random()):  # type: ignore[attr-defined]
+        history.adopt(place, adopted(policies[event - 1]), event=f"e{event}")
+    for place in range(60):
+        found, expected = history.in_force(place), alone.in_force(place)
+        assert (found and found.digest) == (expected and expected.digest)
+
+
 def test_why_a_policy_does_not_count_is_told() -> None:
     history = PolicyHistory()
     old, new = adopted(0), adopted(1)
     assert "no policy was adopted before 5" in str(
         history.judge(5, old.digest).refusal("gateway", SUBMITTED)
     )
-    history.adopt(5, old)
-    history.adopt(9, new)
+    history.adopt(5, old, event="e5")
+    history.adopt(9, new, event="e9")
     assert "not in force there" in str(history.judge(10, old.digest).refusal("x", SUBMITTED))
     assert "not known" in str(history.judge(10, "0" * 64).refusal("x", SUBMITTED))
 
@@ -56,7 +78,7 @@ def test_why_a_policy_does_not_count_is_told() -> None:
 def test_a_document_that_is_not_the_one_named_is_not_adopted() -> None:
     history = PolicyHistory()
     with pytest.raises(MalformedPolicy):
-        history.adopt(1, PolicyAdopted(digest="0" * 64, document=adopted(0).document))
+        history.adopt(1, PolicyAdopted(digest="0" * 64, document=adopted(0).document), event="e1")
     assert history.in_force(2) is None
     assert isinstance(history.judge(2, "0" * 64), NotInForce)
 
