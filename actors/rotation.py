@@ -7,14 +7,15 @@ an end: the command that changed it, or the authority that is running, or the ne
 import asyncio
 import math
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final, TypeVar
 
 import structlog
 
 from bus.claims import tell_broker
 from bus.errors import BusUnreachable, ClaimsRefused, SwarmError
-from bus.event import Draft
+from bus.event import Draft, StoredEvent
 from bus.identity import Authority
 from bus.keyring import KeyDirectory
 from bus.log import EventLog
@@ -29,7 +30,7 @@ from bus.ring import (
     with_tenant,
     without_old_signing_keys,
 )
-from bus.subjects import TRUST_RUN
+from bus.subjects import TRUST_RUN, subject_for
 from bus.trust_payloads import IdentityRevoked, RootRotated, TrustChange
 
 logger = structlog.get_logger()
@@ -45,6 +46,7 @@ STORED: Final = "stored"
 SETTLED: Final = "settled"
 """Where a change may be interrupted, in order; tests do."""
 
+T = TypeVar("T")
 Reached = Callable[[str], None]
 Change = Callable[[Authority], tuple[Ring, tuple[AgentKey, ...]]]
 SYSTEM: Final = TrustChange(requested_by="authority", reason="the grace of the older key is over")
@@ -144,13 +146,13 @@ async def settle(
     while (authority := Authority.load(directory.path)).ring.untold:
         first = authority.ring.untold[0]
         if isinstance(first.payload, RootRotated):  # the broker is started anew meanwhile
-            await log.append(draft_of(first))
+            await _tell_log(log, draft_of(first))
             reached(STORED)
-            await _tell_new_broker(nats_url, authority)
+            await _patiently(partial(_tell_broker, nats_url, authority))
         else:
             await _tell_broker(nats_url, authority)
             reached(TOLD_BROKER)
-            await log.append(draft_of(first))
+            await _tell_log(log, draft_of(first))
             reached(STORED)
         with directory.locked():
             now = Authority.load(directory.path)
@@ -188,17 +190,33 @@ def draft_of(change: Untold) -> Draft:
     return Draft(run=TRUST_RUN, payload=payload, id=change.id, suffix=suffix)
 
 
+async def _tell_log(log: EventLog, draft: Draft) -> None:
+    """Store the event of a change, unless it is there: the stream forgets ids after a while."""
+    if not await _patiently(partial(_holds, log, draft)):
+        await log.append(draft)
+
+
+async def _holds(log: EventLog, draft: Draft) -> bool:
+    subject, place = subject_for(draft.run, draft.payload.TYPE, *draft.suffix), 0
+    while (there := await log.next_on(subject, after=place)) is not None:
+        if isinstance(there, StoredEvent) and there.event.id == draft.id:
+            return True
+        place = there.stream_sequence
+    return False
+
+
 async def _tell_broker(nats_url: str, authority: Authority) -> None:
     await tell_broker(nats_url, authority)
     for tenant in sorted(authority.ring.tenants):
         await tell_broker(nats_url, authority, tenant=tenant)
 
 
-async def _tell_new_broker(nats_url: str, authority: Authority) -> None:
+async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """The answer of a broker that may be away, or cut us off, meanwhile."""
     until = time.monotonic() + BROKER_S
     while True:
         try:
-            return await _tell_broker(nats_url, authority)
+            return await ask()
         except (ClaimsRefused, BusUnreachable):
             if time.monotonic() > until:
                 raise

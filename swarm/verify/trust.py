@@ -85,6 +85,7 @@ class Trust:
         self.roots = [root]
         self._accepted = {root}
         self._account = _account_in(account_jwt, root)
+        self._rotations: set[tuple[str, str, bytes]] = set()
         self._credentials: dict[str, list[Credential]] = defaultdict(list)
         self._revoked: set[str] = set()
         self._policies = {policy.digest: policy for policy in map(Policy.read, documents)}
@@ -180,10 +181,8 @@ class Trust:
             self._revoked.add(string(payload.get("public_key"), "the revoked key"))
         elif event.kind == _ADOPTED:
             self._adopt(payload)
-        elif event.kind == _AUTHORITY_ROTATED:
-            self._renew_account(payload, self.roots[-1])
         else:
-            self._rotate_root(payload)
+            self._rotate(event, payload)
 
     def _adopt(self, payload: Mapping[str, Json]) -> None:
         policy = Policy.read(string(payload.get("document"), "the policy document"))
@@ -192,6 +191,17 @@ class Trust:
         self._policies[policy.digest] = policy
         self._in_force = policy.digest
         self.obeyed.add(policy.digest)
+
+    def _rotate(self, event: Event, payload: Mapping[str, Json]) -> None:
+        """Take a rotation in; nothing changes where the log was told the very same once more."""
+        rotation = event.kind, event.id, event.data
+        if rotation in self._rotations:
+            return
+        if event.kind == _AUTHORITY_ROTATED:
+            self._renew_account(payload, self.roots[-1])
+        else:
+            self._rotate_root(payload)
+        self._rotations.add(rotation)
 
     def _rotate_root(self, payload: Mapping[str, Json]) -> None:
         old, new = self.roots[-1], string(payload.get("operator"), "the new root")

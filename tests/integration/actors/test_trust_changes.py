@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from actors import rotation
 from actors.authority import Registrar, acting_authority
 from actors.errors import EnrolmentBarred, KeyRetired
 from actors.member import Domain, Enrolment, joined
@@ -27,7 +28,7 @@ from actors.rotation import (
     settle,
 )
 from bus.connection import Connection, open_connection
-from bus.errors import BusUnreachable, KeyRevoked
+from bus.errors import BusUnreachable, ClaimsRefused, KeyRevoked
 from bus.event import Draft, Event, StoredEvent, derive_id
 from bus.identity import LAUNCHER_ROLE, Authority
 from bus.keyring import KeyDirectory
@@ -36,7 +37,7 @@ from bus.nkey import AgentKey
 from bus.payloads import AgentStarted, AgentStopped, PolicyAdopted
 from bus.received import Received, RefusedEvent
 from bus.refill import permissions
-from bus.subjects import ALL_EVENTS, SYSTEM_RUN, TRUST_RUN, run_filter
+from bus.subjects import ALL_EVENTS, STREAM, SYSTEM_RUN, TRUST_RUN, run_filter
 from bus.trust import TrustStore
 from bus.trust_payloads import (
     AuthorityRotated,
@@ -51,6 +52,7 @@ from tests.swarming import in_background
 
 SECRET = b"secret of the enrolments"
 ASKED = TrustChange(requested_by="vic", reason="a test")
+FORGETS_S = 0.1
 
 
 @dataclass
@@ -329,8 +331,10 @@ async def test_a_change_that_was_broken_off_is_brought_to_an_end_once(
         decide(office.directory, new_signing_key(ASKED, grace_s=60), reached=kill)
         await settle(office.directory, log, url, reached=kill)
 
+    await forget_ids_soon(office.broker)
     with pytest.raises(Killed):
         await interrupted()
+    await asyncio.sleep(2 * FORGETS_S)
     await settle(office.directory, log, url)
     ring = Authority.load(office.directory.path).ring
     assert (len(ring.signing), ring.issuing, ring.untold) == (2, ring.signing[0], ())
@@ -339,6 +343,38 @@ async def test_a_change_that_was_broken_off_is_brought_to_an_end_once(
     assert refused(received) == []
     changes = [r for r in received if isinstance(r, StoredEvent) and r.event.run == TRUST_RUN]
     assert [type(each.payload()) for each in changes] == [PolicyAdopted, AuthorityRotated]
+
+
+async def test_a_root_that_the_broker_takes_only_later_is_told_to_the_log_once(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is with a broker that a human configures, after the stream has forgotten the id."""
+    broker, log = office.broker, office.registrar.log
+    await forget_ids_soon(broker)
+    decide(office.directory, new_root(ASKED))
+    with monkeypatch.context() as hasty:
+        hasty.setattr(rotation, "BROKER_S", 0.2)
+        with pytest.raises(ClaimsRefused):
+            await settle(office.directory, log, broker.url)
+    await asyncio.sleep(2 * FORGETS_S)
+    broker.authority = Authority.load(office.directory.path)
+    await broker.stop()
+    await broker.start()
+    await settle(office.directory, log, broker.url)
+    assert Authority.load(office.directory.path).ring.untold == ()
+    async with office.member("auditor", "auditor") as reader:
+        received = await whole_log(reader)
+    assert refused(received) == []
+    changes = [r for r in received if isinstance(r, StoredEvent) and r.event.run == TRUST_RUN]
+    assert [type(each.payload()) for each in changes] == [PolicyAdopted, RootRotated]
+
+
+async def forget_ids_soon(broker: Broker) -> None:
+    """Have the stream remember ids for a moment only, not for minutes."""
+    async with broker.connected(LAUNCHER_ROLE) as (connection, _):
+        config = (await connection.manager.stream_info(STREAM)).config
+        config.duplicate_window = FORGETS_S
+        await connection.manager.update_stream(config)
 
 
 def revocation_of(log: EventLog) -> IdentityRevoked:

@@ -9,6 +9,7 @@ import pytest
 from nacl.signing import SigningKey
 
 from bus.nkey import ACCOUNT, OPERATOR, AgentKey
+from bus.subjects import TRUST_RUN
 from swarm.verify import NotProven, verify
 from swarm.verify.record import read_event
 from tests.evidence import (
@@ -467,6 +468,57 @@ def test_an_account_that_was_replaced_does_not_return() -> None:
     token = ledger.account_claims(AgentKey.generate(ACCOUNT), ledger.operator, issued_at=9)
     ledger.trust(authority, "authority.rotated", {"account_jwt": token})
     refused(ledger, "leaf 5 .*: it does not follow|the account is another one")
+
+
+def _told(ledger: Ledger, by: Member, kind: str, data: object, event_id: str) -> None:
+    named = {"ce-id": event_id}
+    ledger.say(by, kind, data, run=TRUST_RUN, change=lambda headers: headers.update(named))
+
+
+def test_a_rotation_that_was_stored_again_changes_nothing() -> None:
+    """The stream forgets ids: a change that was broken off for long may be told of twice."""
+    ledger, authority, gateway, _ = begun()
+    ledger.say(gateway, "run.submitted")
+    signing, other = AgentKey.generate(ACCOUNT), AgentKey.generate(ACCOUNT)
+    first, second = (
+        {"account_jwt": ledger.account_claims(ledger.account, ledger.operator, key, issued_at=at)}
+        for at, key in enumerate((signing, other), start=1)
+    )
+    for told, event_id in ((first, "a"), (first, "a"), (second, "b"), (first, "a")):
+        _told(ledger, authority, "authority.rotated", told, event_id)
+    fresh = ledger.enrolled("coder", "coder-2", authority, signer=other)
+    ledger.say(fresh, "step.claimed", suffix=("coder",))
+    new = AgentKey.generate(OPERATOR)
+    token = ledger.account_claims(ledger.account, new, other, issued_at=3)
+    rotated = rotated_root(ledger.operator, new, token)
+    for _ in range(2):
+        _told(ledger, authority, "root.rotated", rotated, "c")
+    ledger.root = new
+    for root in (ledger.operator, new):
+        assert verify(ledger.bundle(), root.public).accepted == 2
+    late = ledger.enrolled("coder", "coder-3", authority, signer=signing)
+    ledger.say(late, "step.claimed", suffix=("coder",))
+    refused(ledger, "the credential is signed by")
+
+
+@pytest.mark.parametrize("event_id", ["a", "b"])
+def test_only_the_very_same_rotation_is_passed_over(event_id: str) -> None:
+    ledger, authority, gateway, _ = begun()
+    ledger.say(gateway, "run.submitted")
+    told = {"account_jwt": ledger.account_claims(ledger.account, ledger.operator, issued_at=1)}
+    _told(ledger, authority, "authority.rotated", told, "a")
+    again = told | ({"reason": "x"} if event_id == "a" else {})
+    _told(ledger, authority, "authority.rotated", again, event_id)
+    refused(ledger, "leaf 5 .*: the account is another one, or not issued later")
+
+
+def test_a_repeat_of_a_rotation_by_who_is_no_authority_is_not_passed_over() -> None:
+    ledger, authority, gateway, _ = begun()
+    ledger.say(gateway, "run.submitted")
+    told = {"account_jwt": ledger.account_claims(ledger.account, ledger.operator, issued_at=1)}
+    for by in (authority, gateway):
+        _told(ledger, by, "authority.rotated", told, "a")
+    refused(ledger, "the policy does not let a gateway publish evt.*authority.rotated")
 
 
 def test_an_account_that_another_root_signed_is_not_taken() -> None:
