@@ -66,14 +66,15 @@ class Registrar:
             KeyRetired: the key was revoked.
             IdentityError: the public key is not an NKey.
         """
-        self._see_that_it_counts(enrolment)
-        credential = self._vouch(public_key, enrolment.role, enrolment.name)
-        draft = announcement(credential)
-        subject = subject_for(draft.run, draft.payload.TYPE, public_key)
-        if await self.log.last_on(subject) is not None:
-            draft = announcement(credential, renews=True)
-        await self.log.append(draft)
-        return credential.jwt
+        while True:
+            self._see_that_it_counts(enrolment)
+            credential = self._vouch(public_key, enrolment.role, enrolment.name)
+            subject = subject_for(SYSTEM_RUN, IdentityIssued.TYPE, public_key)
+            renews = await self.log.last_on(subject) is not None
+            await self.log.append(announcement(credential, renews=renews))
+            if credential.issuer in self._fresh().ring.signing:
+                return credential.jwt
+            # The rotation may stand before the announcement, which then vouches for nobody.
 
     async def unlock(
         self,

@@ -17,6 +17,7 @@ from swarm.verify.key import (
     claims_of,
     encode_fields,
     public_key,
+    signed_claims,
 )
 from swarm.verify.policy import Policy
 from swarm.verify.record import SYSTEM_RUN, TRUST_RUN, Event
@@ -148,29 +149,29 @@ class Trust:
         self.obeyed.add(event.policy)
 
     def _admit(self, event: Event) -> None:
-        """Take the credential in, if the account in force signed it."""
+        """Take the credential in, if the account in force signed it.
+
+        One by a signer that counts no more was overtaken by a rotation: it vouches for nobody.
+        """
         payload = read_json(event.data, "the announcement")
         what = "the credential"
         token = string(payload.get("credential"), what)
-        claims = claims_of(token, self._account.signers, ACCOUNT, what)
+        signer, claims = signed_claims(token, ACCOUNT, what)
         nats = claims.get("nats")
-        if (
-            isinstance(nats, dict)
-            and nats.get("issuer_account", claims["iss"]) != self._account.key
-        ):
+        if isinstance(nats, dict) and nats.get("issuer_account", signer) != self._account.key:
             raise NotProven(f"{what} is of another account")
         key = string(claims.get("sub"), what)
         public_key(key, USER)
         if list(event.tokens[2:]) != [key] or payload.get("public_key") != key:
             raise NotProven(f"it announces a credential of another key, {key}")
-        self._credentials[key].append(
-            Credential(
-                role=_role_in(claims),
-                name=string(claims.get("name"), what),
-                issued_s=number(claims.get("iat"), what),
-                expires_s=number(claims.get("exp"), what),
-            )
+        credential = Credential(
+            role=_role_in(claims),
+            name=string(claims.get("name"), what),
+            issued_s=number(claims.get("iat"), what),
+            expires_s=number(claims.get("exp"), what),
         )
+        if signer in self._account.signers:
+            self._credentials[key].append(credential)
 
     def _follow(self, event: Event) -> None:
         """What an event of the authority changes; its sender has been checked."""

@@ -30,11 +30,11 @@ from actors.rotation import (
 from bus.connection import Connection, open_connection
 from bus.errors import BusUnreachable, ClaimsRefused, KeyRevoked
 from bus.event import Draft, Event, StoredEvent, derive_id
-from bus.identity import LAUNCHER_ROLE, Authority
+from bus.identity import LAUNCHER_ROLE, Authority, Credential
 from bus.keyring import KeyDirectory
 from bus.log import EventLog
 from bus.nkey import AgentKey
-from bus.payloads import AgentStarted, AgentStopped, PolicyAdopted
+from bus.payloads import AgentStarted, AgentStopped, IdentityIssued, PolicyAdopted
 from bus.received import Received, RefusedEvent
 from bus.refill import permissions
 from bus.subjects import ALL_EVENTS, STREAM, SYSTEM_RUN, TRUST_RUN, run_filter
@@ -175,6 +175,34 @@ async def test_members_go_on_when_the_older_key_counts_no_more_at_once(office: O
             await Connection.open(office.broker.url, log.sender.key, old, inbox=inbox, deadline_s=1)
         async with office.member("auditor", "auditor") as late:
             assert refused(await whole_log(late)) == []
+
+
+async def test_a_credential_that_a_rotation_overtook_is_issued_again(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The announcement is under way while its signer is taken out: it vouches for nobody."""
+    log = office.registrar.log
+    append, before = log.append, log.sender.credential.issuer
+
+    async def overtaken(draft: Draft) -> StoredEvent:
+        monkeypatch.setattr(log, "append", append)
+        await office.change(new_signing_key(ASKED, grace_s=3600))
+        await office.change(old_signing_keys_out(ASKED, at_once=True))
+        return await append(draft)
+
+    monkeypatch.setattr(log, "append", overtaken)
+    key = AgentKey.generate().public
+    token = await office.registrar.issue(Enrolment.grant(SECRET, "gateway", "g"), key)
+    issuing = Authority.load(office.directory.path).ring.issuing
+    async with office.member("auditor", "auditor") as reader:
+        received = await whole_log(reader)
+        counts = await reader.vouched(key)
+    assert refused(received) == []
+    told = [each.payload() for each in received if isinstance(each, StoredEvent)]
+    announced = [each for each in told if isinstance(each, IdentityIssued)]
+    of_key = [Credential.parse(each.credential) for each in announced if each.public_key == key]
+    assert [each.issuer for each in of_key] == [before, issuing]
+    assert (counts, of_key[1].jwt) == (of_key[1], token)
 
 
 async def test_another_root_vouches_and_the_log_verifies_from_either(office: Office) -> None:

@@ -9,7 +9,7 @@ import pytest
 from nacl.signing import SigningKey
 
 from bus.nkey import ACCOUNT, OPERATOR, AgentKey
-from bus.subjects import TRUST_RUN
+from bus.subjects import SYSTEM_RUN, TRUST_RUN
 from swarm.verify import NotProven, verify
 from swarm.verify.record import read_event
 from tests.evidence import (
@@ -125,7 +125,7 @@ SPOILT = {
         _said_by(
             lambda ledger, authority: ledger.enrolled("coder", "x", authority, signer=ANOTHER)
         ),
-        "the credential is signed by",
+        "no credential before it vouches",
     ),
     "a credential that had expired": (
         _said_by(
@@ -454,7 +454,74 @@ def test_after_a_rotation_the_old_signing_key_vouches_for_nobody_new() -> None:
     ledger.trust(authority, "authority.rotated", {"account_jwt": token})
     late = ledger.enrolled("coder", "coder-3", authority)
     ledger.say(late, "step.claimed", suffix=("coder",))
-    refused(ledger, "the credential is signed by")
+    refused(ledger, "no credential before it vouches")
+
+
+def _rotated(ledger: Ledger, authority: Member) -> tuple[AgentKey, AgentKey]:
+    """Two signing keys, of which the second has just replaced the first."""
+    old, new = AgentKey.generate(ACCOUNT), AgentKey.generate(ACCOUNT)
+    for at, key in enumerate((old, new), start=1):
+        token = ledger.account_claims(ledger.account, ledger.operator, key, issued_at=at)
+        ledger.trust(authority, "authority.rotated", {"account_jwt": token})
+    return old, new
+
+
+def test_an_announcement_that_a_rotation_overtook_vouches_for_nobody() -> None:
+    """It was under way when its signer was taken out; the member got another credential."""
+    ledger, authority, gateway, coder = begun()
+    ledger.say(gateway, "run.submitted")
+    old, new = _rotated(ledger, authority)
+    ledger.announce(coder, authority, signer=old)  # as at a renewal
+    late = ledger.enrolled("coder", "coder-2", authority, signer=old)
+    overtaken = len(ledger.records)
+    ledger.announce(late, authority, signer=new)
+    for member in (coder, late):
+        ledger.say(member, "step.claimed", suffix=("coder",))
+    assert verify(ledger.bundle(), ledger.operator.public).accepted == 3
+    del ledger.records[overtaken:]
+    late.sequence, late.previous = 0, "0" * 64
+    ledger.say(late, "step.claimed", suffix=("coder",))
+    refused(ledger, f"no credential before it vouches for the key {late.key.public}")
+
+
+def test_an_announcement_does_not_count_before_one_that_does() -> None:
+    ledger, authority, gateway, _ = begun()
+    ledger.say(gateway, "run.submitted")
+    old, new = _rotated(ledger, authority)
+    late = ledger.enrolled("coder", "coder-2", authority, signer=old)
+    ledger.say(late, "step.claimed", suffix=("coder",))
+    ledger.announce(late, authority, signer=new)
+    ledger.say(late, "step.claimed", suffix=("coder",))
+    refused(ledger, f"leaf 7 .*: no credential before it vouches for the key {late.key.public}")
+
+
+def test_an_authority_does_not_announce_itself_by_a_key_that_counts_no_more() -> None:
+    ledger, authority, gateway, _ = begun()
+    ledger.say(gateway, "run.submitted")
+    old, new = _rotated(ledger, authority)
+    another = Member("authority", "authority-2")
+    ledger.announce(another, another, signer=old)
+    late = ledger.enrolled("coder", "coder-2", another, signer=new)
+    ledger.say(late, "step.claimed", suffix=("coder",))
+    refused(ledger, f"leaf 6 .*: no credential before it vouches for the key {another.key.public}")
+
+
+def test_an_announcement_that_vouches_for_nobody_is_one_of_its_key_nonetheless() -> None:
+    """What is passed over shows nothing else: not that of another key, nor an unsigned one."""
+    stranger = AgentKey.generate().public
+    for changed, why in (
+        ({"public_key": stranger}, "it announces a credential of another key"),
+        ({"credential": "x.y"}, "the credential is not a JWT"),
+        ({"credential": None}, "the credential"),
+    ):
+        ledger, authority, gateway, coder = begun()
+        ledger.say(gateway, "run.submitted")
+        old, _ = _rotated(ledger, authority)
+        key = coder.key.public
+        data = {"credential": ledger.credential(coder, signer=old), "public_key": key, **changed}
+        ledger.say(authority, "identity.issued", data, run=SYSTEM_RUN, suffix=(key,))
+        ledger.say(coder, "step.claimed", suffix=("coder",))
+        refused(ledger, f"leaf 6 .*: .*{why}")
 
 
 def test_an_account_that_was_replaced_does_not_return() -> None:
@@ -498,7 +565,7 @@ def test_a_rotation_that_was_stored_again_changes_nothing() -> None:
         assert verify(ledger.bundle(), root.public).accepted == 2
     late = ledger.enrolled("coder", "coder-3", authority, signer=signing)
     ledger.say(late, "step.claimed", suffix=("coder",))
-    refused(ledger, "the credential is signed by")
+    refused(ledger, "no credential before it vouches")
 
 
 @pytest.mark.parametrize("event_id", ["a", "b"])
