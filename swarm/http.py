@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from swarm.answer import check, parse, translated
 from swarm.errors import (
@@ -65,8 +65,8 @@ class Call:
 
 class _Login(BaseModel):
     model_config = ConfigDict(extra="ignore")
-    access_token: str
-    refresh_token: str = ""
+    access_token: str = Field(repr=False)
+    refresh_token: str = Field("", repr=False)
 
 
 class Gateway:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final, Literal
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from swarm.answer import parse
 from swarm.http import Call, Gateway
@@ -41,10 +41,7 @@ class ApiKey(_View):
     created_at: datetime
     expires_at: datetime
     last_used_at: datetime | None = None
-    key: str | None = None
-
-    def __repr__(self) -> str:
-        return f"ApiKey(id={self.id!r}, name={self.name!r}, prefix={self.prefix!r})"
+    key: str | None = Field(None, repr=False)
 
 
 class _Users(_View):

@@ -61,7 +61,7 @@ class ApiKeyView(BaseModel):
 class NewApiKey(ApiKeyView):
     """A key that was just made. The key itself is not shown again: keep it."""
 
-    key: str = Field(description="Send it as a Bearer token.")
+    key: str = Field(description="Send it as a Bearer token.", repr=False)
 
 
 class ApiKeyList(BaseModel):

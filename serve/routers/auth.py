@@ -29,14 +29,14 @@ class LoginRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
     username: str = Field(min_length=1, max_length=128)
-    password: str = Field(min_length=1, max_length=1_024)
+    password: str = Field(min_length=1, max_length=1_024, repr=False)
 
 
 class RefreshRequest(BaseModel):
     """The refresh token that the last login or refresh gave."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-    refresh_token: str = Field(min_length=1, max_length=128)
+    refresh_token: str = Field(min_length=1, max_length=128, repr=False)
 
 
 class LoginAnswer(BaseModel):
@@ -47,10 +47,10 @@ class LoginAnswer(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True)
-    access_token: str = Field(description="A JWT (EdDSA); see /.well-known/jwks.json.")
+    access_token: str = Field(description="A JWT (EdDSA); see /.well-known/jwks.json.", repr=False)
     token_type: str = "bearer"  # noqa: S105 - the name of a scheme
     expires_in: int = Field(description="Seconds.")
-    refresh_token: str = Field(description="For /auth/refresh, once.")
+    refresh_token: str = Field(description="For /auth/refresh, once.", repr=False)
     refresh_expires_at: datetime = Field(description="When the session ends if it is not used.")
     session_id: str
 

@@ -41,8 +41,8 @@ class PasswordChange(BaseModel):
     """The password as it is, and as it shall be."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-    current_password: str = Field(min_length=1, max_length=1_024)
-    new_password: str = Field(min_length=1, max_length=1_024)
+    current_password: str = Field(min_length=1, max_length=1_024, repr=False)
+    new_password: str = Field(min_length=1, max_length=1_024, repr=False)
 
 
 @router.get("/sessions")

@@ -53,7 +53,7 @@ class Registration(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
     username: Username
-    password: Password
+    password: Password = Field(repr=False)
 
 
 class UserRequest(Registration):
@@ -73,7 +73,7 @@ class UserChange(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
     role: Role | None = None
     disabled: bool | None = None
-    password: Password | None = None
+    password: Password | None = Field(None, repr=False)
 
 
 class UserView(BaseModel):
