@@ -1,4 +1,4 @@
-"""A real witness: its own process, its own directory, asked over HTTP."""
+"""A real witness: its own directory, its own process, asked over HTTP."""
 
 import asyncio
 import sys
@@ -9,14 +9,31 @@ from pathlib import Path
 
 import httpx
 
-from storage.cosignature import CosignerKey
-from swarm.witness.state import Watched
-from tests.branching import LOG_VKEY, ORIGIN
+from storage.cosignature import CosignerKey, cosign, join_signatures
+from storage.note import parse_note
+from swarm.witness.state import StateDirectory, Watched, open_state
+from tests.branching import LOG_VKEY, ORIGIN, Branch
 
 ROOT = Path(__file__).parents[1]
 NAME = "witness.example/w1"
 WATCHED = Watched(origin=ORIGIN, keys=(LOG_VKEY,))
+MAIN = Branch.of(("a", 20))
 START_S = 30.0
+
+
+def cosigned(state: StateDirectory, size: int, time_s: int = 1) -> str:
+    note = MAIN.note(size)
+    line = cosign(parse_note(note).text, state.parties.own_key.name, state.key, time_s)
+    return join_signatures(note, [line])
+
+
+def witness_that_signed(path: Path, *sizes: int) -> tuple[str, list[str]]:
+    """Its verifier key, and the notes."""
+    with open_state(path, WATCHED, NAME) as state:
+        notes = [cosigned(state, size) for size in sizes]
+        for note in notes:
+            state.keep(note)
+        return str(state.parties.own_key), notes
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
     lock              held by the one process of this witness
     key               seed in hex, made once, mode 0600
     state.json        the checkpoint cosigned last, with the cosignature
+    mark-...          by which a state.json that was copied back is told (kept.py)
     contradictions/   checkpoints that the log signed and that do not go with it
 
-The state is replaced in one step and is on the disk before `keep` returns. It carries its own
-inode number and that of the key: a directory that was copied back from somewhere may be older
-than what was signed last, and is refused. A snapshot of the whole file system that is set back
-cannot be told from here; the log can tell, and shows the witness its own cosignature.
+The state is replaced in one step and is on the disk before `keep` returns. What was copied back
+from somewhere, the directory or files of it, may be older than what was signed last, and is
+refused. A snapshot of the whole file system that is set back cannot be told from here; the log
+can tell, and shows the witness its own cosignature.
 """
 
 import hashlib
@@ -18,10 +19,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from nacl.signing import SigningKey
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from storage.checkpoint import parse_checkpoint
 from storage.cosignature import CosignerKey
@@ -30,22 +30,19 @@ from storage.note import VerifierKey
 from swarm.witness import disk
 from swarm.witness.decide import Known, Parties, log_lines
 from swarm.witness.errors import WitnessMismatch, WitnessNotUsable, WitnessStateLost
+from swarm.witness.kept import (
+    KEY,
+    Kept,
+    KeptBefore,
+    check_is_original,
+    read_kept,
+    remove_other_marks,
+    write_kept,
+)
 
 SEED_BYTES: Final = 32
 MOST_CONTRADICTIONS: Final = 64
 """Files kept at most: whoever has the log's key could fill the disk otherwise."""
-
-
-class _Kept(BaseModel):
-    """The state file. The signatures of its note say whether that is intact."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    version: Literal[1] = 1
-    witness: str
-    origin: str
-    inode: int
-    key_inode: int
-    note: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,24 +75,13 @@ class StateDirectory:
             OSError: it may or may not be on the disk; the directory must be opened anew.
         """
         known = known_of(note, self.parties)
-        self.write(note, key_file="key")
+        self.write(note)
         self.known, self.note = known, note
 
-    def write(self, note: str | None, *, key_file: str) -> None:
-        """Replace the state file, which vouches for the key file that is there now."""
-        key_inode = (self.path / key_file).stat().st_ino
-
-        def document(inode: int) -> bytes:
-            kept = _Kept(
-                witness=str(self.parties.own_key),
-                origin=self.parties.origin,
-                inode=inode,
-                key_inode=key_inode,
-                note=note,
-            )
-            return kept.model_dump_json(indent=2).encode()
-
-        disk.replace(self.path / "state.json", document)
+    def write(self, note: str | None) -> None:
+        """Replace the state file; any that was there before counts as a copy from then on."""
+        parties = self.parties
+        write_kept(self.path, witness=str(parties.own_key), origin=parties.origin, note=note)
 
     def keep_contradiction(self, note: str) -> None:
         """Keep what the log signed against itself, as evidence; only the first of them."""
@@ -104,7 +90,7 @@ class StateDirectory:
         size = parse_checkpoint(note).checkpoint.size
         path = folder / f"{size}-{hashlib.sha256(note.encode()).hexdigest()[:16]}.note"
         if not path.exists() and len(list(folder.iterdir())) < MOST_CONTRADICTIONS:
-            disk.replace(path, lambda _: note.encode())
+            disk.replace(path, note.encode())
 
 
 @contextmanager
@@ -159,8 +145,8 @@ def default_name() -> str:
 
 
 def _open(path: Path, watched: Watched, name: str | None, newest: str | None) -> StateDirectory:
-    kept = _read(path / "state.json", may_be_damaged=newest is not None)
-    if not (path / "key").exists():
+    kept = read_kept(path, may_be_damaged=newest is not None)
+    if not (path / KEY).exists():
         if kept is not None and kept.note is not None:
             raise WitnessStateLost(f"The key in {path} is gone; nothing can take its place.")
         return _begin(path, watched, default_name() if name is None else name)
@@ -168,7 +154,7 @@ def _open(path: Path, watched: Watched, name: str | None, newest: str | None) ->
         name = kept.witness.partition("+")[0]
     if name is None:
         raise WitnessStateLost(f"{path} does not say what its key is called: give --name.")
-    key = _read_key(path / "key")
+    key = _read_key(path / KEY)
     state = StateDirectory(path, key, _parties(watched, name, key))
     if kept is not None:
         _check_belongs(kept, state)
@@ -177,8 +163,9 @@ def _open(path: Path, watched: Watched, name: str | None, newest: str | None) ->
     elif kept is None:
         raise WitnessStateLost(f"{path} holds a key, but not what was signed with it last.")
     else:
-        _check_is_original(kept, path)
+        check_is_original(kept, path)
         _take_over(kept, state)
+        _settle(kept, state)
     return state
 
 
@@ -189,8 +176,8 @@ def _begin(path: Path, watched: Watched, name: str) -> StateDirectory:
     draft = path / "key.new"
     draft.unlink(missing_ok=True)
     disk.create(draft, bytes(key).hex().encode())
-    state.write(None, key_file=draft.name)
-    draft.rename(path / "key")
+    state.write(None)
+    draft.rename(path / KEY)
     disk.sync_directory(path)
     return state
 
@@ -203,20 +190,14 @@ def _parties(watched: Watched, name: str, key: SigningKey) -> Parties:
     return Parties(origin=watched.origin, log_keys=watched.keys, own_key=own)
 
 
-def _check_belongs(kept: _Kept, state: StateDirectory) -> None:
+def _check_belongs(kept: Kept | KeptBefore, state: StateDirectory) -> None:
     parties = state.parties
     if (str(parties.own_key), parties.origin) != (kept.witness, kept.origin):
         message = f"{state.path} belongs to {kept.witness} and the log {kept.origin}."
         raise WitnessMismatch(message)
 
 
-def _check_is_original(kept: _Kept, path: Path) -> None:
-    state_inode, key_inode = ((path / file).stat().st_ino for file in ("state.json", "key"))
-    if (kept.inode, kept.key_inode) != (state_inode, key_inode):
-        raise WitnessStateLost(f"{path} is a copy: the witness may have signed more since.")
-
-
-def _take_over(kept: _Kept, state: StateDirectory) -> None:
+def _take_over(kept: Kept | KeptBefore, state: StateDirectory) -> None:
     if kept.note is None:
         return
     try:
@@ -233,7 +214,15 @@ def _take_over(kept: _Kept, state: StateDirectory) -> None:
         raise WitnessStateLost(f"The state in {state.path} is damaged: {error}") from error
 
 
-def _go_on_from(newest: str, kept: _Kept | None, state: StateDirectory) -> None:
+def _settle(kept: Kept | KeptBefore, state: StateDirectory) -> None:
+    """What a crash or the version before left is put in order."""
+    if isinstance(kept, Kept):
+        remove_other_marks(state.path, kept)
+    else:
+        state.write(kept.note)
+
+
+def _go_on_from(newest: str, kept: Kept | KeptBefore | None, state: StateDirectory) -> None:
     """From the larger of what is given and what is there."""
     try:
         given = known_of(newest, state.parties)
@@ -245,20 +234,10 @@ def _go_on_from(newest: str, kept: _Kept | None, state: StateDirectory) -> None:
     state.keep(larger or newest)
 
 
-def _read(path: Path, *, may_be_damaged: bool) -> _Kept | None:
-    try:
-        return _Kept.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValidationError as error:
-        if may_be_damaged:
-            return None
-        raise WitnessStateLost(f"{path} is damaged and cannot be read.") from error
-
-
 def _read_key(path: Path) -> SigningKey:
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise WitnessNotUsable(f"Others may read {path}: chmod 600 it, or make a new witness.")
+        message = f"Others may read {path}: chmod 600 it and give --newest, or make a new witness."
+        raise WitnessNotUsable(message)
     try:
         seed = bytes.fromhex(path.read_text())
     except ValueError:

@@ -12,13 +12,20 @@ from typing import Any
 from swarm.witness.__main__ import main
 from swarm.witness.witness import Witness
 
-# What keep() calls, in this order: the draft is written; fsync; replace; fsync of the directory.
+# What keep() calls, in this order: the mark is made, fsync of it and of the directory; the draft
+# is written; fsync; replace; fsync of the directory; the mark of the state before is removed;
+# fsync of the directory.
 INSTANTS = {
-    "before-fsync": ("fsync", 1, "before"),
+    "before-mark-fsync": ("fsync", 1, "before"),
+    "after-mark": ("fsync", 2, "after"),
+    "before-fsync": ("fsync", 3, "before"),
     "before-replace": ("replace", 1, "before"),
     "after-replace": ("replace", 1, "after"),
-    "before-answer": ("fsync", 2, "after"),
+    "before-old-mark-goes": ("unlink", 1, "before"),
+    "after-old-mark-went": ("unlink", 1, "after"),
+    "before-answer": ("fsync", 5, "after"),
 }
+WRITTEN_DOWN = {"after-replace", "before-old-mark-goes", "after-old-mark-went", "before-answer"}
 
 
 def dies(call: Callable[..., Any], number: int, moment: str) -> Callable[..., Any]:

@@ -15,7 +15,7 @@ from storage.note import parse_signatures
 from swarm.witness.state import open_state
 from swarm.witness.witness import Witness
 from tests.branching import LOG_VKEY, Branch
-from tests.faults.dying_witness import INSTANTS
+from tests.faults.dying_witness import INSTANTS, WRITTEN_DOWN
 from tests.witnessing import NAME, WATCHED, Running, running_witness
 
 MAIN = Branch.of(("a", 600))
@@ -40,7 +40,7 @@ async def test_killed_while_it_writes_it_has_signed_one_branch_at_most(
         with pytest.raises(httpx.TransportError):  # it never answers
             await witness.add(MAIN.request(5, 9))
         assert await witness.process.wait() == -signal.SIGKILL
-    if instant in {"after-replace", "before-answer"}:  # written down: as if it were handed out
+    if instant in WRITTEN_DOWN:  # as if it were handed out
         assert answer(tmp_path, FORK.request(5, 9), FORK.request(9, 9)) == [409, 409]
         assert answer(tmp_path, FORK.request(9, 12), MAIN.request(9, 9)) == [422, 200]
     else:  # never written down, so never handed out

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from nacl.signing import SigningKey
 
-from storage.cosignature import cosign, join_signatures
 from storage.errors import BadCheckpoint
-from storage.note import VerifierKey, parse_note
+from storage.note import VerifierKey
 from swarm.witness.decide import Known
 from swarm.witness.errors import (
     WitnessLocked,
@@ -18,27 +17,9 @@ from swarm.witness.errors import (
     WitnessNotUsable,
     WitnessStateLost,
 )
-from swarm.witness.state import MOST_CONTRADICTIONS, StateDirectory, Watched, open_state
+from swarm.witness.state import MOST_CONTRADICTIONS, Watched, open_state
 from tests.branching import LOG_VKEY, ORIGIN, Branch
-
-WATCHED = Watched(origin=ORIGIN, keys=(LOG_VKEY,))
-NAME = "witness.example/w1"
-MAIN = Branch.of(("a", 20))
-
-
-def cosigned(state: StateDirectory, size: int, time_s: int = 1) -> str:
-    note = MAIN.note(size)
-    line = cosign(parse_note(note).text, state.parties.own_key.name, state.key, time_s)
-    return join_signatures(note, [line])
-
-
-def witness_that_signed(path: Path, *sizes: int) -> tuple[str, list[str]]:
-    """Its verifier key, and the notes."""
-    with open_state(path, WATCHED, NAME) as state:
-        notes = [cosigned(state, size) for size in sizes]
-        for note in notes:
-            state.keep(note)
-        return str(state.parties.own_key), notes
+from tests.witnessing import MAIN, NAME, WATCHED, cosigned, witness_that_signed
 
 
 def test_the_key_is_made_once_and_private(tmp_path: Path) -> None:
