@@ -76,12 +76,15 @@ class Refuse:
     Attributes:
         status: of HTTP, as tlog-witness gives it.
         reason: one sentence.
-        contradicts: whether the log signed something that does not go with what is known.
+        contradicts: whether what the log signed cannot go with what is known, by itself.
+        unproven: whether it says more than what is known and was not shown to have grown out of
+            it. It may be a branch; the proof may as well be bad, and anybody can send a bad one.
     """
 
     status: int
     reason: str
     contradicts: bool = False
+    unproven: bool = False
 
 
 Decision = Cosign | Remember | Refuse
@@ -101,14 +104,11 @@ def decide(known: Known, request: Request, parties: Parties) -> Decision:
         return Refuse(status=BAD_REQUEST, reason="The old size is larger than the checkpoint's.")
     if cosigned and checkpoint.size > known.size:
         return Remember(checkpoint=checkpoint)
-    if request.old != known.size:
-        message = f"The checkpoint that was cosigned last has {known.size} leaves."
-        return Refuse(status=CONFLICT, reason=message)
-    return _judge_growth(known, checkpoint, request.proof)
+    return _judge_growth(known, request)
 
 
 def log_lines(note: Note, keys: Sequence[VerifierKey]) -> tuple[NoteSignature, ...]:
-    """The log's own signature lines of a checkpoint: under one of its keys at least.
+    """The log's own signature lines of a checkpoint, each once: of one of its keys at least.
 
     Raises:
         BadCheckpoint: none of the keys signed, or a line that names one is not its own.
@@ -118,23 +118,27 @@ def log_lines(note: Note, keys: Sequence[VerifierKey]) -> tuple[NoteSignature, .
         raise BadCheckpoint("The checkpoint carries no signature of the log.")
     for key in signers:
         note.verify(key)
-    return tuple(line for key in signers for line in note.by(key))
+    return tuple(dict.fromkeys(line for key in signers for line in note.by(key)))
 
 
-def _judge_growth(
-    known: Known, checkpoint: Checkpoint, proof: tuple[bytes, ...]
-) -> Cosign | Refuse:
+def _judge_growth(known: Known, request: Request) -> Cosign | Refuse:
+    """Another root of the same size speaks for itself, whatever the request says beside it."""
+    checkpoint = request.signed.checkpoint
     if checkpoint.size == known.size and checkpoint.root != known.root:
         message = f"Another root was cosigned for {known.size} leaves."
         return Refuse(status=CONFLICT, reason=message, contradicts=True)
+    if request.old != known.size:
+        message = f"The checkpoint that was cosigned last has {known.size} leaves."
+        return Refuse(status=CONFLICT, reason=message)
     try:
         verify_consistency(
             old=known.size,
             new=checkpoint.size,
-            proof=proof,
+            proof=request.proof,
             old_root=known.root,
             new_root=checkpoint.root,
         )
     except BadProof as error:
-        return Refuse(status=UNPROCESSABLE, reason=str(error), contradicts=True)
+        unproven = 0 < known.size < checkpoint.size
+        return Refuse(status=UNPROCESSABLE, reason=str(error), unproven=unproven)
     return Cosign(checkpoint=checkpoint)

@@ -4,7 +4,8 @@
     key               seed in hex, made once, mode 0600
     state.json        the checkpoint cosigned last, with the cosignature
     mark-...          by which a state.json that was copied back is told (kept.py)
-    contradictions/   checkpoints that the log signed and that do not go with it
+    contradictions/   checkpoints that the log signed and that cannot go with it
+    unproven/         some that say more and were not shown to have grown out of it
 
 The state is replaced in one step and is on the disk before `keep` returns. What was copied back
 from somewhere, the directory or files of it, may be older than what was signed last, and is
@@ -23,7 +24,7 @@ from typing import Final
 
 from nacl.signing import SigningKey
 
-from storage.checkpoint import parse_checkpoint
+from storage.checkpoint import SignedCheckpoint, parse_checkpoint
 from storage.cosignature import CosignerKey
 from storage.errors import BadCheckpoint
 from storage.note import VerifierKey
@@ -43,6 +44,8 @@ from swarm.witness.kept import (
 SEED_BYTES: Final = 32
 MOST_CONTRADICTIONS: Final = 64
 """Files kept at most: whoever has the log's key could fill the disk otherwise."""
+MOST_UNPROVEN: Final = 16
+"""Fewer, as anybody can show a true checkpoint with a bad proof."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,14 +86,23 @@ class StateDirectory:
         parties = self.parties
         write_kept(self.path, witness=str(parties.own_key), origin=parties.origin, note=note)
 
-    def keep_contradiction(self, note: str) -> None:
+    def keep_contradiction(self, signed: SignedCheckpoint) -> None:
         """Keep what the log signed against itself, as evidence; only the first of them."""
-        folder = self.path / "contradictions"
+        self._keep_evidence("contradictions", signed, MOST_CONTRADICTIONS)
+
+    def keep_unproven(self, signed: SignedCheckpoint) -> None:
+        """Keep what may be a branch; only the first of them."""
+        self._keep_evidence("unproven", signed, MOST_UNPROVEN)
+
+    def _keep_evidence(self, name: str, signed: SignedCheckpoint, most: int) -> None:
+        """Under the log's own signatures: a line that a stranger added makes no other file."""
+        folder = self.path / name
         folder.mkdir(mode=disk.PRIVATE_DIRECTORY, exist_ok=True)
-        size = parse_checkpoint(note).checkpoint.size
-        path = folder / f"{size}-{hashlib.sha256(note.encode()).hexdigest()[:16]}.note"
-        if not path.exists() and len(list(folder.iterdir())) < MOST_CONTRADICTIONS:
-            disk.replace(path, note.encode())
+        note, size = signed.note, signed.checkpoint.size
+        path = folder / f"{size}-{hashlib.sha256(note.text.encode()).hexdigest()[:16]}.note"
+        if not path.exists() and len(list(folder.iterdir())) < most:
+            lines = log_lines(note, self.parties.log_keys)
+            disk.replace(path, note.under(lines).encode())
 
 
 @contextmanager

@@ -103,17 +103,20 @@ class Witness:
         self._state.keep(note.under((*log_lines(note, parties.log_keys), *own)))
 
     def _refuse(self, request: Request, refusal: Refuse) -> Answer:
-        report = log.error if refusal.contradicts else log.info
-        shown = request.signed.checkpoint.size
+        report, shown = log.info, request.signed
+        if refusal.contradicts:
+            report = log.error
+            self._state.keep_contradiction(shown)
+        elif refusal.unproven:
+            report = log.warning
+            self._state.keep_unproven(shown)
         report(
             "witness.refused",
             status=refusal.status,
             reason=refusal.reason,
-            shown=shown,
+            shown=shown.checkpoint.size,
             **self._position(),
         )
-        if refusal.contradicts:
-            self._state.keep_contradiction(request.note)
         if refusal.status == CONFLICT:
             return self._size()
         return Answer(status=refusal.status, body=f"{refusal.reason}\n")

@@ -126,10 +126,28 @@ def test_another_empty_tree_gets_409() -> None:
     assert isinstance(judge(Known(), write_request(0, [], SIGN(0, EMPTY_ROOT))), Cosign)
 
 
+@pytest.mark.parametrize("old", [0, 8, 9])
+def test_another_root_of_the_same_size_is_a_contradiction_whatever_it_is_shown_with(
+    old: int,
+) -> None:
+    refusal = refused(known(MAIN, 9), FORK.request(old, 9, proof=[bytes(32)]))
+    assert (refusal.status, refusal.contradicts) == (409, True)
+
+
 @pytest.mark.parametrize("size", range(7, 21))
-def test_a_branch_that_grew_further_gets_422(size: int) -> None:
+def test_a_branch_that_grew_further_gets_422_and_is_not_proven_to_be_one(size: int) -> None:
     refusal = refused(known(MAIN, 6), FORK.request(6, size))
-    assert (refusal.status, refusal.contradicts) == (422, True)
+    assert (refusal.status, refusal.contradicts, refusal.unproven) == (422, False, True)
+
+
+def test_a_bad_proof_for_what_is_known_says_nothing_about_the_log() -> None:
+    """Whoever asks chooses the proof, and anybody may ask."""
+    for seen, body in (
+        (known(MAIN, 6), MAIN.request(6, 6, proof=[bytes(32)])),
+        (Known(), MAIN.request(0, 6, proof=[bytes(32)])),
+    ):
+        refusal = refused(seen, body)
+        assert (refusal.status, refusal.contradicts, refusal.unproven) == (422, False, False)
 
 
 @pytest.mark.parametrize("size", range(7, 21))

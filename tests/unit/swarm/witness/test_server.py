@@ -6,14 +6,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+from nacl.signing import SigningKey
 from structlog.testing import capture_logs
 
 from storage.checkpoint import parse_checkpoint
 from storage.cosign_request import MAX_REQUEST_BYTES
-from storage.cosignature import join_signatures, read_answer
+from storage.cosignature import cosign, join_signatures, read_answer
 from storage.note import parse_note, parse_signatures
 from swarm.witness.server import witness_app
-from swarm.witness.state import StateDirectory, Watched, open_state
+from swarm.witness.state import MOST_CONTRADICTIONS, StateDirectory, Watched, open_state
 from swarm.witness.witness import Witness
 from tests.branching import LOG_VKEY, ORIGIN, Branch
 
@@ -95,14 +96,64 @@ async def test_whoever_asks_gets_the_checkpoint_that_was_cosigned_last(
     parse_note(answer.text).verify(state.parties.own_key)
 
 
+def kept(state: StateDirectory, folder: str) -> list[str]:
+    path = state.path / folder
+    return [file.read_text() for file in path.iterdir()] if path.exists() else []
+
+
 async def test_a_contradiction_is_kept_as_evidence(
     http: httpx.AsyncClient, state: StateDirectory
 ) -> None:
     await add(http, MAIN.request(0, 6))
-    assert (await add(http, FORK.request(6, 12))).status_code == 422
+    assert (await add(http, FORK.request(6, 6))).status_code == 409
+    assert (await add(http, FORK.request(0, 6))).status_code == 409
     assert (await add(http, MAIN.request(0, 5))).status_code == 409
-    (kept,) = (state.path / "contradictions").iterdir()
-    assert kept.read_text() == FORK.note(12)
+    assert kept(state, "contradictions") == [FORK.note(6)]
+    assert kept(state, "unproven") == []
+
+
+async def test_what_is_not_shown_to_have_grown_is_kept_apart(
+    http: httpx.AsyncClient, state: StateDirectory
+) -> None:
+    await add(http, MAIN.request(0, 6))
+    assert (await add(http, FORK.request(6, 12))).status_code == 422
+    assert kept(state, "contradictions") == []
+    assert kept(state, "unproven") == [FORK.note(12)]
+
+
+def with_junk_line(note: str, number: int) -> str:
+    """A line of a key that nobody knows: anybody can add one."""
+    line = cosign(parse_note(note).text, f"junk.example/{number}", SigningKey(b"j" * 32), number)
+    return join_signatures(note, [line])
+
+
+async def test_a_stranger_cannot_fill_the_folder_of_evidence(
+    http: httpx.AsyncClient, state: StateDirectory
+) -> None:
+    await add(http, MAIN.request(0, 6))
+    public = (await http.get("/checkpoint")).text
+    with capture_logs() as said:
+        for number in range(MOST_CONTRADICTIONS + 6):
+            for size, note in ((6, public), (12, MAIN.note(12)), (9, MAIN.note(9))):
+                shown = with_junk_line(note, number)
+                body = MAIN.request(6, size, proof=[bytes(32)], note=shown)
+                assert (await add(http, body)).status_code == 422
+    assert {entry["log_level"] for entry in said} <= {"info", "warning"}
+    assert kept(state, "contradictions") == []
+    assert sorted(kept(state, "unproven")) == [MAIN.note(12), MAIN.note(9)]
+    for number in range(2):
+        shown = with_junk_line(FORK.note(6), number)
+        assert (await add(http, FORK.request(6, 6, note=shown))).status_code == 409
+    assert kept(state, "contradictions") == [FORK.note(6)]
+
+
+async def test_the_logs_line_said_again_and_again_is_kept_once(
+    http: httpx.AsyncClient, state: StateDirectory
+) -> None:
+    await add(http, MAIN.request(0, 6))
+    shown = FORK.note(6) + f"{parse_note(FORK.note(6)).signatures[0]}\n" * 8
+    assert (await add(http, FORK.request(6, 6, note=shown))).status_code == 409
+    assert kept(state, "contradictions") == [FORK.note(6)]
 
 
 async def test_a_clock_that_goes_back_makes_no_earlier_cosignature(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from nacl.signing import SigningKey
 
+from storage.checkpoint import parse_checkpoint
 from storage.errors import BadCheckpoint
 from storage.note import VerifierKey
 from swarm.witness.decide import Known
@@ -17,7 +18,7 @@ from swarm.witness.errors import (
     WitnessNotUsable,
     WitnessStateLost,
 )
-from swarm.witness.state import MOST_CONTRADICTIONS, Watched, open_state
+from swarm.witness.state import MOST_CONTRADICTIONS, MOST_UNPROVEN, Watched, open_state
 from tests.branching import LOG_VKEY, ORIGIN, Branch
 from tests.witnessing import MAIN, NAME, WATCHED, cosigned, witness_that_signed
 
@@ -223,14 +224,20 @@ def test_a_start_that_was_interrupted_is_begun_anew(tmp_path: Path) -> None:
     assert not (tmp_path / "key.new").exists()
 
 
-def test_contradictions_are_kept_but_not_without_end(tmp_path: Path) -> None:
-    long = Branch.of(("c", 2 * MOST_CONTRADICTIONS))
+@pytest.mark.parametrize(
+    ("folder", "most"), [("contradictions", MOST_CONTRADICTIONS), ("unproven", MOST_UNPROVEN)]
+)
+def test_contradictions_are_kept_but_not_without_end(
+    tmp_path: Path, folder: str, most: int
+) -> None:
+    long = Branch.of(("c", 2 * most))
     with open_state(tmp_path, WATCHED, NAME) as state:
-        for size in range(1, 2 * MOST_CONTRADICTIONS):
-            state.keep_contradiction(long.note(size))
-            state.keep_contradiction(long.note(size))
-    files = sorted((tmp_path / "contradictions").iterdir())
-    assert len(files) == MOST_CONTRADICTIONS
+        keep = state.keep_contradiction if folder == "contradictions" else state.keep_unproven
+        for size in range(1, 2 * most):
+            keep(parse_checkpoint(long.note(size)))
+            keep(parse_checkpoint(long.note(size)))
+    files = sorted((tmp_path / folder).iterdir())
+    assert len(files) == most
     assert long.note(1) in [file.read_text() for file in files]
 
 
