@@ -30,6 +30,19 @@ class Finding:
         return f"{place} by {self.sender}: {self.what}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Misfit:
+    """Why an event does not join its sender's chain.
+
+    Attributes:
+        what: is wrong.
+        is_repeat: whether it is the very same event as one before, and no other.
+    """
+
+    what: str
+    is_repeat: bool = False
+
+
 @dataclass(slots=True)
 class Chains:
     """Follows every sender's chain; events must come in the order of the log."""
@@ -37,7 +50,7 @@ class Chains:
     _heads: dict[str, Event] = field(default_factory=dict)
     _first: dict[tuple[str, int], tuple[int, str]] = field(default_factory=dict)
 
-    def follow(self, event: Event, index: int) -> str | None:
+    def follow(self, event: Event, index: int) -> Misfit | None:
         """Take the sender's next event. What repeats a number does not move the chain.
 
         Args:
@@ -53,13 +66,14 @@ class Chains:
         if head is None or event.sequence > head.sequence:
             self._heads[event.key] = event
         if first[1] != event.digest:
-            return f"leaf {first[0]} is another event {event.sequence} of its sender"
+            return Misfit(what=f"leaf {first[0]} is another event {event.sequence} of its sender")
         if first != mine:
-            return f"it is the event of leaf {first[0]} once more"
+            return Misfit(what=f"it is the event of leaf {first[0]} once more", is_repeat=True)
         if head is None:
             return None
         if event.sequence < head.sequence:
-            return f"it is event {event.sequence} of its sender, after {head.sequence}"
+            what = f"it is event {event.sequence} of its sender, after {head.sequence}"
+            return Misfit(what=what)
         if event.sequence == head.sequence + 1 and event.previous != head.digest:
-            return "it does not follow its sender's event before it"
+            return Misfit(what="it does not follow its sender's event before it")
         return None

@@ -211,13 +211,13 @@ class _Walk:
     def _join(self, event: Event, whole: Whole) -> None:
         """That the sender's events follow each other; a finding where they do not.
 
-        What changes whom to believe must join: said again, an old policy would be in force.
+        What changes whom to believe must join, unless it is said once more, which changes nothing.
         """
-        wrong = self._chains.follow(event, whole.index)
-        if wrong is not None:
-            if event.run == TRUST_RUN and event.kind in CHANGES:
-                raise NotProven(wrong)
-            self._find(event, whole, wrong)
+        misfit = self._chains.follow(event, whole.index)
+        if misfit is not None:
+            if event.run == TRUST_RUN and event.kind in CHANGES and not misfit.is_repeat:
+                raise NotProven(misfit.what)
+            self._find(event, whole, misfit.what)
 
     def _answer(self, event: Event, whole: Whole) -> None:
         if event.cause is not None and event.cause not in self._ids:

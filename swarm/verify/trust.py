@@ -86,7 +86,7 @@ class Trust:
         self.roots = [root]
         self._accepted = {root}
         self._account = _account_in(account_jwt, root)
-        self._rotations: set[tuple[str, str, bytes]] = set()
+        self._changes: set[tuple[str, str, bytes]] = set()
         self._credentials: dict[str, list[Credential]] = defaultdict(list)
         self._revoked: set[str] = set()
         self._policies = {policy.digest: policy for policy in map(Policy.read, documents)}
@@ -174,8 +174,12 @@ class Trust:
             self._credentials[key].append(credential)
 
     def _follow(self, event: Event) -> None:
-        """What an event of the authority changes; its sender has been checked."""
-        if event.kind == ISSUED:
+        """What an event of the authority changes; its sender has been checked.
+
+        Nothing where the log was told the very same once more: it counts where it stands first.
+        """
+        change = event.kind, event.id, event.data
+        if event.kind == ISSUED or change in self._changes:
             return
         payload = read_json(event.data, "the event of trust")
         if event.kind == _REVOKED:
@@ -184,6 +188,7 @@ class Trust:
             self._adopt(payload)
         else:
             self._rotate(event, payload)
+        self._changes.add(change)
 
     def _adopt(self, payload: Mapping[str, Json]) -> None:
         policy = Policy.read(string(payload.get("document"), "the policy document"))
@@ -194,15 +199,10 @@ class Trust:
         self.obeyed.add(policy.digest)
 
     def _rotate(self, event: Event, payload: Mapping[str, Json]) -> None:
-        """Take a rotation in; nothing changes where the log was told the very same once more."""
-        rotation = event.kind, event.id, event.data
-        if rotation in self._rotations:
-            return
         if event.kind == _AUTHORITY_ROTATED:
             self._renew_account(payload, self.roots[-1])
         else:
             self._rotate_root(payload)
-        self._rotations.add(rotation)
 
     def _rotate_root(self, payload: Mapping[str, Json]) -> None:
         old, new = self.roots[-1], string(payload.get("operator"), "the new root")

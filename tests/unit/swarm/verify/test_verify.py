@@ -31,6 +31,10 @@ from tests.evidence import (
 SUBMITTED = {"objective": "x"}
 
 
+def adoption(document: str) -> dict[str, str]:
+    return {"digest": digest_of(document), "document": document}
+
+
 def refused(ledger: Ledger, why: str, **given: int) -> None:
     with pytest.raises(NotProven, match=why):
         verify(ledger.bundle(**given), ledger.operator.public)
@@ -310,10 +314,29 @@ def test_an_event_of_trust_that_does_not_join_proves_nothing() -> None:
     """It changes whom to believe; only the authority may say it."""
     ledger, authority, gateway, _ = begun()
     ledger.say(gateway, "run.submitted")
-    adopted = {"digest": digest_of(POLICY), "document": POLICY}
-    ledger.trust(authority, "policy.adopted", adopted)
-    ledger.records.append(replace(ledger.records[-1], stream_sequence=6))
-    refused(ledger, r"leaf 5 .*: it is the event of leaf 4 once more")
+    authority.sequence -= 1
+    ledger.trust(authority, "policy.adopted", adoption(POLICY))
+    refused(ledger, r"leaf 4 .*: it does not follow its sender's event before it")
+
+
+def test_an_adoption_that_the_log_repeats_brings_no_older_policy_back() -> None:
+    ledger, authority, gateway, _ = begun()
+    newer = policy(authority=["identity.issued.*"], gateway=["run.submitted"])
+    ledger.trust(authority, "policy.adopted", adoption(POLICY))
+    first = ledger.records[-1]
+    ledger.say(gateway, "run.submitted")
+    ledger.trust(authority, "policy.adopted", adoption(newer))
+    ledger.policy = digest_of(newer)
+    ledger.say(gateway, "run.submitted")
+    ledger.records.append(replace(first, stream_sequence=len(ledger.records) + 1))
+    ledger.say(gateway, "run.submitted")
+    proven = verify(ledger.bundle(), ledger.operator.public)
+    assert proven.accepted == 3
+    (found,) = proven.findings
+    assert found.what == "it is the event of leaf 3 once more"
+    ledger.policy = digest_of(POLICY)
+    ledger.say(gateway, "run.submitted")
+    refused(ledger, r"leaf 9 .*: the policy '\w+' is not the one in force")
 
 
 def test_an_agent_that_repeats_itself_among_the_events_of_trust_spoils_no_proof() -> None:
