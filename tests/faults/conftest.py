@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.swarm import ChaosSwarm
-from tests.integration.conftest import broker  # noqa: F401 - a fixture
+from tests.integration.actors.conftest import broker  # noqa: F401 - a fixture
 
 RECOVERED_S = 90.0
 """For all that was killed to be back, on two cores."""

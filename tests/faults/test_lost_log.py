@@ -4,7 +4,6 @@ import asyncio
 import json
 import shutil
 import signal
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from uuid import uuid4
@@ -48,15 +47,6 @@ from tests.integration.storage.conftest import dsn, pool, postgres, template
 from tests.sending import submitted
 
 __all__ = ["dsn", "pool", "postgres", "template"]
-
-
-@pytest.fixture
-async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Broker]:
-    broker = Broker(tmp_path_factory.mktemp("broker"))
-    await broker.start()
-    await broker.provision(lease_s=1.0)
-    yield broker
-    await broker.stop()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """An event that answers another proves that there was one: a gap, though every chain joins."""
 
 import json
-from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
@@ -21,15 +20,6 @@ from tests.sending import submitted
 
 __all__ = ["dsn", "pool", "postgres", "template"]
 ALARMS = subject_for(SYSTEM_RUN, ChainBroken.TYPE)
-
-
-@pytest.fixture
-async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Broker]:
-    broker = Broker(tmp_path_factory.mktemp("broker"))
-    await broker.start()
-    await broker.provision(lease_s=1.0)
-    yield broker
-    await broker.stop()
 
 
 @pytest.fixture
