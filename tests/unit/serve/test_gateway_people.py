@@ -286,7 +286,8 @@ async def test_a_key_is_shown_once_and_works_for_its_scopes() -> None:
         gone = await client.delete(f"/auth/api-keys/{key['id']}")
         assert gone.status_code == 204
         assert (await client.get("/v1/runs", headers=headers)).status_code == 401
-    secret = key["key"].rsplit("_", 1)[-1]
+    secret = key["key"].removeprefix(f"{key['prefix']}_")
+    assert len(secret) == 43
     assert not [stored for stored in fakes.record.stored if secret in str(stored)]
     assert len(recorded(fakes, ApiKeyCreated)) == 1
     assert recorded(fakes, ApiKeyUsed) == [ApiKeyUsed(user=UMA, key=key["id"])]
