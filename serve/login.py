@@ -52,9 +52,7 @@ async def log_in(
         TooManyRequests: of the address, or for the name.
         NotAuthenticated: whatever else is wrong, in the same words after the same work.
     """
-    await spend(parts, LOGIN, address)
-    user = await check_password(parts, username=username, password=password, address=address)
-    await _give_back(parts, address)
+    user = await authenticate(parts, username=username, password=password, address=address)
     now, refresh = parts.clock(), make_refresh_token()
     until = expires_at(now, parts.people.rules.refresh_life_s)
     session = await parts.people.sessions.open(
@@ -119,15 +117,22 @@ async def refresh(parts: GatewayParts, *, token: str, address: str) -> Tokens:
     raise _refused()
 
 
-async def check_password(
-    parts: GatewayParts, *, username: str, password: str, address: str
-) -> User:
-    """The user whose name and password these are, counted by name.
+async def authenticate(parts: GatewayParts, *, username: str, password: str, address: str) -> User:
+    """The user whose name and password these are; failures count by address and by name.
 
     Raises:
-        TooManyRequests: for that name.
+        TooManyRequests: of the address, or for that name.
         NotAuthenticated: there is no such user, or they are disabled, or it is not theirs.
     """
+    await spend(parts, LOGIN, address)
+    user = await _check_password(parts, username=username, password=password, address=address)
+    await _give_back(parts, address)
+    return user
+
+
+async def _check_password(
+    parts: GatewayParts, *, username: str, password: str, address: str
+) -> User:
     people, key = parts.people, username_key(username)
     attempt = await people.throttle.check(key)
     if isinstance(attempt, Deny):

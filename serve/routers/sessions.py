@@ -76,7 +76,7 @@ async def change_password(
     A wrong current password counts as a failed attempt to log in.
     """
     async with asyncio.timeout(parts.limits.call_timeout_s):
-        user = await login.check_password(
+        user = await login.authenticate(
             parts,
             username=caller.username,
             password=wanted.current_password,

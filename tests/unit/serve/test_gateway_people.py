@@ -500,6 +500,39 @@ async def test_a_new_password_ends_the_other_sessions() -> None:
         await logged_in(client, password="an entirely new one")
 
 
+async def test_a_wrong_current_password_counts_against_the_address() -> None:
+    fakes = Fakes()
+    fakes.rates.enforced.add("login")
+    stored = fakes.users.users["uma"].password_hash
+    tokens = []
+    for number in range(LOGIN.amount + 1):
+        fakes.users.add(f"user{number}", "user", stored)
+        tokens.append(fakes.token(f"user{number}"))
+    guess = {"current_password": "guess", "new_password": "an entirely new one"}
+    async with fakes.client(None) as client:
+        answers = [
+            await client.post("/auth/password", json=guess, headers=bearing(token))
+            for token in tokens
+        ]
+    assert [each.status_code for each in answers] == [401] * LOGIN.amount + [429]
+
+
+async def test_a_change_of_password_gives_back_only_the_place_that_it_took() -> None:
+    """Be it made, or be there nobody to look at the password."""
+    fakes = Fakes()
+    new = {"current_password": PASSWORD, "new_password": "an entirely new one"}
+    again = {**new, "current_password": "an entirely new one"}
+    async with fakes.client("uma") as client:
+        await client.post("/auth/login", json={"username": "ada", "password": "guess"})
+        (address,) = [who for limit, who in fakes.rates.taken if limit == LOGIN.name]
+        assert (await client.post("/auth/password", json=new)).status_code == 204
+        assert fakes.rates.taken[LOGIN.name, address] == 1
+        await client.get("/auth/sessions")  # known for the next moment
+        fakes.users.down = True
+        assert (await client.post("/auth/password", json=again)).status_code == 503
+    assert fakes.rates.taken[LOGIN.name, address] == 1
+
+
 async def test_the_keys_are_public_and_verify_what_was_signed() -> None:
     fakes = Fakes()
     async with fakes.client(None) as client:
