@@ -32,12 +32,14 @@ from serve.memory_ports import Memory, MemoryKeeping
 from serve.metering import Meter
 from serve.part_states import memory_state, model_state
 from serve.people import People, PeopleRules
+from serve.people_events import PeopleEvents
 from serve.ports import ChatModel, GatewayParts, Limits, Probe, Web
 from serve.resilience import ResilientModel, resilient
 from storage.api_keys import ApiKeyStore
 from storage.cache import Cache, LoginThrottle
 from storage.evidence import EvidenceReader
 from storage.memory import MemoryReader
+from storage.people_outbox import PeopleOutbox
 from storage.postgres import Pool, open_pool, ping
 from storage.rate_limits import RateLimits
 from storage.run_owners import RunOwnerReader
@@ -141,8 +143,7 @@ async def connect_parts(
         people = _people(config, keys, log, pool, cache)
         usage = UsageReader(pool)
         meter = Meter(log, policy, _allowances(config, log, usage, cache), _now)
-        flushing = asyncio.create_task(people.attempts.keep_flushing())
-        try:
+        async with _recording(people, meter):
             yield GatewayParts(
                 log=log,
                 people=people,
@@ -161,10 +162,24 @@ async def connect_parts(
                 policy=policy,
                 chat_pace=Pace(policy.spend(GATEWAY).requests_per_minute),
             )
-        finally:
-            flushing.cancel()
-            await meter.flush()
-            await people.attempts.flush()
+
+
+@asynccontextmanager
+async def _recording(people: People, meter: Meter) -> AsyncGenerator[None, None]:
+    """What is recorded in the background, to the end of the block and then as far as it goes."""
+    tasks = [
+        asyncio.create_task(people.attempts.keep_flushing()),
+        asyncio.create_task(people.events.keep_passing_on()),
+    ]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await meter.flush()
+        await people.attempts.flush()
+        await people.events.flush()
 
 
 def _resilient(
@@ -195,6 +210,7 @@ def _people(
         rates=RateLimits(cache),
         callers=Callers(tokens=tokens, sessions=sessions, api_keys=api_keys, attempts=attempts),
         attempts=attempts,
+        events=PeopleEvents(PeopleOutbox(pool), log),
         owners=RunOwnerReader(pool),
         rules=config.people,
     )

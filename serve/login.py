@@ -1,7 +1,9 @@
 """From a user name and a password, or a refresh token, to the tokens of a session.
 
 First the limits, then the password, then the session, then its record in the log, then the
-answer: what is answered is durable, and what is refused cost nothing but its count.
+answer: what is answered is durable, and what is refused cost nothing but its count. Of what is
+done with a session that there is already, the record is noted with it and the log told later: a
+broker that is away logs nobody out, and lets nobody in.
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +14,7 @@ from typing import Final
 import structlog
 
 from bus.errors import SwarmError
-from bus.people import LoginRefused, LoginSucceeded, RefreshRefused, SessionRefreshed, TokenReused
+from bus.people import LoginRefused, LoginSucceeded, RefreshRefused, TokenReused
 from policies.errors import PasswordRejected
 from policies.rate_limits import LOGIN, REFRESH, RateLimit
 from policies.refresh_tokens import make_refresh_token, refresh_digest
@@ -98,20 +100,20 @@ async def refresh(parts: GatewayParts, *, token: str, address: str) -> Tokens:
         sha256(successor.encode()).digest(),
         now=now,
         expires_at=expires_at(now, parts.people.rules.refresh_life_s),
+        origin=origin,
     )
+    parts.people.events.wake()
     match outcome:
         case Refreshed(session=session, standing=standing):
-            who = str(session.user_id)
-            done = SessionRefreshed(user=who, session=str(session.id))
-            await attempts.record(done, user=who, once=successor_id(successor))
             access = _access(parts, session, standing)
             return Tokens(access=access, refresh=successor, session=session)
-        case Reused(session_id=session_id, user_id=user_id):
+        case Reused(session_id=session_id, user_id=user_id, newly=newly):
             parts.people.callers.forget()
             who, ended = str(user_id), str(session_id)
             log.warning("refresh.reused", user=who, session=ended)
-            stolen = TokenReused(user=who, session=ended, origin=origin)
-            await attempts.record(stolen, user=who, once=ended)
+            if not newly:  # nothing was done that could have been noted
+                stolen = TokenReused(user=who, session=ended, origin=origin)
+                await attempts.record(stolen, user=who, once=ended)
         case _:
             await attempts.record(RefreshRefused(origin=origin))
     raise _refused()
@@ -186,11 +188,6 @@ def too_many(denied: Deny) -> TooManyRequests:
     """The refusal that says when to come back."""
     wait_s = max(1, ceil(denied.retry_after_s))
     return TooManyRequests(denied.reason, headers={"Retry-After": str(wait_s)})
-
-
-def successor_id(token: str) -> str:
-    """What makes the record of one refresh the same event; tells nothing of the token."""
-    return sha256(sha256(token.encode()).digest()).hexdigest()
 
 
 def _access(parts: GatewayParts, session: Session, standing: Standing) -> str:

@@ -16,6 +16,7 @@ from policies.token_keys import TokenKeys
 from serve.attempts import Attempts
 from serve.callers import Callers
 from serve.client_address import Network
+from serve.people_events import PeopleEvents
 from serve.people_ports import ApiKeys, RunOwners, Sessions
 from storage.cache import Allow, Deny
 from storage.users import DEFAULT_TENANT, User, UserRole
@@ -39,9 +40,16 @@ class Users(Protocol):
         ...
 
     async def create(
-        self, *, username: str, password_hash: str, role: UserRole, tenant: str = DEFAULT_TENANT
+        self,
+        *,
+        username: str,
+        password_hash: str,
+        role: UserRole,
+        tenant: str = DEFAULT_TENANT,
+        user_id: UUID | None = None,
+        by: UUID | None = None,
     ) -> User:
-        """Add a user; UserExists where the name is taken."""
+        """Add a user, and note by whom; UserExists where the name is taken."""
         ...
 
     async def change(
@@ -111,6 +119,8 @@ class People:
     rates: Rates
     callers: Callers
     attempts: Attempts
+    events: PeopleEvents
+    """What was done with accounts, and noted by the stores."""
     owners: RunOwners
     rules: PeopleRules = PeopleRules()
 

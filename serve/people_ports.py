@@ -1,12 +1,30 @@
 """What the gateway needs of the stores of sessions, of API keys and of whose a run is."""
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from bus.event import Draft
 from storage.api_keys import ApiKey, OwnedKey
 from storage.run_owners import RunOwner
-from storage.sessions import Because, Refreshed, Refused, Reused, Session, Standing
+from storage.sessions import (
+    Because,
+    ByItsUser,
+    Refreshed,
+    Refused,
+    Reused,
+    Session,
+    Standing,
+)
+
+
+class Outbox(Protocol):
+    """What the stores of people noted for the log; what was told is struck out."""
+
+    async def pass_on(self, tell: Callable[[Draft], Awaitable[object]]) -> int:
+        """Tell the oldest of it, in order, each at least once; how many were told."""
+        ...
 
 
 class Sessions(Protocol):
@@ -19,9 +37,12 @@ class Sessions(Protocol):
         ...
 
     async def refresh(
-        self, digest: bytes, successor: bytes, *, now: datetime, expires_at: datetime
+        self, digest: bytes, successor: bytes, *, now: datetime, expires_at: datetime, origin: str
     ) -> Refreshed | Reused | Refused:
-        """Use a token up and put its successor in its place, or revoke its session."""
+        """Use a token up and put its successor in its place, or revoke its session.
+
+        Either is noted for the log.
+        """
         ...
 
     async def standing(self, session_id: UUID, *, now: datetime) -> Standing | None:
@@ -33,9 +54,9 @@ class Sessions(Protocol):
         ...
 
     async def revoke(
-        self, session_id: UUID, *, user_id: UUID, because: Because, now: datetime
+        self, session_id: UUID, *, user_id: UUID, because: ByItsUser, now: datetime
     ) -> bool:
-        """End a session of that user; False where they have no such session going."""
+        """End a session of that user and note it; False where they have no such session going."""
         ...
 
     async def revoke_all(
@@ -75,7 +96,7 @@ class ApiKeys(Protocol):
         ...
 
     async def revoke(self, key_id: UUID, *, user_id: UUID, now: datetime) -> bool:
-        """Put a key of that user out of force; False where they have no such key in force."""
+        """Put a key of that user out of force and note it; False where they have no such key."""
         ...
 
 

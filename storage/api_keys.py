@@ -8,7 +8,9 @@ from uuid import UUID
 
 import asyncpg
 
+from bus.people import ApiKeyRevoked
 from storage.errors import TooManyKeys
+from storage.people_event import noted, noting
 from storage.postgres import Pool, translated
 from storage.sessions import Standing
 
@@ -31,6 +33,15 @@ _LIST = """
 select * from api_keys
 where user_id = $1 and revoked_at is null and expires_at > $2 order by created_at
 """
+
+
+_REVOKE = noting(
+    """
+    update api_keys set revoked_at = $3
+    where id = $1 and user_id = $2 and revoked_at is null returning id
+    """,
+    4,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,15 +163,14 @@ class ApiKeyStore:
         return tuple(ApiKey.from_row(row) for row in rows)
 
     async def revoke(self, key_id: UUID, *, user_id: UUID, now: datetime) -> bool:
-        """Put a key of that user out of force; False where they have no such key in force."""
-        row = await self._row(
-            "revoke an API key",
-            "update api_keys set revoked_at = $3"
-            " where id = $1 and user_id = $2 and revoked_at is null returning id",
-            key_id,
-            user_id,
-            now,
-        )
+        """Put a key of that user out of force and note it for the log.
+
+        Returns:
+            False where they have no such key in force.
+        """
+        event = ApiKeyRevoked(user=str(user_id), key=str(key_id))
+        note = noted(event, user=user_id, once=event.key)
+        row = await self._row("revoke an API key", _REVOKE, key_id, user_id, now, *note)
         return row is not None
 
     async def _row(self, action: str, query: str, *values: object) -> asyncpg.Record | None:

@@ -3,6 +3,8 @@
 A refresh token works once. Whoever brings one a second time ends the session, because
 either they or the one before them stole it (RFC 9700, section 4.14.2). The two are told
 apart by a row lock: of any number of refreshes with one token, exactly one is the first.
+
+What the log shall say of it is noted by the same statements (storage/people_event.py).
 """
 
 import asyncio
@@ -13,11 +15,15 @@ from uuid import UUID
 
 import asyncpg
 
+from bus.people import SessionEnded, SessionRefreshed, TokenReused
+from storage.people_event import event_id, noted, noting
 from storage.postgres import Pool, translated
 from storage.users import UserRole
 
 Because = Literal["logout", "revoked", "reuse", "password", "disabled"]
 """Why a session ended before its time."""
+ByItsUser = Literal["logout", "revoked"]
+"""Why, where its user ended this one."""
 
 _OPEN = """
 insert into sessions (user_id, client, created_at, refreshed_at, expires_at)
@@ -36,7 +42,7 @@ with found as materialized (
     for update of s
 ), used as (
     update refresh_tokens set used_at = $3 from found
-    where digest = $1 and used_at is null returning session_id, found.is_going
+    where digest = $1 and used_at is null returning session_id, found.user_id, found.is_going
 ), forgotten as (
     delete from refresh_tokens where session_id = (select id from found) and expires_at <= $3
 ), next as (
@@ -45,15 +51,22 @@ with found as materialized (
 ), moved as (
     update sessions set refreshed_at = $3, expires_at = $4 from used
     where id = used.session_id and used.is_going returning sessions.*
+), noted as (
+    insert into people_event (id, type, payload, user_id)
+    select $5, $6, jsonb_build_object('user', user_id, 'session', session_id), user_id
+    from used where is_going
 )
 select moved.*, found.id as found_id, found.user_id as found_user_id, found.is_going,
     found.username, found.role, found.tenant, exists (select from used) as is_first
 from found left join moved on true
 """
-_REVOKE = """
-update sessions set revoked_at = $2, revoked_because = $3
-where id = $1 and revoked_at is null returning user_id
-"""
+_REVOKE = noting(
+    """
+    update sessions set revoked_at = $2, revoked_because = $3
+    where id = $1 and user_id = $4 and revoked_at is null returning id
+    """,
+    5,
+)
 _REVOKE_OTHERS = """
 update sessions set revoked_at = $2, revoked_because = $3
 where user_id = $1 and revoked_at is null and expires_at > $2 and id is distinct from $4
@@ -185,27 +198,34 @@ class SessionStore:
         return session
 
     async def refresh(
-        self, digest: bytes, successor: bytes, *, now: datetime, expires_at: datetime
+        self, digest: bytes, successor: bytes, *, now: datetime, expires_at: datetime, origin: str
     ) -> Refreshed | Reused | Refused:
         """Use a token up and put its successor in its place, or revoke its session.
+
+        Either is noted for the log; that a session which had ended already is not revoked is not.
 
         Args:
             digest: SHA-256 of the token that was brought.
             successor: SHA-256 of the next one.
             now: the time.
             expires_at: until when the next one works; the session with it.
+            origin: what stands for the address that it came from.
         """
+        kind = SessionRefreshed.TYPE
+        values = (digest, successor, now, expires_at, event_id(kind, successor.hex()), kind)
         with translated("refresh a session"):
             async with asyncio.timeout(self._deadline_s):
-                row = await self._pool.fetchrow(_REFRESH, digest, successor, now, expires_at)
+                row = await self._pool.fetchrow(_REFRESH, *values)
                 if row is not None and not row["is_first"]:
-                    return await self._reused(row["found_id"], row["found_user_id"], now)
+                    return await self._reused(row["found_id"], row["found_user_id"], now, origin)
         if row is None or not row["is_going"]:
             return Refused()
         return Refreshed(session=Session.from_row(row), standing=Standing.from_row(row))
 
-    async def _reused(self, session_id: UUID, user_id: UUID, now: datetime) -> Reused:
-        revoked = await self._pool.fetchrow(_REVOKE, session_id, now, "reuse")
+    async def _reused(self, session_id: UUID, user_id: UUID, now: datetime, origin: str) -> Reused:
+        stolen = TokenReused(user=str(user_id), session=str(session_id), origin=origin)
+        note = noted(stolen, user=user_id, once=stolen.session)
+        revoked = await self._pool.fetchrow(_REVOKE, session_id, now, "reuse", user_id, *note)
         return Reused(session_id=session_id, user_id=user_id, newly=revoked is not None)
 
     async def standing(self, session_id: UUID, *, now: datetime) -> Standing | None:
@@ -223,13 +243,14 @@ class SessionStore:
         return tuple(Session.from_row(row) for row in rows)
 
     async def revoke(
-        self, session_id: UUID, *, user_id: UUID, because: Because, now: datetime
+        self, session_id: UUID, *, user_id: UUID, because: ByItsUser, now: datetime
     ) -> bool:
-        """End a session of that user; False where they have no such session going."""
-        query = f"{_REVOKE.partition('returning')[0]} and user_id = $4 returning user_id"
+        """End a session of that user and note it; False where they have no such session going."""
+        ended = SessionEnded(user=str(user_id), session=str(session_id), because=because)
+        note = noted(ended, user=user_id, once=ended.session)
         with translated("end a session"):
             async with asyncio.timeout(self._deadline_s):
-                row = await self._pool.fetchrow(query, session_id, now, because, user_id)
+                row = await self._pool.fetchrow(_REVOKE, session_id, now, because, user_id, *note)
         return row is not None
 
     async def revoke_all(

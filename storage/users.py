@@ -5,18 +5,21 @@ import unicodedata
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 
+from bus.people import UserCreated
 from storage.errors import LastAdmin, StorageRefused, UserExists, UserNotFound
+from storage.people_event import noted, noting
 from storage.postgres import Pool, translated
 
 UserRole = Literal["admin", "user", "viewer"]
 _INSERT = """
-insert into users (username, username_key, password_hash, role, tenant)
-values ($1, $2, $3, $4, $5) returning *
+insert into users (id, username, username_key, password_hash, role, tenant)
+values ($1, $2, $3, $4, $5, $6) returning *
 """
+_INSERT_NOTED = noting(_INSERT, 7)
 _CHANGE = """
 update users set role = coalesce($2, role), disabled = coalesce($3, disabled)
 where id = $1 returning *
@@ -77,25 +80,38 @@ class UserStore:
         self._deadline_s = deadline_s
 
     async def create(
-        self, *, username: str, password_hash: str, role: UserRole, tenant: str = DEFAULT_TENANT
+        self,
+        *,
+        username: str,
+        password_hash: str,
+        role: UserRole,
+        tenant: str = DEFAULT_TENANT,
+        user_id: UUID | None = None,
+        by: UUID | None = None,
     ) -> User:
         """Adds a user.
+
+        Args:
+            username: as it shall be shown.
+            password_hash: encoded argon2id hash.
+            role: what they may do.
+            tenant: whom they belong with.
+            user_id: if not one of this store's choice.
+            by: who made them, for the log, where a person did; that is noted then.
 
         Raises:
             UserExists: the name is taken, in this or another case.
             StorageRefused: the name is empty, or the role unknown, or that is no tenant's name.
         """
-        key = username_key(username)
+        made = user_id or uuid4()
+        values = (made, username, username_key(username), password_hash, role, tenant)
         try:
-            row = await self._row(
-                "create a user",
-                _INSERT,
-                username,
-                key,
-                password_hash,
-                role,
-                tenant,
-            )
+            if by is None:
+                row = await self._row("create a user", _INSERT, *values)
+            else:
+                event = UserCreated(user=str(made), role=role, tenant=tenant, by=str(by))
+                note = noted(event, user=by, once=event.user)
+                row = await self._row("create a user", _INSERT_NOTED, *values, *note)
         except StorageRefused as error:
             if isinstance(error.__cause__, asyncpg.UniqueViolationError):
                 message = f"There is a user named {username} already."

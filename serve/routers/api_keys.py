@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from bus.people import ApiKeyCreated, ApiKeyRevoked
+from bus.people import ApiKeyCreated
 from policies.api_keys import MARK, make_key
 from policies.caller import Caller
 from policies.rate_limits import API_KEY_CREATION
@@ -122,8 +122,7 @@ async def revoke_api_key(key: UUID, caller: KeyHolder, parts: Parts) -> None:
         if not revoked:
             raise NotFound(UNKNOWN_KEY)
         parts.people.callers.forget()
-        event = ApiKeyRevoked(user=caller.user, key=str(key))
-        await parts.people.attempts.record(event, user=caller.user, once=event.key)
+        parts.people.events.wake()
 
 
 def _check_scopes(scopes: frozenset[Permission], caller: Caller) -> None:

@@ -8,7 +8,6 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from bus.people import SessionEnded
 from policies.rate_limits import VALIDATION
 from policies.roles import Role
 from serve import login
@@ -112,8 +111,7 @@ async def log_out(caller: AccountHolder, parts: Parts) -> None:
             UUID(caller.session), user_id=UUID(caller.user), because="logout", now=parts.clock()
         )
         parts.people.callers.forget()
-        ended = SessionEnded(user=caller.user, session=caller.session, because="logout")
-        await parts.people.attempts.record(ended, user=caller.user, once=caller.session)
+        parts.people.events.wake()
 
 
 @router.get("/auth/validate")

@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from bus.people import SessionEnded, UserChanged
+from bus.people import UserChanged
 from serve import login
 from serve.access import AccountHolder, Parts, address_of
 from serve.problems import NotFound
@@ -63,8 +63,7 @@ async def end_session(session: UUID, caller: AccountHolder, parts: Parts) -> Non
         if not ended:
             raise NotFound(UNKNOWN_SESSION)
         parts.people.callers.forget()
-        event = SessionEnded(user=caller.user, session=str(session), because="revoked")
-        await parts.people.attempts.record(event, user=caller.user, once=event.session)
+        parts.people.events.wake()
 
 
 @router.post("/password", status_code=204)

@@ -3,12 +3,12 @@
 import asyncio
 from datetime import datetime
 from typing import Annotated, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from bus.people import UserChanged, UserCreated
+from bus.people import UserChanged
 from policies.errors import NameRejected
 from policies.passwords import MAX_BYTES, MIN_CHARACTERS
 from policies.rate_limits import REGISTRATION
@@ -105,8 +105,8 @@ async def register(wanted: Registration, parts: Parts, request: Request) -> User
         raise NotAllowed(CLOSED)
     async with asyncio.timeout(parts.limits.call_timeout_s):
         await login.spend(parts, REGISTRATION, address_of(request, parts))
-        made = await _create(parts, UserRequest(**wanted.model_dump()))
-        await _record_made(parts, made, by=str(made.id))
+        own = uuid4()
+        made = await _create(parts, UserRequest(**wanted.model_dump()), own, by=own)
     return _view(made)
 
 
@@ -122,8 +122,7 @@ async def users(_: UserManager, parts: Parts) -> UserList:
 async def create_user(wanted: UserRequest, caller: UserManager, parts: Parts) -> UserView:
     """Make a user."""
     async with asyncio.timeout(parts.limits.call_timeout_s):
-        made = await _create(parts, wanted)
-        await _record_made(parts, made, by=caller.user)
+        made = await _create(parts, wanted, uuid4(), by=UUID(caller.user))
     return _view(made)
 
 
@@ -157,7 +156,7 @@ async def change_user(
     return _view(changed)
 
 
-async def _create(parts: GatewayParts, wanted: UserRequest) -> User:
+async def _create(parts: GatewayParts, wanted: UserRequest, user_id: UUID, *, by: UUID) -> User:
     try:
         name = check_username(wanted.username)
     except NameRejected as error:
@@ -165,11 +164,18 @@ async def _create(parts: GatewayParts, wanted: UserRequest) -> User:
         raise InvalidFields(str(error), fields=(reason,)) from error
     hashed = await login.new_hash(parts, wanted.password)
     try:
-        return await parts.people.users.create(
-            username=name, password_hash=hashed, role=wanted.role.value, tenant=wanted.tenant
+        made = await parts.people.users.create(
+            username=name,
+            password_hash=hashed,
+            role=wanted.role.value,
+            tenant=wanted.tenant,
+            user_id=user_id,
+            by=by,
         )
     except UserExists as error:
         raise Conflict("There is a user of that name already.") from error
+    parts.people.events.wake()
+    return made
 
 
 async def _change(parts: GatewayParts, user: UUID, wanted: UserChange) -> User:
@@ -180,11 +186,6 @@ async def _change(parts: GatewayParts, user: UUID, wanted: UserChange) -> User:
         raise NotFound(UNKNOWN_USER) from error
     except LastAdmin as error:
         raise Conflict(f"{error} {error.hint}") from error
-
-
-async def _record_made(parts: GatewayParts, made: User, *, by: str) -> None:
-    event = UserCreated(user=str(made.id), role=made.role, tenant=made.tenant, by=by)
-    await parts.people.attempts.record(event, user=by, once=event.user)
 
 
 def _view(user: User) -> UserView:

@@ -10,10 +10,18 @@ import httpx
 import pytest
 
 from bus.event import StoredEvent
-from bus.people import AttemptsLimited, LoginRefused, TokenReused
+from bus.people import (
+    AttemptsLimited,
+    LoginRefused,
+    SessionEnded,
+    SessionRefreshed,
+    TokenReused,
+    UserCreated,
+)
 from bus.subjects import SYSTEM_RUN, run_filter
 from policies.rate_limits import LOGIN
 from policies.token_keys import REREAD_S, rotate
+from storage.people_outbox import PeopleOutbox
 from storage.postgres import open_pool
 from storage.users import UserStore
 from swarm import AsyncSwarm
@@ -49,7 +57,11 @@ async def log_in(client: httpx.AsyncClient, **body: str) -> dict[str, str]:
     return tokens
 
 
-async def record(broker: Broker) -> list[StoredEvent]:
+async def record(broker: Broker, dsn: str) -> list[StoredEvent]:
+    """What the log says of people, once everything that was noted has been passed on."""
+    async with open_pool(dsn) as pool, asyncio.timeout(20):
+        while await PeopleOutbox(pool).backlog():  # noqa: ASYNC110 - the gateway is at it
+            await asyncio.sleep(0.05)
     async with broker.joined("gateway", "reader") as log:
         events = [event async for event in log.read(run_filter(SYSTEM_RUN))]
     assert all(isinstance(event, StoredEvent) for event in events), "one was refused"
@@ -57,7 +69,7 @@ async def record(broker: Broker) -> list[StoredEvent]:
 
 
 async def test_a_life_of_a_user_is_on_record_and_accepted_by_who_reads_it(
-    broker: Broker, line: httpx.ASGITransport
+    broker: Broker, line: httpx.ASGITransport, dsn: str
 ) -> None:
     async with client_of(line) as client:
         admin = bearing((await log_in(client))["access_token"])
@@ -84,7 +96,7 @@ async def test_a_life_of_a_user_is_on_record_and_accepted_by_who_reads_it(
         assert (await client.post("/auth/logout", headers=admin)).status_code == 204
     kinds = Counter(
         event.event.type.removeprefix("swarm.").removesuffix(".v1")
-        for event in await record(broker)
+        for event in await record(broker, dsn)
         if event.event.role == "gateway"
     )
     assert kinds == {
@@ -102,7 +114,7 @@ async def test_a_life_of_a_user_is_on_record_and_accepted_by_who_reads_it(
 
 
 async def test_of_refreshes_at_once_one_wins_and_the_session_is_over(
-    broker: Broker, line: httpx.ASGITransport
+    broker: Broker, line: httpx.ASGITransport, dsn: str
 ) -> None:
     async with client_of(line) as client:
         tokens = await log_in(client)
@@ -113,8 +125,31 @@ async def test_of_refreshes_at_once_one_wins_and_the_session_is_over(
         for each in (tokens, winner):
             headers = bearing(each["access_token"])
             assert (await client.get("/auth/validate", headers=headers)).status_code == 401
-    reused = [e for e in await record(broker) if e.event.type == TokenReused.TYPE]
+    reused = [e for e in await record(broker, dsn) if e.event.type == TokenReused.TYPE]
     assert len(reused) == 1
+
+
+async def test_a_broker_that_is_away_logs_nobody_out_and_hides_nothing(
+    broker: Broker, line: httpx.ASGITransport, dsn: str
+) -> None:
+    async with client_of(line) as client:
+        tokens, other = await log_in(client), await log_in(client)
+        await broker.stop()
+        for _ in range(2):
+            body = {"refresh_token": tokens["refresh_token"]}
+            answer = await client.post("/auth/refresh", json=body)
+            assert answer.status_code == 200
+            tokens = answer.json()
+        admin = bearing(tokens["access_token"])
+        user = {"username": "eve", "password": "a password for eve", "role": "admin"}
+        assert (await client.post("/v1/users", json=user, headers=admin)).status_code == 201
+        path = f"/auth/sessions/{other['session_id']}"
+        assert (await client.delete(path, headers=admin)).status_code == 204
+        await broker.start()
+        kinds = Counter(event.event.type for event in await record(broker, dsn))
+    assert kinds[SessionRefreshed.TYPE] == 2
+    assert kinds[UserCreated.TYPE] == kinds[SessionEnded.TYPE] == 1
+    assert kinds[TokenReused.TYPE] == 0
 
 
 async def test_a_new_signing_key_is_noticed_and_logs_nobody_out(
@@ -133,7 +168,7 @@ async def test_a_new_signing_key_is_noticed_and_logs_nobody_out(
 
 
 async def test_an_address_that_guesses_is_kept_out_and_others_are_not(
-    broker: Broker, line: httpx.ASGITransport
+    broker: Broker, line: httpx.ASGITransport, dsn: str
 ) -> None:
     async with client_of(line, "192.0.2.66") as guesser, client_of(line, "192.0.2.77") as other:
         for number in range(LOGIN.amount):
@@ -147,7 +182,7 @@ async def test_an_address_that_guesses_is_kept_out_and_others_are_not(
         spoofed = await guesser.post("/auth/login", json=ADMIN, headers=spoofing)
         assert spoofed.status_code == 429
         await log_in(other)
-    events = await record(broker)
+    events = await record(broker, dsn)
     assert len([e for e in events if e.event.type == LoginRefused.TYPE]) == LOGIN.amount
     assert len([e for e in events if e.event.type == AttemptsLimited.TYPE]) == 1
     said = " ".join(f"{e.event.headers} {e.event.body!r}" for e in events)

@@ -37,7 +37,9 @@ async def opened(store: SessionStore, user: User, first: str = "t1", at: datetim
 async def refresh(
     store: SessionStore, old: str, new: str, at: datetime = NOW
 ) -> Refreshed | Reused | Refused:
-    return await store.refresh(digest(old), digest(new), now=at, expires_at=at + MONTH)
+    return await store.refresh(
+        digest(old), digest(new), now=at, expires_at=at + MONTH, origin="0" * 32
+    )
 
 
 async def test_a_session_stands_for_what_its_user_is_now(

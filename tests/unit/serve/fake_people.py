@@ -1,23 +1,61 @@
 """Users, sessions, keys and limits in memory, with the promises of their stores."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
+from bus.errors import SwarmError
+from bus.event import Draft
+from bus.payload import Payload
+from bus.people import ApiKeyRevoked, SessionEnded, SessionRefreshed, TokenReused, UserCreated
 from policies.rate_limits import RateLimit
 from storage.api_keys import MAX_LIVE_KEYS, ApiKey, OwnedKey
 from storage.cache import Allow, Deny
 from storage.errors import LastAdmin, StorageUnavailable, TooManyKeys, UserExists, UserNotFound
+from storage.people_event import people_event
 from storage.run_owners import RunOwner
-from storage.sessions import Because, Refreshed, Refused, Reused, Session, Standing
+from storage.sessions import (
+    Because,
+    ByItsUser,
+    Refreshed,
+    Refused,
+    Reused,
+    Session,
+    Standing,
+)
 from storage.users import DEFAULT_TENANT, User, UserRole, username_key
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
+class MemoryOutbox:
+    """What the stores below have noted, oldest first."""
+
+    def __init__(self) -> None:
+        self.noted: list[Draft] = []
+
+    def note(self, payload: Payload, user: UUID, once: str) -> None:
+        self.noted.append(people_event(payload, user=user, once=once))
+
+    async def pass_on(self, tell: Callable[[Draft], Awaitable[object]]) -> int:
+        told = 0
+        for draft in list(self.noted):
+            try:
+                await tell(draft)
+            except SwarmError as error:
+                if error.retryable:
+                    raise
+                continue
+            self.noted.remove(draft)
+            told += 1
+        return told
+
+
 class MemoryUsers:
     def __init__(self) -> None:
         self.users: dict[str, User] = {}
+        self.outbox = MemoryOutbox()
         self.down = False
 
     def add(
@@ -28,9 +66,10 @@ class MemoryUsers:
         *,
         disabled: bool = False,
         tenant: str = DEFAULT_TENANT,
+        user_id: UUID | None = None,
     ) -> User:
         user = User(
-            id=UUID(int=len(self.users) + 1),
+            id=user_id or UUID(int=len(self.users) + 1),
             username=name,
             password_hash=password_hash,
             role=role,
@@ -58,12 +97,24 @@ class MemoryUsers:
         return tuple(self.users.values())
 
     async def create(
-        self, *, username: str, password_hash: str, role: UserRole, tenant: str = DEFAULT_TENANT
+        self,
+        *,
+        username: str,
+        password_hash: str,
+        role: UserRole,
+        tenant: str = DEFAULT_TENANT,
+        user_id: UUID | None = None,
+        by: UUID | None = None,
     ) -> User:
         self.check_up()
         if username_key(username) in self.users:
             raise UserExists
-        return self.add(username, role, password_hash, tenant=tenant)
+        made = self.add(username, role, password_hash, tenant=tenant, user_id=user_id)
+        if by is not None:
+            who = str(made.id)
+            event = UserCreated(user=who, role=role, tenant=tenant, by=str(by))
+            self.outbox.note(event, by, who)
+        return made
 
     async def change(
         self, user_id: UUID, *, role: UserRole | None = None, disabled: bool | None = None
@@ -120,16 +171,20 @@ class MemorySessions:
         return session
 
     async def refresh(
-        self, digest: bytes, successor: bytes, *, now: datetime, expires_at: datetime
+        self, digest: bytes, successor: bytes, *, now: datetime, expires_at: datetime, origin: str
     ) -> Refreshed | Reused | Refused:
         self._users.check_up()
         if digest not in self.tokens:
             return Refused()
         session_id, used = self.tokens[digest]
         session = self.sessions[session_id]
+        who, which = str(session.user_id), str(session_id)
         if used:
             newly = session_id not in self.ended
             self.ended.setdefault(session_id, "reuse")
+            if newly:
+                stolen = TokenReused(user=who, session=which, origin=origin)
+                self._users.outbox.note(stolen, session.user_id, which)
             return Reused(session_id=session_id, user_id=session.user_id, newly=newly)
         standing = await self.standing(session_id, now=now)
         self.tokens[digest] = (session_id, True)
@@ -137,6 +192,8 @@ class MemorySessions:
             return Refused()
         self.tokens[successor] = (session_id, False)
         self.sessions[session_id] = replace(session, refreshed_at=now, expires_at=expires_at)
+        done = SessionRefreshed(user=who, session=which)
+        self._users.outbox.note(done, session.user_id, successor.hex())
         return Refreshed(session=self.sessions[session_id], standing=standing)
 
     async def standing(self, session_id: UUID, *, now: datetime) -> Standing | None:
@@ -158,12 +215,15 @@ class MemorySessions:
         )
 
     async def revoke(
-        self, session_id: UUID, *, user_id: UUID, because: Because, now: datetime
+        self, session_id: UUID, *, user_id: UUID, because: ByItsUser, now: datetime
     ) -> bool:
         session = self.sessions.get(session_id)
         if session not in await self.of_user(user_id, now=now):
             return False
         self.ended[session_id] = because
+        which = str(session_id)
+        event = SessionEnded(user=str(user_id), session=which, because=because)
+        self._users.outbox.note(event, user_id, which)
         return True
 
     async def revoke_all(
@@ -247,6 +307,8 @@ class MemoryApiKeys:
         if key_id not in {key.id for key in await self.of_user(user_id, now=now)}:
             return False
         del self.keys[key_id]
+        event = ApiKeyRevoked(user=str(user_id), key=str(key_id))
+        self._users.outbox.note(event, user_id, str(key_id))
         return True
 
 

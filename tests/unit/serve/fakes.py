@@ -50,6 +50,7 @@ from serve.callers import Callers
 from serve.completion import Task
 from serve.metering import Meter
 from serve.people import People, PeopleRules
+from serve.people_events import PeopleEvents
 from serve.ports import GatewayParts, Limits, Probe
 from storage.audit_reader import AuditSummary, StoredCheckpoint
 from storage.evidence import Evidence, TailTooLong
@@ -364,6 +365,7 @@ class Fakes:
         self.seconds = 0.0
         self.memory = FakeMemory(getattr(self.log, "stored", []))  # a real log has none
         self.attempts = Attempts(self.record, b"a key", monotonic=lambda: self.seconds)
+        self.events = PeopleEvents(self.users.outbox, self.record, pause_s=0.01)
 
     def parts(self, limits: Limits | None = None) -> GatewayParts:
         return GatewayParts(
@@ -411,6 +413,7 @@ class Fakes:
                 monotonic=lambda: self.seconds,
             ),
             attempts=self.attempts,
+            events=self.events,
             owners=self.owners,
             rules=self.rules,
         )
@@ -451,13 +454,17 @@ class Fakes:
         limits: Limits | None = None,
         parts: GatewayParts | None = None,
     ) -> AsyncGenerator[httpx.AsyncClient, None]:
-        """A client of the gateway over these parts, with that user's token or with none."""
+        """A client of the gateway over these parts, with that user's token or with none.
+
+        At the end what was noted of people is passed on.
+        """
         headers = {} if name is None else {"Authorization": f"Bearer {self.token(name)}"}
         transport = httpx.ASGITransport(create_app(parts or self.parts(limits)))
         async with httpx.AsyncClient(
             transport=transport, base_url=BASE_URL, headers=headers
         ) as client:
             yield client
+        await self.events.flush()
 
 
 async def submit(

@@ -52,6 +52,7 @@ async def test_calls_side_by_side_refresh_once_and_set_off_no_alarm() -> None:
         fakes.now = fakes.now.replace(day=20)
         await asyncio.gather(*(swarm.run("r1").status() for _ in range(8)))
     assert line.asked.count("refresh") == 1
+    await fakes.events.flush()
     assert not fakes.record.of_kind("token.reused")
 
 
@@ -66,6 +67,7 @@ async def test_a_refresh_whose_answer_was_lost_ends_the_session_and_the_password
         line.lose_answer_of = "/auth/refresh"
         assert (await swarm.run("r1").status()).id == "r1"
     assert line.asked == ["login", "refresh", "refresh", "login", "logout"]
+    await fakes.events.flush()
     assert len(fakes.record.of_kind("token.reused")) == 1
 
 
