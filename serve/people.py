@@ -53,13 +53,21 @@ class Users(Protocol):
         ...
 
     async def change(
-        self, user_id: UUID, *, role: UserRole | None = None, disabled: bool | None = None
+        self,
+        user_id: UUID,
+        *,
+        role: UserRole | None = None,
+        disabled: bool | None = None,
+        password_hash: str | None = None,
+        by: UUID | None = None,
     ) -> User:
-        """Change role or standing; UserNotFound, LastAdmin."""
+        """Change role, standing or password, and note by whom; UserNotFound, LastAdmin."""
         ...
 
-    async def set_password_hash(self, user_id: UUID, password_hash: str) -> None:
-        """Replace the password hash; UserNotFound."""
+    async def set_password_hash(
+        self, user_id: UUID, password_hash: str, *, by: UUID | None = None
+    ) -> None:
+        """Replace the password hash, and note by whom if a person did; UserNotFound."""
         ...
 
 

@@ -5,12 +5,15 @@ it. Either both are in the database or neither is, so nothing takes effect unrec
 the broker be away at that moment; storage/people_outbox.py passes it on.
 """
 
+from typing import Final
 from uuid import UUID
 
 from bus.event import Draft, derive_id
 from bus.payload import Payload
 from bus.subjects import SYSTEM_RUN, kind_of
 
+NOTE: Final = "insert into people_event (id, type, payload, user_id) values ($1, $2, $3, $4)"
+"""By itself, within a transaction; its values are what `noted` gives."""
 Noted = tuple[str, str, str, str]
 """Id, type, payload in JSON, and user."""
 

@@ -9,9 +9,9 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from bus.people import UserCreated
+from bus.people import UserChanged, UserCreated
 from storage.errors import LastAdmin, StorageRefused, UserExists, UserNotFound
-from storage.people_event import noted, noting
+from storage.people_event import NOTE, Noted, noted, noting
 from storage.postgres import Pool, translated
 
 UserRole = Literal["admin", "user", "viewer"]
@@ -21,9 +21,12 @@ values ($1, $2, $3, $4, $5, $6) returning *
 """
 _INSERT_NOTED = noting(_INSERT, 7)
 _CHANGE = """
-update users set role = coalesce($2, role), disabled = coalesce($3, disabled)
+update users set role = coalesce($2, role), disabled = coalesce($3, disabled),
+    password_hash = coalesce($4, password_hash)
 where id = $1 returning *
 """
+_REHASH = "update users set password_hash = $2 where id = $1 returning id"
+_REHASH_NOTED = noting(_REHASH, 3)
 DEFAULT_TENANT: Final = "default"
 
 
@@ -153,17 +156,24 @@ class UserStore:
         row = await self._row("count the users", "select count(*) as users from users")
         return 0 if row is None else int(row["users"])
 
-    async def set_password_hash(self, user_id: UUID, password_hash: str) -> None:
+    async def set_password_hash(
+        self, user_id: UUID, password_hash: str, *, by: UUID | None = None
+    ) -> None:
         """Replaces the password hash.
+
+        Args:
+            user_id: whose.
+            password_hash: the new one.
+            by: who gave another password, for the log, where a person did; that is noted then.
 
         Raises:
             UserNotFound: no user has that id.
         """
-        await self._change(
-            "update users set password_hash = $2 where id = $1 returning id",
-            user_id,
-            password_hash,
-        )
+        if by is None:
+            await self._change(_REHASH, user_id, password_hash)
+            return
+        note = _changed(user_id, by, None, None, password_hash)
+        await self._change(_REHASH_NOTED, user_id, password_hash, *note)
 
     async def set_disabled(self, user_id: UUID, *, disabled: bool) -> None:
         """Bars the user from logging in, or lets them in again.
@@ -176,9 +186,22 @@ class UserStore:
         )
 
     async def change(
-        self, user_id: UUID, *, role: UserRole | None = None, disabled: bool | None = None
+        self,
+        user_id: UUID,
+        *,
+        role: UserRole | None = None,
+        disabled: bool | None = None,
+        password_hash: str | None = None,
+        by: UUID | None = None,
     ) -> User:
-        """Gives the user another role, or bars them, or lets them in again.
+        """Gives the user another role or password, or bars them, or lets them in again.
+
+        Args:
+            user_id: whom.
+            role: what they may do.
+            disabled: whether they may not log in.
+            password_hash: of the new password.
+            by: who did it, for the log, where a person did; that is noted then.
 
         Raises:
             UserNotFound: no user has that id.
@@ -193,15 +216,18 @@ class UserStore:
                 # Locked in one order: of two admins who demote each other, one stays.
                 admins = "select id from users where role = 'admin' and not disabled"
                 had = await connection.fetch(f"{admins} order by id for update")
-                row = await connection.fetchrow(_CHANGE, user_id, role, disabled)
+                row = await connection.fetchrow(_CHANGE, user_id, role, disabled, password_hash)
                 if row is None:
                     raise UserNotFound(f"No user has the id {user_id}.")
                 if had and not await connection.fetch(admins):
                     raise LastAdmin
+                if by is not None:
+                    note = _changed(user_id, by, role, disabled, password_hash)
+                    await connection.execute(NOTE, *note)
         return User.from_row(row)
 
-    async def _change(self, query: str, user_id: UUID, value: object) -> None:
-        if await self._row("change a user", query, user_id, value) is None:
+    async def _change(self, query: str, user_id: UUID, *values: object) -> None:
+        if await self._row("change a user", query, user_id, *values) is None:
             message = f"No user has the id {user_id}."
             raise UserNotFound(message)
 
@@ -209,3 +235,21 @@ class UserStore:
         with translated(action):
             async with asyncio.timeout(self._deadline_s):
                 return await self._pool.fetchrow(query, *values)
+
+
+def _changed(
+    user_id: UUID,
+    by: UUID,
+    role: UserRole | None,
+    disabled: bool | None,  # noqa: FBT001 - as the event has it
+    password_hash: str | None,
+) -> Noted:
+    """The note of a change, which is another one each time."""
+    event = UserChanged(
+        user=str(user_id),
+        by=str(by),
+        role=role,
+        disabled=disabled,
+        password=password_hash is not None,
+    )
+    return noted(event, user=by, once=uuid4().hex)

@@ -7,7 +7,6 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from bus.people import UserChanged
 from serve import login
 from serve.access import AccountHolder, Parts, address_of
 from serve.problems import NotFound
@@ -82,7 +81,8 @@ async def change_password(
             address=address_of(request, parts),
         )
         new = await login.new_hash(parts, wanted.new_password, "new_password")
-        await parts.people.users.set_password_hash(user.id, new)
+        await parts.people.users.set_password_hash(user.id, new, by=user.id)
+        parts.people.events.wake()
         await parts.people.sessions.revoke_all(
             user.id,
             because="password",
@@ -90,8 +90,6 @@ async def change_password(
             but=None if caller.session is None else UUID(caller.session),
         )
         parts.people.callers.forget()
-        changed = UserChanged(user=caller.user, by=caller.user, password=True)
-        await parts.people.attempts.record(changed, user=caller.user)
 
 
 def _view(session: Session, current: str | None) -> SessionView:

@@ -8,7 +8,6 @@ from uuid import UUID, uuid4
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from bus.people import UserChanged
 from policies.errors import NameRejected
 from policies.passwords import MAX_BYTES, MIN_CHARACTERS
 from policies.rate_limits import REGISTRATION
@@ -137,22 +136,13 @@ async def change_user(
     """
     async with asyncio.timeout(parts.limits.call_timeout_s):
         new = None if wanted.password is None else await login.new_hash(parts, wanted.password)
-        changed = await _change(parts, user, wanted)
-        if new is not None:
-            await parts.people.users.set_password_hash(user, new)
+        changed = await _change(parts, user, wanted, new, by=UUID(caller.user))
+        parts.people.events.wake()
         if new is not None or wanted.disabled:
             await parts.people.sessions.revoke_all(
                 user, because="disabled" if wanted.disabled else "password", now=parts.clock()
             )
         parts.people.callers.forget()
-        event = UserChanged(
-            user=str(user),
-            by=caller.user,
-            role=wanted.role,
-            disabled=wanted.disabled,
-            password=new is not None,
-        )
-        await parts.people.attempts.record(event, user=caller.user)
     return _view(changed)
 
 
@@ -178,10 +168,14 @@ async def _create(parts: GatewayParts, wanted: UserRequest, user_id: UUID, *, by
     return made
 
 
-async def _change(parts: GatewayParts, user: UUID, wanted: UserChange) -> User:
+async def _change(
+    parts: GatewayParts, user: UUID, wanted: UserChange, password_hash: str | None, *, by: UUID
+) -> User:
     role: UserRole | None = None if wanted.role is None else wanted.role.value
     try:
-        return await parts.people.users.change(user, role=role, disabled=wanted.disabled)
+        return await parts.people.users.change(
+            user, role=role, disabled=wanted.disabled, password_hash=password_hash, by=by
+        )
     except UserNotFound as error:
         raise NotFound(UNKNOWN_USER) from error
     except LastAdmin as error:

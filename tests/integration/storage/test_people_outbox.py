@@ -11,10 +11,17 @@ import pytest
 from bus.errors import BusUnreachable, PublishDenied, SwarmError
 from bus.event import Draft, derive_id
 from bus.payload import Payload
-from bus.people import ApiKeyRevoked, SessionEnded, SessionRefreshed, TokenReused, UserCreated
+from bus.people import (
+    ApiKeyRevoked,
+    SessionEnded,
+    SessionRefreshed,
+    TokenReused,
+    UserChanged,
+    UserCreated,
+)
 from bus.subjects import SYSTEM_RUN
 from storage.api_keys import ApiKeyStore
-from storage.errors import StorageRefused, UserExists
+from storage.errors import LastAdmin, StorageRefused, UserExists, UserNotFound
 from storage.people_outbox import BATCH, PeopleOutbox
 from storage.postgres import Pool
 from storage.sessions import Refreshed, Refused, Reused, Session, SessionStore
@@ -156,6 +163,28 @@ async def test_who_made_a_user_is_noted_if_a_person_did_and_the_user_was_made(
         UserCreated(user=str(own), role="user", tenant="default", by=str(own)),
     ]
     assert [draft.on_behalf_of for draft in log.told] == [str(ada.id), str(own)]
+
+
+async def test_who_changed_a_user_is_noted_if_a_person_did_and_the_user_was_changed(
+    pool: Pool, outbox: PeopleOutbox, ada: User
+) -> None:
+    users, who = UserStore(pool), str(ada.id)
+    await users.set_password_hash(ada.id, "nobody's doing")
+    await users.set_password_hash(ada.id, "own", by=ada.id)
+    raised = await users.change(ada.id, role="admin", password_hash="new", by=ada.id)
+    assert (raised.role, raised.password_hash) == ("admin", "new")
+    with pytest.raises(LastAdmin):
+        await users.change(ada.id, disabled=True, by=ada.id)
+    for change in (users.change(UUID(int=1), by=ada.id), users.set_password_hash(UUID(int=1), "x")):
+        with pytest.raises(UserNotFound):
+            await change
+    log = Log()
+    await outbox.pass_on(log.tell)
+    assert log.payloads == [
+        UserChanged(user=who, by=who, password=True),
+        UserChanged(user=who, by=who, role="admin", password=True),
+    ]
+    assert {draft.on_behalf_of for draft in log.told} == {who}
 
 
 async def some_users(pool: Pool, amount: int) -> list[str]:

@@ -8,7 +8,14 @@ from uuid import UUID, uuid4
 from bus.errors import SwarmError
 from bus.event import Draft
 from bus.payload import Payload
-from bus.people import ApiKeyRevoked, SessionEnded, SessionRefreshed, TokenReused, UserCreated
+from bus.people import (
+    ApiKeyRevoked,
+    SessionEnded,
+    SessionRefreshed,
+    TokenReused,
+    UserChanged,
+    UserCreated,
+)
 from policies.rate_limits import RateLimit
 from storage.api_keys import MAX_LIVE_KEYS, ApiKey, OwnedKey
 from storage.cache import Allow, Deny
@@ -117,7 +124,13 @@ class MemoryUsers:
         return made
 
     async def change(
-        self, user_id: UUID, *, role: UserRole | None = None, disabled: bool | None = None
+        self,
+        user_id: UUID,
+        *,
+        role: UserRole | None = None,
+        disabled: bool | None = None,
+        password_hash: str | None = None,
+        by: UUID | None = None,
     ) -> User:
         user = await self.by_id(user_id)
         if user is None:
@@ -126,18 +139,33 @@ class MemoryUsers:
             user,
             role=user.role if role is None else role,
             disabled=user.disabled if disabled is None else disabled,
+            password_hash=password_hash or user.password_hash,
         )
         left = [changed if each.id == user_id else each for each in self.users.values()]
         if not any(each.role == "admin" and not each.disabled for each in left):
             raise LastAdmin
         self.users[username_key(user.username)] = changed
+        if by is not None:
+            event = UserChanged(
+                user=str(user_id),
+                by=str(by),
+                role=role,
+                disabled=disabled,
+                password=password_hash is not None,
+            )
+            self.outbox.note(event, by, uuid4().hex)
         return changed
 
-    async def set_password_hash(self, user_id: UUID, password_hash: str) -> None:
+    async def set_password_hash(
+        self, user_id: UUID, password_hash: str, *, by: UUID | None = None
+    ) -> None:
         user = await self.by_id(user_id)
         if user is None:
             raise UserNotFound
         self.users[username_key(user.username)] = replace(user, password_hash=password_hash)
+        if by is not None:
+            changed = UserChanged(user=str(user_id), by=str(by), password=True)
+            self.outbox.note(changed, by, uuid4().hex)
 
 
 class MemorySessions:

@@ -188,6 +188,7 @@ async def test_an_admin_who_bars_somebody_need_not_wait_at_all() -> None:
         assert (await client.get("/v1/runs", headers=uma)).status_code == 401
         await client.patch(path, json={"disabled": False}, headers=ada)
         assert (await client.get("/v1/runs", headers=uma)).status_code == 401  # sessions ended
+    await fakes.events.pass_on()
     assert [payload.model_dump()["disabled"] for payload in recorded(fakes, UserChanged)] == [
         None,
         True,

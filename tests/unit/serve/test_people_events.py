@@ -17,11 +17,12 @@ from bus.people import (
     SessionEnded,
     SessionRefreshed,
     TokenReused,
+    UserChanged,
     UserCreated,
 )
 from serve.people import PeopleRules
 from serve.people_events import PeopleEvents
-from tests.unit.serve.fakes import UMA, Fakes, MemoryLog
+from tests.unit.serve.fakes import PASSWORD, UMA, Fakes, MemoryLog
 from tests.unit.serve.test_gateway_people import bearing, logged_in, recorded, refreshed
 
 Act = Callable[[httpx.AsyncClient, dict[str, str]], Awaitable[httpx.Response]]
@@ -78,6 +79,23 @@ async def test_what_is_done_while_the_broker_is_away_is_on_record_once(
         assert (await act(client, own)).status_code == repeated
         fakes.record.down = False
     assert len(recorded(fakes, kind)) == 1
+
+
+async def test_who_is_changed_while_the_broker_is_away_is_so_on_record() -> None:
+    fakes = Fakes()
+    new = {"current_password": PASSWORD, "new_password": "an entirely new one"}
+    raised = {"role": "admin", "password": "yet another new one"}
+    async with fakes.client("uma") as client:
+        ada = bearing(fakes.token("ada"))
+        fakes.record.down = True
+        assert (await client.post("/auth/password", json=new)).status_code == 204
+        path = f"/v1/users/{UMA}"
+        assert (await client.patch(path, json=raised, headers=ada)).status_code == 200
+        fakes.record.down = False
+    assert recorded(fakes, UserChanged) == [
+        UserChanged(user=UMA, by=UMA, password=True),
+        UserChanged(user=UMA, by=fakes.id_of("ada"), role="admin", password=True),
+    ]
 
 
 async def test_who_refreshes_while_the_broker_is_away_stays_logged_in() -> None:
