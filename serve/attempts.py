@@ -16,11 +16,11 @@ from uuid import uuid4
 import structlog
 
 from bus.errors import SwarmError
-from bus.event import Draft, StoredEvent, derive_id
+from bus.event import Draft, StoredEvent
 from bus.log import Expected
 from bus.payload import Payload
 from bus.people import AttemptsLimited
-from bus.subjects import SYSTEM_RUN, kind_of
+from storage.people_event import people_event
 
 log = structlog.get_logger()
 
@@ -77,14 +77,7 @@ class Attempts:
         Raises:
             BusError: it was not stored; what it tells of must not be answered as done.
         """
-        kind = kind_of(payload.TYPE)
-        draft = Draft(
-            run=SYSTEM_RUN,
-            payload=payload,
-            id=derive_id(kind, once or uuid4().hex),
-            on_behalf_of=user,
-        )
-        await self._events.append(draft)
+        await self._events.append(people_event(payload, user=user, once=once or uuid4().hex))
 
     async def limited(self, limit: str, address: str) -> None:
         """Count an attempt that was refused unseen; the first of a minute is told at once."""

@@ -12,25 +12,26 @@ from bus.event import Draft, derive_id
 from bus.payload import Payload
 from bus.subjects import SYSTEM_RUN, kind_of
 
-NOTE: Final = "insert into people_event (id, type, payload, user_id) values ($1, $2, $3, $4)"
+_INTO: Final = "insert into people_event (id, type, payload, user_id)"
+NOTE: Final = f"{_INTO} values ($1, $2, $3, $4)"
 """By itself, within a transaction; its values are what `noted` gives."""
 Noted = tuple[str, str, str, str]
 """Id, type, payload in JSON, and user."""
 
 
-def people_event(payload: Payload, *, user: UUID, once: str) -> Draft:
+def people_event(payload: Payload, *, user: str | None, once: str) -> Draft:
     """What the log shall be told.
 
     Args:
         payload: what was done.
-        user: on whose behalf.
+        user: on whose behalf, by id.
         once: what makes a repeat the same event.
     """
     return Draft(
         run=SYSTEM_RUN,
         payload=payload,
         id=event_id(payload.TYPE, once),
-        on_behalf_of=str(user),
+        on_behalf_of=user,
     )
 
 
@@ -53,8 +54,7 @@ def noting(statement: str, first: int) -> str:
     """
     return f"""
 with done as ({statement}), noted as (
-    insert into people_event (id, type, payload, user_id)
-    select ${first}, ${first + 1}, ${first + 2}::jsonb, ${first + 3} from done
+    {_INTO} select ${first}, ${first + 1}, ${first + 2}::jsonb, ${first + 3} from done
 )
 select * from done
 """  # noqa: S608 # nosec B608 - statements of ours only

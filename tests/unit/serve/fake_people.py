@@ -43,7 +43,7 @@ class MemoryOutbox:
         self.noted: list[Draft] = []
 
     def note(self, payload: Payload, user: UUID, once: str) -> None:
-        self.noted.append(people_event(payload, user=user, once=once))
+        self.noted.append(people_event(payload, user=str(user), once=once))
 
     async def pass_on(self, tell: Callable[[Draft], Awaitable[object]]) -> int:
         told = 0
