@@ -101,16 +101,9 @@ class AsyncSwarm:
             certificate = certificate or gateway_certificate(place)
             if username in (None, ADMIN) and not (password or token or api_key):
                 username, password = ADMIN, admin_password(place)
-        credentials = Credentials(
-            username=username or "", password=password or "", token=token or api_key or ""
-        )
-        if not (credentials.renewable or credentials.token):
-            raise NotAuthenticated(
-                "A user name with its password is needed, or a token or API key."
-            )
         gateway = Gateway(
             url,
-            credentials,
+            _credentials(username, password, token or api_key),
             timeout_s=timeout_s,
             patience_s=patience_s,
             transport=transport,
@@ -376,6 +369,13 @@ class AsyncSwarm:
         async with self._gateway.stream(call, silence_s=silence_s) as response:
             async for text in texts_of(response):
                 yield text
+
+
+def _credentials(username: str | None, password: str | None, token: str | None) -> Credentials:
+    found = Credentials(username=username or "", password=password or "", token=token or "")
+    if not (found.renewable or found.token):
+        raise NotAuthenticated("A user name with its password is needed, or a token or API key.")
+    return found
 
 
 def _pinned(certificate: Path | str | None) -> ssl.SSLContext | None:
