@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from actors.model import Completion, Message, Model, ModelRequest
+from actors.model import Completion, Model
 from serve.breaker import Rules
 from serve.errors import ModelUnavailable, NobodyAnswered
 from serve.fallback import Provider
@@ -15,6 +15,7 @@ from serve.inference import ModelClient
 from serve.presence import Watch
 from serve.profile import load_profile
 from serve.resilience import Guard, ResilientModel
+from tests.asking import asked
 from tests.local_ray import serving_ray
 from tests.provider import MODEL, OutsideProvider, outside_provider
 from tests.unit.serve.quiet_ray import serve
@@ -42,16 +43,7 @@ async def outside() -> AsyncIterator[OutsideProvider]:
 
 
 async def ask(model: Model, deadline_s: float = 60.0) -> Completion:
-    return await model.complete(
-        ModelRequest(
-            messages=[Message(role="user", content="Write a parser for INI files")],
-            schema=None,
-            max_tokens=100,
-            temperature=0.0,
-            seed=1,
-            deadline_s=deadline_s,
-        )
-    )
+    return await model.complete(asked("Write a parser for INI files", deadline_s=deadline_s))
 
 
 def kill_replica() -> None:

@@ -13,6 +13,7 @@ from serve.encoder import HashedWords
 from serve.errors import ModelBusy, ModelRefused, ModelTimeout, ModelUnavailable
 from serve.inference import ModelClient, ServedModels
 from serve.profile import load_profile
+from tests.asking import asked
 from tests.local_ray import serving_ray
 from tests.unit.serve.quiet_ray import serve
 
@@ -50,14 +51,7 @@ async def ask(
     model: ModelClient, schema: dict[str, JsonValue] | None = None, deadline_s: float = 30.0
 ) -> Completion:
     return await model.complete(
-        ModelRequest(
-            messages=[Message(role="user", content="Write a parser for INI files")],
-            schema=schema,
-            max_tokens=100,
-            temperature=0.0,
-            seed=1,
-            deadline_s=deadline_s,
-        )
+        asked("Write a parser for INI files", schema, deadline_s=deadline_s)
     )
 
 

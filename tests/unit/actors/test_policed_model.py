@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from actors.model import Completion, Message, ModelRequest
+from actors.model import Completion, ModelRequest
 from actors.policed_model import Asker, PolicedModel
 from policies.capabilities import Capabilities
 from policies.errors import CallDenied, RateExceeded
+from tests.asking import asked
 
 BUNDLE = b"""
 version: 1
@@ -48,16 +49,7 @@ class Answering:
 
 
 async def ask(model: PolicedModel, deadline_s: float = 100.0) -> Completion:
-    return await model.complete(
-        ModelRequest(
-            messages=[Message(role="user", content="x")],
-            schema=None,
-            max_tokens=1,
-            temperature=0,
-            seed=1,
-            deadline_s=deadline_s,
-        )
-    )
+    return await model.complete(asked("x", max_tokens=1, deadline_s=deadline_s))
 
 
 def policed(

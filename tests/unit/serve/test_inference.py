@@ -11,6 +11,7 @@ from actors.model import Completion, Message, Model, ModelRequest
 from serve.completion import Failure
 from serve.errors import ModelRefused, ModelTimeout, ModelUnavailable, ReplicaLost
 from serve.inference import ModelClient, ServedModels, app_of, chat_request, completion, failure
+from tests.asking import asked
 from tests.unit.serve.quiet_ray import RayActorError, RayError, RayServeException
 
 WHOLE = {
@@ -75,16 +76,7 @@ def client(
 
 
 async def ask(model: Model, deadline_s: float = 5.0) -> Completion:
-    return await model.complete(
-        ModelRequest(
-            messages=[Message(role="user", content="hello")],
-            schema=None,
-            max_tokens=5,
-            temperature=0.0,
-            seed=1,
-            deadline_s=deadline_s,
-        )
-    )
+    return await model.complete(asked("hello", max_tokens=5, deadline_s=deadline_s))
 
 
 def test_a_request_carries_what_was_asked() -> None:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from pydantic import JsonValue
 
-from actors.model import Completion, Message, ModelRequest
+from actors.model import Completion
 from actors.policed_model import Asker, PolicedModel
 from policies.capabilities import Capabilities
 from serve.breaker import Rules
@@ -28,6 +28,7 @@ from serve.fallback import FallbackConfig, Provider
 from serve.inference import ModelClient
 from serve.presence import Watch
 from serve.resilience import Guard, ResilientModel, resilient
+from tests.asking import asked
 
 CONFIG = FallbackConfig(name="outside", url="http://outside.test/v1", model="outside-1")
 GONE = ModelUnavailable("the replica died")
@@ -105,16 +106,8 @@ def made(
 
 
 async def ask(model: Any, deadline_s: float = 5.0) -> Completion:
-    answer: Completion = await model.complete(
-        ModelRequest(
-            messages=[Message(role="user", content="hello")],
-            schema={"type": "object"},
-            max_tokens=5,
-            temperature=0.0,
-            seed=1,
-            deadline_s=deadline_s,
-        )
-    )
+    wanted = asked("hello", {"type": "object"}, max_tokens=5, deadline_s=deadline_s)
+    answer: Completion = await model.complete(wanted)
     return answer
 
 
