@@ -24,6 +24,8 @@ from swarm.memory_view import Clash
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
 _ACCEPTED: Final = 300
+_NOT_OURS: Final = frozenset({404, *range(500, 600)})
+"""Statuses of somebody before the gateway, where no reason stands with them."""
 _REFUSALS: Final[Mapping[int, type[Refused]]] = {
     403: NotAllowed,
     404: NotFound,
@@ -75,15 +77,16 @@ async def check(response: httpx.Response) -> None:
     if status == httpx.codes.SERVICE_UNAVAILABLE:
         wait_s = _seconds(response.headers.get("Retry-After"))
         raise Unavailable(message, retry_after_s=wait_s, not_done=problem.not_done)
+    if status in _NOT_OURS and not problem.detail:
+        # Our gateway gives a reason; without one, whoever stands before it has lost it, or, as
+        # Ray Serve's proxy does while a swarm starts again, does not know the way to it yet.
+        raise Unavailable(message)
     if httpx.codes.is_client_error(status):
         fields = {entry.field: entry.reason for entry in problem.errors}
         if problem.conflict is not None:
             base, current = problem.conflict.base, problem.conflict.current
             raise MemoryConflict(message, status=status, base=base, current=current)
         raise _REFUSALS.get(status, Refused)(message, status=status, fields=fields)
-    if httpx.codes.is_server_error(status) and not problem.detail:
-        # Our gateway gives a reason; without one, whoever stands before it lost it on the way.
-        raise Unavailable(message)
     raise GatewayFailed(message)
 
 

@@ -44,6 +44,7 @@ async def test_a_run_goes_on_when_what_everything_runs_in_is_killed(
     run = await healthy.in_the_middle(uuid4().hex)
     watching = await healthy.shell.start("events", run, "--json")
     assert watching.stdout is not None
+    assert watching.stderr is not None
     first = await asyncio.wait_for(watching.stdout.readline(), ENDED_S)
     if victim == "supervisor":
         os.kill(supervisor, signal.SIGKILL)
@@ -54,7 +55,7 @@ async def test_a_run_goes_on_when_what_everything_runs_in_is_killed(
     assert status.status == "completed", status.failure
     assert gateway_url(healthy.shell.home) == address
     seen = (first + await watching.stdout.read()).splitlines()
-    assert await watching.wait() == 0
+    assert await watching.wait() == 0, await watching.stderr.read()
     places = [json.loads(line)["stream_sequence"] for line in seen]
     assert places == sorted(set(places))
     assert json.loads(seen[-1])["type"] == RunCompleted.TYPE

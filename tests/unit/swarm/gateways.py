@@ -46,7 +46,10 @@ class BadLine(httpx.AsyncBaseTransport):
 
 
 class AwayLine(httpx.AsyncBaseTransport):
-    """Nobody is there for the next event streams, so many of them."""
+    """Nobody is there for the next event streams, so many of them.
+
+    By turns nobody listens, and somebody listens who does not know of a gateway.
+    """
 
     def __init__(self, fakes: Fakes, away: int) -> None:
         self._inner = httpx.ASGITransport(create_app(fakes.parts()))
@@ -55,6 +58,8 @@ class AwayLine(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if request.url.path.endswith("/events") and self.away:
             self.away -= 1
+            if self.away % 2:
+                return httpx.Response(404, text=f"Path {request.url.path!r} not found.")
             raise httpx.ConnectError("nobody is there")
         return await self._inner.handle_async_request(request)
 

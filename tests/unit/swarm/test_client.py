@@ -288,7 +288,7 @@ async def test_a_gateway_that_starts_again_is_waited_for_longer_than_for_an_answ
     fakes = Fakes()
     await submit(fakes.log)
     await complete(fakes.log, "r1")
-    line = AwayLine(fakes, 3)
+    line = AwayLine(fakes, 4)
     connecting = AsyncSwarm.connect(
         BASE_URL, username="uma", password=PASSWORD, timeout_s=0.5, transport=line
     )

@@ -8,6 +8,7 @@ import pytest
 from swarm.errors import (
     ClientError,
     GatewayFailed,
+    NotFound,
     NotReachable,
     Refused,
     SwarmClosed,
@@ -31,9 +32,11 @@ def gateway(transport: httpx.AsyncBaseTransport, timeout_s: float = 5.0) -> Gate
 
 LOST = httpx.Response(500, text="Internal Server Error")
 """What Ray Serve's proxy answers when the gateway behind it was killed."""
+NOT_YET = httpx.Response(404, text="Path '/x' not found. Ping http://.../-/routes for routes.")
+"""And before it knows of a gateway."""
 
 
-@pytest.mark.parametrize("trouble", [DOWN, GONE, LOST, httpx.ReadTimeout("slow")])
+@pytest.mark.parametrize("trouble", [DOWN, GONE, LOST, NOT_YET, httpx.ReadTimeout("slow")])
 async def test_a_call_that_does_no_harm_is_repeated(trouble: httpx.Response | Exception) -> None:
     assert await gateway(answering(trouble, trouble, GOOD)).call(GET) == b"good"
 
@@ -49,6 +52,8 @@ async def test_a_call_that_might_do_harm_is_repeated_only_where_it_was_not_done(
         await gateway(answering(httpx.Response(503), GOOD)).call(GET, repeatable=False)
     with pytest.raises(Unavailable):
         await gateway(answering(LOST, GOOD)).call(GET, repeatable=False)
+    with pytest.raises(Unavailable):
+        await gateway(answering(NOT_YET, GOOD)).call(GET, repeatable=False)
 
 
 @pytest.mark.parametrize("status", [400, 404, 409, 422, 429, 500, 502, 504])
@@ -82,6 +87,8 @@ async def test_a_gateway_that_hangs_is_given_up() -> None:
     [
         (httpx.Response(418), Refused, "418"),
         (httpx.Response(422, content=b"<html>"), Refused, "422"),
+        (httpx.Response(404, json={"detail": "No such run."}), NotFound, "No such run"),
+        (httpx.Response(404, text="nobody here"), Unavailable, "404"),
         (httpx.Response(429, json={"detail": "Slowly."}), TooManyRequests, "Slowly."),
         (httpx.Response(500, json={"detail": "Oh."}), GatewayFailed, "Oh."),
         (httpx.Response(500, text="Internal Server Error"), Unavailable, "500"),
