@@ -55,19 +55,29 @@ class AsyncRun:
 
         Raises:
             WaitTimeout: it has not ended in that time; the run goes on.
-            NotReachable: the gateway went away and did not come back.
+            NotReachable, Unavailable: the gateway went away and did not come back within the
+                client's patience.
         """
         try:
             async with asyncio.timeout(timeout_s):
-                status = await self.status()
+                status = await self._status_in_the_end()
                 while not status.ended:
                     async with aclosing(self.events(after=status.stream_sequence)) as events:
                         async for _ in events:
                             pass
-                    status = await self.status()
+                    status = await self._status_in_the_end()
         except TimeoutError as error:
             raise WaitTimeout(f"Run {self.id} has not ended within {timeout_s} s.") from error
         return status
+
+    async def _status_in_the_end(self) -> RunStatus:
+        """The status, however long the gateway is away within the client's patience."""
+        pause = Pause(self._gateway.patience_s)
+        while True:
+            try:
+                return await self.status()
+            except (NotReachable, Unavailable) as error:
+                await pause.after(error)
 
     async def result(self) -> str:
         """The document that the run made, in Markdown. Does not wait.

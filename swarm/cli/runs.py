@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import time
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Annotated
 
 import typer
@@ -11,7 +11,7 @@ import typer
 from swarm.cli.lifecycle import Json, print_json
 from swarm.cli.show import printer, show_result, show_runs, show_step, show_summary
 from swarm.client import AsyncSwarm
-from swarm.errors import NotReachable, WaitTimeout
+from swarm.errors import NotReachable, Unavailable, WaitTimeout
 from swarm.run import AsyncRun
 from swarm.view import AuditSummary, Priority, RunStatus
 
@@ -98,7 +98,7 @@ async def do_run(
     """Submit, watch, show; 0 if the run completed, 1 if it ended otherwise or took too long.
 
     Raises:
-        NotReachable: no swarm is running, or it went away and did not come back.
+        NotReachable, Unavailable: no swarm is running, or it went away and did not come back.
         Refused: the objective, workflow or model is not accepted.
         WaitTimeout: the run has not ended in time; it goes on.
     """
@@ -117,16 +117,16 @@ async def do_run(
         try:
             async with asyncio.timeout(timeout_s):
                 seen = await _watch(handle)
+                status = await handle.wait()
         except TimeoutError as error:
             raise WaitTimeout(
                 f"Run {handle.id} has not ended within {timeout_s:g} s; it goes on."
             ) from error
-        except NotReachable as error:
-            raise NotReachable(
+        except (NotReachable, Unavailable) as error:
+            raise type(error)(
                 f"{error} Run {handle.id} is kept, and goes on once the swarm is back;"
                 f" watch it with: swarm events {handle.id}"
             ) from error
-        status = await handle.status()
         seconds = time.monotonic() - began
         audit = await complete_audit(handle, seen)
         if as_json:
@@ -138,13 +138,17 @@ async def do_run(
 
 
 async def complete_audit(run: AsyncRun, events: int) -> AuditSummary | None:
-    """What the audit log has of a run, once it has that many events; None if it lags too far."""
+    """What the audit log has of a run, once it has that many events; None if it lags too far.
+
+    A gateway that is away meanwhile takes no result from who waited for the run.
+    """
     try:
         async with asyncio.timeout(AUDIT_DEADLINE_S):
             while True:
-                audit = await run.audit()
-                if audit.events >= events:
-                    return audit
+                with suppress(NotReachable, Unavailable):
+                    audit = await run.audit()
+                    if audit.events >= events:
+                        return audit
                 await asyncio.sleep(AUDIT_POLL_S)
     except TimeoutError:
         return None

@@ -46,17 +46,18 @@ class BadLine(httpx.AsyncBaseTransport):
 
 
 class AwayLine(httpx.AsyncBaseTransport):
-    """Nobody is there for the next event streams, so many of them.
+    """Nobody is there for the next requests of paths that end so, so many of them.
 
     By turns nobody listens, and somebody listens who does not know of a gateway.
     """
 
-    def __init__(self, fakes: Fakes, away: int) -> None:
+    def __init__(self, fakes: Fakes, away: int, *, of: str = "/events") -> None:
         self._inner = httpx.ASGITransport(create_app(fakes.parts()))
         self.away = away
+        self._of = of
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if request.url.path.endswith("/events") and self.away:
+        if request.url.path.endswith(self._of) and self.away:
             self.away -= 1
             if self.away % 2:
                 return httpx.Response(404, text=f"Path {request.url.path!r} not found.")

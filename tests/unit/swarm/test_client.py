@@ -297,6 +297,31 @@ async def test_a_gateway_that_starts_again_is_waited_for_longer_than_for_an_answ
     assert line.away == 0
 
 
+async def test_who_waits_for_a_run_waits_for_a_gateway_that_starts_again() -> None:
+    fakes = Fakes()
+    await submit(fakes.log)
+    await complete(fakes.log, "r1")
+    line = AwayLine(fakes, 500, of="/v1/runs/r1")  # more than one call asks for
+    connecting = AsyncSwarm.connect(
+        BASE_URL, username="uma", password=PASSWORD, timeout_s=0.5, transport=line
+    )
+    async with await connecting as swarm:
+        assert (await swarm.run("r1").wait()).status == "completed"
+    assert line.away == 0
+
+
+async def test_who_waits_for_a_run_loses_patience_in_the_end() -> None:
+    fakes = Fakes()
+    await submit(fakes.log)
+    line = AwayLine(fakes, 100_000, of="/v1/runs/r1")
+    connecting = AsyncSwarm.connect(
+        BASE_URL, username="uma", password=PASSWORD, timeout_s=0.5, patience_s=0.0, transport=line
+    )
+    async with await connecting as swarm:
+        with pytest.raises((NotReachable, Unavailable)):
+            await swarm.run("r1").wait()
+
+
 async def test_the_swarm_on_this_machine_is_found_by_its_home(tmp_path: Path) -> None:
     fakes = Fakes()
     fakes.users.users["admin"] = fakes.users.users["ada"]

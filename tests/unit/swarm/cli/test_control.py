@@ -10,6 +10,8 @@ import pytest
 from swarm.client import AsyncSwarm
 from swarm.errors import NotReachable
 from tests.unit.serve.fakes import (
+    BASE_URL,
+    PASSWORD,
     RESEARCH,
     Fakes,
     MemoryLog,
@@ -22,6 +24,7 @@ from tests.unit.serve.fakes import (
     submit,
 )
 from tests.unit.swarm.cli.conftest import Command
+from tests.unit.swarm.gateways import AwayLine
 
 Printed = pytest.CaptureFixture[str]
 
@@ -192,3 +195,43 @@ def test_who_watches_a_run_reads_what_to_type_and_how_it_ended(
     (submitted,) = fakes.log.of_kind("run.submitted")
     said = json.loads(submitted.event.data)
     assert (said["priority"], said["deadline_s"]) == ("high", 60.0)
+
+
+def reached_by(line: AwayLine, monkeypatch: pytest.MonkeyPatch, *, timeout_s: float = 30.0) -> None:
+    """Have the commands connect by this line, and lose patience at once."""
+    connect = AsyncSwarm.connect
+
+    async def connecting(*_: Any, **__: Any) -> AsyncSwarm:
+        return await connect(
+            BASE_URL,
+            username="uma",
+            password=PASSWORD,
+            transport=line,
+            timeout_s=timeout_s,
+            patience_s=0.0,
+        )
+
+    monkeypatch.setattr(AsyncSwarm, "connect", connecting)
+
+
+@pytest.mark.parametrize("away", [9, 10])  # nobody listens; who listens knows of no gateway
+def test_who_watches_a_run_learns_that_it_is_kept_when_the_swarm_goes_away(
+    fakes: Fakes, command: Command, capsys: Printed, monkeypatch: pytest.MonkeyPatch, away: int
+) -> None:
+    reached_by(AwayLine(fakes, away), monkeypatch)
+    assert command("run", "Write a parser.") == 3
+    (submitted,) = fakes.log.of_kind("run.submitted")
+    run = submitted.event.run
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"Run {run} is kept" in told
+    assert f"swarm events {run}" in told
+
+
+def test_a_result_is_shown_though_nobody_tells_of_its_audit(
+    fakes: Fakes, command: Command, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fakes, "log", LivelyLog())
+    monkeypatch.setattr("swarm.cli.runs.AUDIT_DEADLINE_S", 1.2)
+    reached_by(AwayLine(fakes, 100_000, of="/audit"), monkeypatch, timeout_s=0.5)
+    assert command("run", "Write a parser.") == 1
+    assert " cancelled in " in capsys.readouterr().out
