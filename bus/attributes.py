@@ -8,6 +8,9 @@ from typing import Final
 from urllib.parse import unquote
 
 TRACE_HEADER: Final = "traceparent"
+MOST_CHARS: Final = 8_192
+"""Of all headers of an event: whoever answers it repeats some of them, and must fit as well."""
+_ID = re.compile(r"[!-~]{1,64}\Z")
 _NOT_PLAIN = re.compile(r'[^\x21-\x7e]+|["%]+')
 _PLAIN = re.compile(r"[!#$&-~]+\Z")
 
@@ -28,6 +31,11 @@ def is_plain(value: str) -> bool:
 def is_canonical(value: str) -> bool:
     """Whether `encode_attribute` spells the value so: no two spellings mean the same."""
     return is_plain(value) or ("%" in value and encode_attribute(unquote(value)) == value)
+
+
+def is_id(value: str) -> bool:
+    """Whether an event may be named so: answers, alarms and the audit log name it as well."""
+    return _ID.match(value) is not None
 
 
 def is_misspelt(name: str) -> bool:

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Final
 from urllib.parse import unquote
 
-from bus.attributes import TRACE_HEADER, is_canonical, is_misspelt, is_plain
+from bus.attributes import MOST_CHARS, TRACE_HEADER, is_canonical, is_id, is_misspelt, is_plain
 from bus.errors import MalformedEvent
 from bus.nkey import decode_base64url
 from bus.payloads import Payload, payload_model
@@ -100,7 +100,10 @@ class Event:
         if missing:
             raise MalformedEvent(f"event on {subject!r} lacks {', '.join(missing)}")
         strange = [name for name in headers or {} if is_misspelt(name)]
-        if not (all(kept.values()) and is_plain("".join(kept.values()))):
+        values = "".join(kept.values())
+        if len(values) > MOST_CHARS:
+            strange.append(f"header, of over {MOST_CHARS:,} characters with the others")
+        if not (all(kept.values()) and is_plain(values)):
             strange += [name for name, value in kept.items() if not is_canonical(value)]
         if strange:
             raise MalformedEvent(f"event on {subject!r} has a malformed {', '.join(strange)[:200]}")
@@ -116,6 +119,7 @@ class Event:
             for name, is_right in (
                 ("ce-specversion", headers["ce-specversion"] == "1.0"),
                 ("ce-datacontenttype", headers["ce-datacontenttype"] == "application/json"),
+                ("ce-id or ce-cause", is_id(self.id) and is_id(self.cause or self.id)),
                 ("ce-source", _SOURCE.match(self.source)),
                 ("ce-sequence", _PLAIN_INTEGER.match(headers["ce-sequence"])),
                 ("ce-previous", _HEX_64.match(self.previous)),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from bus.signing import ChainHead
-from storage.audit_rows import EVENT_COLUMNS, AuditEvent
+from storage.audit_rows import EVENT_COLUMNS, AuditEvent, in_column
 from storage.errors import AuditCorrupt
 from storage.merkle import GetNode, consistency_proof, inclusion_proof
 from storage.postgres import Pool, translated
@@ -239,16 +239,17 @@ class AuditReader:
         """Every recorded event that has one of these ids, in log order."""
         with translated("look events up in the audit log"):
             async with asyncio.timeout(self._deadline_s):
-                rows = await self._pool.fetch(_BY_IDS, list(event_ids))
+                rows = await self._pool.fetch(_BY_IDS, list(map(in_column, event_ids)))
         return [AuditEvent.from_row(row) for row in rows]
 
     async def unknown(self, event_ids: Sequence[str]) -> list[str]:
         """Those of these ids that no accepted event in the log has, in the order given."""
+        wanted = {event_id: in_column(event_id) for event_id in event_ids}
         with translated("look ids up in the audit log"):
             async with asyncio.timeout(self._deadline_s):
-                rows = await self._pool.fetch(_KNOWN_IDS, list(event_ids))
+                rows = await self._pool.fetch(_KNOWN_IDS, list(wanted.values()))
         known = {row["event_id"] for row in rows}
-        return [event_id for event_id in event_ids if event_id not in known]
+        return [event_id for event_id, column in wanted.items() if column not in known]
 
     async def chain_heads(self) -> dict[str, ChainHead]:
         """The last accepted event of each sender's chain, by its public key."""

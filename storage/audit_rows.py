@@ -212,13 +212,13 @@ def _row(
         leaf_index,
         record.stream_sequence,
         storable(record.subject),
-        _short(record.event_id),
-        _short(record.type),
-        _short(record.source_role),
-        _short(record.source_agent),
+        _if_any(record.event_id),
+        _if_any(record.type),
+        _if_any(record.source_role),
+        _if_any(record.source_agent),
         run,
-        _short(record.cause),
-        _short(record.sender_key),
+        _if_any(record.cause),
+        _if_any(record.sender_key),
         _number(record.sender_sequence),
         _moment(record.event_time),
         record.stored_at,
@@ -242,8 +242,13 @@ def _headers_json(headers: Mapping[str, str]) -> str:
     return _JSON.encode({storable(name): storable(value) for name, value in headers.items()})
 
 
-def _short(text: str | None) -> str | None:
-    return None if text is None else storable(text[:TEXT_LIMIT])
+def in_column(text: str) -> str:
+    """What a query column has of a text."""
+    return storable(text[:TEXT_LIMIT])
+
+
+def _if_any(text: str | None) -> str | None:
+    return None if text is None else in_column(text)
 
 
 def _number(value: int | None) -> int | None:

@@ -22,6 +22,7 @@ TRUST_RUN: Final = "trust"
 ACCEPTED: Final = "accepted"
 REFUSED: Final = "refused"
 _LENGTH_DIGITS: Final = 9
+_MOST_CHARS: Final = 8_192
 _PARTITIONS: Final = 16
 _OWNED: Final = re.compile(r"([a-z0-9-]{1,32})_[A-Za-z0-9-]*")
 _REQUIRED: Final = frozenset(
@@ -38,6 +39,7 @@ _OWN_ROLE_KINDS: Final = frozenset(
         *("tool.called", "tool.answered"),
     }
 )
+_ID = re.compile(r"[!-~]{1,64}", re.ASCII)
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _SOURCE = re.compile(r"swarm://([a-z]+)/([A-Za-z0-9_-]{1,64})", re.ASCII)
 _TYPE = re.compile(r"swarm\.([a-z]+\.[a-z]+)\.v[1-9][0-9]*", re.ASCII)
@@ -223,6 +225,10 @@ def read_event(envelope: bytes, data: bytes) -> Event:
         raise NotProven("the event has a header too many or too few")
     if not all(text.isascii() and text.isprintable() for pair in pairs for text in pair):
         raise NotProven("a header is not printable ASCII")
+    if sum(map(len, headers.values())) > _MOST_CHARS:
+        raise NotProven("the event's headers are too long")
+    if not all(_ID.fullmatch(unquote(headers.get(name, "none"))) for name in ("ce-id", "ce-cause")):
+        raise NotProven("the event's id or cause is not an id")
     source = _SOURCE.fullmatch(unquote(headers["ce-source"]))
     if source is None or not _COUNT.fullmatch(headers["ce-sequence"]):
         raise NotProven("the event has no sender or no number of its own")

@@ -5,7 +5,7 @@ auditor raises the alarm, and whoever verifies the run's evidence is told, and s
 """
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 import nats
@@ -13,6 +13,7 @@ import pytest
 from nats.aio.client import Client
 
 from bus import jwt
+from bus.errors import MalformedEvent
 from bus.event import Draft, Event, StoredEvent, derive_id
 from bus.identity import credentials_file
 from bus.log import EventLog
@@ -183,6 +184,27 @@ async def test_a_cause_that_nobody_has_seen_leaves_the_run_proven(
 ) -> None:
     added = [await traitor.say(traitor.sender.sign(traitor.claim(scene.run, "odd", "nothing")))]
     await told(scene, added, [UNCAUSED])
+
+
+async def test_a_name_that_nobody_could_repeat_is_refused_and_all_work_goes_on(
+    scene: Scene, traitor: Traitor
+) -> None:
+    """Who answers an event or tells of it repeats its id: in a payload, a header, a column."""
+    claim, huge = traitor.claim(scene.run, "odd"), "x" * 60_000
+    odd = [
+        *(replace(claim, id=name) for name in ("\0", "x" * 65, "two words", huge)),
+        *(replace(claim, cause=name) for name in ("\0", "x" * 65, "\u2028", huge)),
+        replace(claim, on_behalf_of=huge),
+    ]
+    for at, draft in enumerate(odd):
+        await traitor.say(traitor.sender.sign(draft), message_id=f"odd-{at}")
+    proven = await scene.proven()
+    assert dict(proven.refused) == {MalformedEvent.code: len(odd)}
+    assert not proven.findings
+    async with scene.broker.joined("gateway", f"gateway-{uuid4().hex[:8]}") as gateway:
+        after = f"r{uuid4().hex[:20]}"
+        await gateway.append(submission(after))
+        assert (await until_end(gateway, after))[-1].event.type == RunCompleted.TYPE
 
 
 async def test_an_agent_that_speaks_among_the_events_of_trust_leaves_every_run_proven(

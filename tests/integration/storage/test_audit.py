@@ -406,6 +406,15 @@ async def test_a_hostile_event_is_recorded_byte_for_byte(pool: Pool) -> None:
     assert headers == "twice"
 
 
+async def test_ids_that_nobody_has_are_told_apart_from_those_of_hostile_events(pool: Pool) -> None:
+    store = AuditStore(pool)
+    await store.append([HOSTILE], SIGN)
+    long = "e" * 100_000
+    assert await store.unknown(["\0", long, "none", "\udcff"]) == ["\0", "none", "\udcff"]
+    assert [event.record.event_id for event in await store.with_ids([long])] == [long[:512]]
+    assert await store.with_ids(["\0"]) == []
+
+
 async def test_a_connection_cut_in_the_middle_stores_nothing_and_can_be_repeated(
     pool: Pool,
 ) -> None:

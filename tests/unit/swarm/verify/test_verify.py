@@ -177,6 +177,16 @@ SPOILT = {
         "a header too many or too few",
     ),
     "a header too few": (_say(change=lambda h: h.pop("ce-id")), "a header too many or too few"),
+    "too long headers": (
+        _say(change=lambda h: h.update({"ce-more": "x" * 8_192})),
+        "headers are too long",
+    ),
+    "an id that is none": (_say(change=lambda h: h.update({"ce-id": "%00"})), "is not an id"),
+    "too long an id": (_say(change=lambda h: h.update({"ce-id": "x" * 65})), "is not an id"),
+    "a cause that is none": (
+        _say(change=lambda h: h.update({"ce-cause": "two%20words"})),
+        "is not an id",
+    ),
     "no time": (_say(change=lambda h: h.update({"ce-time": "noon"})), "is not one"),
     "a time without an offset": (
         _say(change=lambda h: h.update({"ce-time": "2026-01-01T12:00:00"})),
