@@ -12,11 +12,11 @@ import structlog
 from pydantic import JsonValue
 
 from actors.attempt import Attempt
-from actors.errors import MemoryUnavailable, QuestionRefused
+from actors.errors import ItemNameTaken, MemoryUnavailable, QuestionRefused
 from actors.memory_client import MemoryClient
 from actors.memory_question import MAX_TEXT_CHARS
 from bus.event import Draft, derive_id
-from bus.memory_payloads import ItemReference, Kind, MemoryDeleted, MemoryWritten
+from bus.memory_payloads import TAKEN, ItemReference, Kind, MemoryDeleted, MemoryWritten
 from bus.payloads import Recall
 from bus.subjects import is_token
 from storage.memory_filter import UNFILTERED, MemoryFilters
@@ -149,9 +149,12 @@ class AttemptMemory:
             ttl_s: life in seconds.
 
         Raises:
+            ItemNameTaken: no new item is called so; it is not in the log.
             MemoryUnavailable: it is in the log, but not known to have taken effect.
             PublishError: it is not in the log.
         """
+        if item in TAKEN:
+            raise ItemNameTaken(f"no item of the memory may be called {item!r}")
         payload = MemoryWritten(
             namespace=namespace,
             item=item,

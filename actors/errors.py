@@ -27,6 +27,7 @@ ActorError              (SwarmError, bus/errors.py)
     EnrolmentBarred     its right was taken away when its key was revoked
   KeyRetired            a member is to go on under a new key
   QuestionRefused       a question to the memory that nobody may ask, or that nobody signed
+  ItemNameTaken         no new item of the memory is called so
   MemoryUnavailable     retry: nobody answers for the memory
   ToolError             a tool that did not do what an agent asked of it
     InvalidTool         a function that cannot be a tool
@@ -211,6 +212,12 @@ class QuestionRefused(ActorError):
     """The memory does not answer that question of that member."""
 
     code = "question_refused"
+
+
+class ItemNameTaken(ActorError):
+    """No new item of the memory is called so: the name stands for something else in an address."""
+
+    code = "item_name_taken"
 
 
 class MemoryUnavailable(ActorError):

@@ -22,8 +22,12 @@ Namespace = Annotated[
     Field(min_length=3, max_length=256, pattern=r"^[A-Za-z0-9_-]{1,64}(/[A-Za-z0-9_-]{1,64})+$"),
 ]
 """A path such as ``run/<run>/notes``: ``run``, ``role``, ``user`` or ``shared``, then whose."""
+Item = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.:-]+$")]
 TAKEN: Final = ("items", "export")
-"""Not names of items: in an address they stand for what is in a namespace."""
+"""Not names of new items: in an address they stand for what is in a namespace.
+
+Of older ones they are, and of what a member writes past the gateway: the log is read all the same.
+"""
 
 
 def _free(name: str) -> str:
@@ -32,11 +36,7 @@ def _free(name: str) -> str:
     return name
 
 
-Item = Annotated[
-    str,
-    Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.:-]+$"),
-    AfterValidator(_free),
-]
+NewItem = Annotated[Item, AfterValidator(_free)]
 Content = Annotated[str, Field(min_length=1, max_length=MAX_CONTENT_CHARS), STORABLE]
 Why = Annotated[Reason, STORABLE]
 Kind = Literal["session", "episodic", "semantic"]

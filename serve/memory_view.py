@@ -11,11 +11,11 @@ from bus.memory_payloads import (
     MOST_SOURCES,
     Base,
     Content,
-    Item,
     ItemReference,
     Kind,
     MemoryWritten,
     Namespace,
+    NewItem,
     Why,
 )
 from bus.storable import STORABLE, Metadata
@@ -49,7 +49,7 @@ class ItemWrite(BaseModel):
             raise ValueError("an item of the kind session needs ttl_s")
         return self
 
-    def payload(self, namespace: Namespace, item: Item, base: int | None) -> MemoryWritten:
+    def payload(self, namespace: Namespace, item: NewItem, base: int | None) -> MemoryWritten:
         """As it goes into the log."""
         return MemoryWritten(
             namespace=namespace,

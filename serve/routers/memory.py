@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Path, Query, Response
 from starlette.responses import StreamingResponse
 
 from actors.errors import MemoryUnavailable
-from bus.memory_payloads import Item, Kind, MemoryDeleted, MemoryWritten, Namespace, Why
+from bus.memory_payloads import Item, Kind, MemoryDeleted, MemoryWritten, Namespace, NewItem, Why
 from policies.caller import Caller
 from policies.roles import Deny
 from serve.access import MemoryManager, MemoryReader, MemoryWriter, Parts
@@ -50,6 +50,7 @@ Below = Annotated[
     ),
 ]
 Which = Annotated[Item, Path(description="The item's own name.")]
+New = Annotated[NewItem, Path(description="The item's own name; neither items nor export.")]
 IfMatch = Annotated[
     str | None, Header(max_length=32, description='The version that was seen: "3".')
 ]
@@ -158,7 +159,7 @@ async def read_memory(
 )
 async def write_memory(
     namespace: Where,
-    item: Which,
+    item: New,
     wanted: ItemWrite,
     parts: Parts,
     caller: MemoryWriter,

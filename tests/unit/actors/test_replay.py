@@ -16,10 +16,12 @@ from actors.roles import role_spec
 from actors.step_agent import ask_model
 from actors.workflow import LoopSpec, StepSpec, WorkflowSpec
 from bus.event import StoredEvent
+from bus.memory_payloads import TAKEN
 from bus.payloads import (
     CancelRequested,
     PauseRequested,
     ResumeRequested,
+    RunCompleted,
     StallNoticed,
     StepAssigned,
     StepCompleted,
@@ -315,6 +317,24 @@ def test_a_payload_written_before_a_field_was_added_is_equal() -> None:
     event = recording._signed(replace(assigned.event, data=data))
     made = replay(recording.read([*recording.events[:-1], replace(assigned, event=event)]))
     assert made.is_equal, made.divergence
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_run_that_recalled_an_item_of_a_name_that_no_new_one_gets_is_read_and_equal(
+    name: str,
+) -> None:
+    recording = Recording(WORDS)
+    recording.submit()
+    recording.settle()
+    answered = recording.answer(recording.claim(recording.open()[0]))
+    recalled = {"namespace": "shared/notes", "item": name, "version": 1}
+    recording.events = recording.resigned(answered, {"recalled": [recalled]}, rechain=True)
+    recording.to_end()
+    assert all(isinstance(each, StoredEvent) for each in recording.read())
+    completed = recording.find("run.completed").payload()
+    assert isinstance(completed, RunCompleted)
+    assert [each.model_dump() for each in completed.recalled] == [recalled]
+    equal(recording)
 
 
 async def test_a_model_that_may_not_be_asked_raises() -> None:

@@ -8,19 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi.routing import APIRoute
-from hypothesis import assume, example, given
-from hypothesis import strategies as st
 
-from bus.memory_payloads import TAKEN, MemoryDeleted, MemoryWritten
-from serve.app import create_app
+from bus.memory_payloads import MemoryDeleted, MemoryWritten
 from serve.part_states import BY_WORDS, memory_state
 from storage.run_owners import RunOwner
 from tests.unit.serve.fakes import UMA, Fakes, submit
 
-NAMESPACE = r"[a-z]{1,6}(/(items|export|[a-z]{1,3}))+"
-ITEM = r"items|export|[a-z.:_-]{1,8}"
-ROUTES = [each for each in create_app(Fakes().parts()).routes if isinstance(each, APIRoute)]
 NOTES = "/v1/memory/shared/notes/items"
 OWN = f"/v1/memory/user/{UMA}/notes/items"
 
@@ -111,24 +104,6 @@ async def test_what_utf_8_or_json_has_not_is_refused(metadata: bytes) -> None:
         )
     assert answer.status_code in (400, 422)
     assert fakes.log.stored == []
-
-
-@pytest.mark.parametrize("name", TAKEN)
-async def test_an_item_that_nobody_could_read_is_not_written(name: str) -> None:
-    fakes = Fakes()
-    async with fakes.client() as client:
-        assert (await put(client, f"{NOTES}/{name}")).status_code == 422
-    assert fakes.log.stored == []
-
-
-@given(namespace=st.from_regex(NAMESPACE, fullmatch=True), item=st.from_regex(ITEM, fullmatch=True))
-@example(namespace="shared/items", item="items-1")
-@example(namespace="items/export", item="a.items")
-def test_the_address_of_an_item_is_of_nothing_else(namespace: str, item: str) -> None:
-    assume(item not in TAKEN)
-    address = f"/v1/memory/{namespace}/items/{item}"
-    gets = [route for route in ROUTES if "GET" in route.methods and route.path_regex.match(address)]
-    assert [route.name for route in gets] == ["read_memory"]
 
 
 @pytest.mark.parametrize("if_match", ["3", "*", '"x"', '"2"'])
