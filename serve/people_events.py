@@ -51,8 +51,7 @@ class PeopleEvents:
         Raises:
             SwarmError: the log or the database is away; nothing is lost.
         """
-        while await self._outbox.pass_on(self._events.append):
-            pass
+        await self._outbox.pass_on(self._events.append)
 
     async def keep_passing_on(self) -> None:
         """Pass on whatever is noted, until cancelled."""

@@ -23,7 +23,7 @@ class Outbox(Protocol):
     """What the stores of people noted for the log; what was told is struck out."""
 
     async def pass_on(self, tell: Callable[[Draft], Awaitable[object]]) -> int:
-        """Tell the oldest of it, in order, each at least once; how many were told."""
+        """Tell all of it, in order, each at least once; how many were told."""
         ...
 
 

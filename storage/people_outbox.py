@@ -6,6 +6,7 @@ again under the same id.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import asyncpg
@@ -15,7 +16,7 @@ from bus.errors import MalformedEvent, SwarmError
 from bus.event import Draft
 from bus.payloads import payload_model
 from bus.subjects import SYSTEM_RUN
-from storage.postgres import Connection, Pool, translated
+from storage.postgres import Pool, translated
 
 log = structlog.get_logger()
 
@@ -23,9 +24,26 @@ BATCH: Final = 64
 # Whoever passes a row on holds it: another gateway takes those behind it.
 _TAKE = """
 select place, id, type, payload, user_id from people_event
-order by place limit $1 for update skip locked
+where place > $1 order by place limit $2 for update skip locked
 """
 _DONE = "delete from people_event where place = any($1)"
+
+Tell = Callable[[Draft], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Passed:
+    """What became of the rows of one transaction.
+
+    Attributes:
+        done: places of those that the log has now.
+        last: place of the last one; None where no more were there to take.
+        failure: what ended it before that.
+    """
+
+    done: Sequence[int]
+    last: int | None
+    failure: BaseException | None
 
 
 class PeopleOutbox:
@@ -39,26 +57,24 @@ class PeopleOutbox:
     def __init__(self, pool: Pool, *, deadline_s: float = 10.0) -> None:
         self._pool = pool
         self._deadline_s = deadline_s
+        self._complained_of: set[int] = set()
 
-    async def pass_on(self, tell: Callable[[Draft], Awaitable[object]]) -> int:
-        """Tell the oldest, in order; how many were told and struck out.
+    async def pass_on(self, tell: Tell) -> int:
+        """Tell all that is noted, in order; how many were told and struck out.
 
         What can never be told stays where it is and holds nothing up.
 
         Raises:
             SwarmError: one could not be told just now. Those before it are struck out.
         """
-        with translated("pass on what was noted of accounts"):
-            async with (
-                self._pool.acquire(timeout=self._deadline_s) as connection,
-                connection.transaction(),
-            ):
-                rows = await connection.fetch(_TAKE, BATCH, timeout=self._deadline_s)
-                told, failure = await _told(rows, tell)
-                await self._strike_out(connection, told)
-        if failure is not None:
-            raise failure
-        return len(told)
+        told = 0
+        last: int | None = 0
+        while last is not None:
+            passed = await self._pass_on_behind(last, tell)
+            if passed.failure is not None:
+                raise passed.failure
+            told, last = told + len(passed.done), passed.last
+        return told
 
     async def backlog(self) -> int:
         """How much is to be passed on."""
@@ -67,28 +83,43 @@ class PeopleOutbox:
                 count: int = await self._pool.fetchval("select count(*) from people_event")
         return count
 
-    async def _strike_out(self, connection: Connection, told: Sequence[int]) -> None:
-        if told:
-            await connection.execute(_DONE, told, timeout=self._deadline_s)
+    async def _pass_on_behind(self, place: int, tell: Tell) -> _Passed:
+        """Tell what is noted behind a place, as much as goes into a transaction."""
+        with translated("pass on what was noted of accounts"):
+            async with (
+                self._pool.acquire(timeout=self._deadline_s) as connection,
+                connection.transaction(),
+            ):
+                rows = await connection.fetch(_TAKE, place, BATCH, timeout=self._deadline_s)
+                done, failure = await self._told(rows, tell)
+                if done:
+                    await connection.execute(_DONE, done, timeout=self._deadline_s)
+        is_all = len(rows) < BATCH
+        return _Passed(done=done, last=None if is_all else rows[-1]["place"], failure=failure)
 
-
-async def _told(
-    rows: Sequence[asyncpg.Record], tell: Callable[[Draft], Awaitable[object]]
-) -> tuple[list[int], BaseException | None]:
-    """Which of them were told, and what ended it before the last."""
-    told: list[int] = []
-    for row in rows:
-        try:
-            await tell(_draft(row))
-        except asyncio.CancelledError as error:
-            return told, error
-        except SwarmError as error:
-            if error.retryable:
+    async def _told(
+        self, rows: Sequence[asyncpg.Record], tell: Tell
+    ) -> tuple[list[int], BaseException | None]:
+        """Which of them were told, and what ended it before the last."""
+        told: list[int] = []
+        for row in rows:
+            try:
+                await tell(_draft(row))
+            except asyncio.CancelledError as error:
                 return told, error
+            except SwarmError as error:
+                if error.retryable:
+                    return told, error
+                self._complain(row, error)
+            else:
+                told.append(row["place"])
+        return told, None
+
+    def _complain(self, row: asyncpg.Record, error: SwarmError) -> None:
+        """Say once that it can never be told: it is tried again each time."""
+        if row["place"] not in self._complained_of:
+            self._complained_of.add(row["place"])
             log.error("people_event.cannot_be_told", id=row["id"], code=error.code)
-        else:
-            told.append(row["place"])
-    return told, None
 
 
 def _draft(row: asyncpg.Record) -> Draft:

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from bus.errors import BusUnreachable, PublishDenied, SwarmError
 from bus.event import Draft, derive_id
@@ -263,6 +264,48 @@ async def test_what_can_never_be_told_is_kept_and_holds_nothing_up(
     assert await outbox.pass_on(log.tell) == 2
     assert told_of(log) == made[1:]
     assert await outbox.backlog() == 2
+
+
+async def note_nonsense(pool: Pool, amount: int) -> None:
+    await pool.execute(
+        "insert into people_event (id, type, payload, user_id)"
+        " select 'x' || n, 'swarm.no.such.v1', '{}', 'x' from generate_series(1, $1) n",
+        amount,
+    )
+
+
+@pytest.mark.parametrize("amount", [BATCH - 1, BATCH, 2 * BATCH])
+async def test_however_much_can_never_be_told_what_is_behind_it_is(
+    pool: Pool, outbox: PeopleOutbox, amount: int
+) -> None:
+    await note_nonsense(pool, amount)
+    made = await some_users(pool, 3)
+    log = Log()
+    assert await outbox.pass_on(log.tell) == 3
+    assert told_of(log) == made
+    assert await outbox.backlog() == amount
+
+
+async def test_all_that_is_noted_is_passed_on_in_order_at_once(
+    pool: Pool, outbox: PeopleOutbox
+) -> None:
+    made = await some_users(pool, 2 * BATCH + 1)
+    log = Log(BusUnreachable(), after=BATCH + 1)
+    with pytest.raises(BusUnreachable):
+        await outbox.pass_on(log.tell)
+    assert await outbox.backlog() == BATCH
+    assert await outbox.pass_on(log.tell) == BATCH
+    assert told_of(log) == made
+
+
+async def test_what_can_never_be_told_is_complained_of_once(
+    pool: Pool, outbox: PeopleOutbox
+) -> None:
+    await note_nonsense(pool, 2)
+    with capture_logs() as said:
+        for _ in range(2):
+            assert await outbox.pass_on(Log().tell) == 0
+    assert [entry["id"] for entry in said] == ["x1", "x2"]
 
 
 async def test_a_note_that_cannot_be_written_undoes_what_was_done(pool: Pool, ada: User) -> None:

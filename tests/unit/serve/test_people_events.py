@@ -176,6 +176,21 @@ async def test_who_passes_on_stops_though_a_library_loses_the_cancellation() -> 
     assert not going
 
 
+async def test_passing_on_ends_with_what_is_noted_though_some_was_told_each_time() -> None:
+    asked = 0
+
+    class Ample:
+        async def pass_on(self, _: Callable[[Draft], Awaitable[object]]) -> int:
+            nonlocal asked
+            asked += 1
+            await asyncio.sleep(0)
+            return 1
+
+    async with asyncio.timeout(5):
+        await PeopleEvents(Ample(), MemoryLog()).pass_on()
+    assert asked == 1
+
+
 async def test_what_the_log_will_never_take_holds_nothing_up_and_is_kept() -> None:
     class Refusing(MemoryLog):
         async def append(self, draft: Draft, *, expected: Expected | None = None) -> StoredEvent:
