@@ -1,7 +1,8 @@
 """Passing on to the log what was noted of accounts (storage/people_event.py).
 
 In the order in which it was noted, struck out once the log has it. A crash in between tells it
-again under the same id.
+again under the same id, which the stream notices for a while; of what was noted longer ago the
+audit log is asked first.
 """
 
 import asyncio
@@ -15,16 +16,27 @@ import structlog
 from bus.errors import MalformedEvent, SwarmError
 from bus.event import Draft
 from bus.payloads import payload_model
+from bus.provision import DUPLICATE_WINDOW_S
 from bus.subjects import SYSTEM_RUN
 from storage.postgres import Pool, translated
 
 log = structlog.get_logger()
 
 BATCH: Final = 64
+SURELY_KNOWN_S: Final = DUPLICATE_WINDOW_S / 2
+"""For so long after it was noted the stream still knows the id of what was told."""
 # Whoever passes a row on holds it: another gateway takes those behind it.
 _TAKE = """
-select place, id, type, payload, user_id from people_event
-where place > $1 order by place limit $2 for update skip locked
+with taken as (
+    select place, id, type, payload, user_id, noted_at from people_event
+    where place > $1 order by place limit $2 for update skip locked
+)
+select place, id, type, payload, user_id,
+    noted_at < clock_timestamp() - make_interval(secs => $3) and exists (
+        select from audit_event e
+        where e.event_id = taken.id and e.type = taken.type and e.verdict = 'accepted'
+    ) as is_recorded
+from taken order by place
 """
 _DONE = "delete from people_event where place = any($1)"
 
@@ -36,12 +48,12 @@ class _Passed:
     """What became of the rows of one transaction.
 
     Attributes:
-        done: places of those that the log has now.
+        told: how many the log has from now on.
         last: place of the last one; None where no more were there to take.
         failure: what ended it before that.
     """
 
-    done: Sequence[int]
+    told: int
     last: int | None
     failure: BaseException | None
 
@@ -62,7 +74,8 @@ class PeopleOutbox:
     async def pass_on(self, tell: Tell) -> int:
         """Tell all that is noted, in order; how many were told and struck out.
 
-        What can never be told stays where it is and holds nothing up.
+        What can never be told stays where it is and holds nothing up. What the audit log shows
+        to have been told before is struck out only.
 
         Raises:
             SwarmError: one could not be told just now. Those before it are struck out.
@@ -73,7 +86,7 @@ class PeopleOutbox:
             passed = await self._pass_on_behind(last, tell)
             if passed.failure is not None:
                 raise passed.failure
-            told, last = told + len(passed.done), passed.last
+            told, last = told + passed.told, passed.last
         return told
 
     async def backlog(self) -> int:
@@ -90,12 +103,16 @@ class PeopleOutbox:
                 self._pool.acquire(timeout=self._deadline_s) as connection,
                 connection.transaction(),
             ):
-                rows = await connection.fetch(_TAKE, place, BATCH, timeout=self._deadline_s)
-                done, failure = await self._told(rows, tell)
-                if done:
+                rows = await connection.fetch(
+                    _TAKE, place, BATCH, SURELY_KNOWN_S, timeout=self._deadline_s
+                )
+                recorded = [row["place"] for row in rows if row["is_recorded"]]
+                new = [row for row in rows if not row["is_recorded"]]
+                told, failure = await self._told(new, tell)
+                if done := recorded + told:
                     await connection.execute(_DONE, done, timeout=self._deadline_s)
-        is_all = len(rows) < BATCH
-        return _Passed(done=done, last=None if is_all else rows[-1]["place"], failure=failure)
+        last = rows[-1]["place"] if len(rows) == BATCH else None
+        return _Passed(told=len(told), last=last, failure=failure)
 
     async def _told(
         self, rows: Sequence[asyncpg.Record], tell: Tell

@@ -1,8 +1,10 @@
 """What is done with accounts and what is noted of it, on a real Postgres."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -20,13 +22,16 @@ from bus.people import (
     UserChanged,
     UserCreated,
 )
+from bus.provision import DUPLICATE_WINDOW_S
 from bus.subjects import SYSTEM_RUN
 from storage.api_keys import ApiKeyStore
-from storage.errors import LastAdmin, StorageRefused, UserExists, UserNotFound
+from storage.audit import AuditStore
+from storage.errors import LastAdmin, StorageRefused, StorageUnavailable, UserExists, UserNotFound
 from storage.people_outbox import BATCH, PeopleOutbox
 from storage.postgres import Pool
 from storage.sessions import Refreshed, Refused, Reused, Session, SessionStore
 from storage.users import User, UserStore
+from tests.integration.storage.test_audit import SIGN, record
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MONTH = timedelta(days=30)
@@ -188,10 +193,10 @@ async def test_who_changed_a_user_is_noted_if_a_person_did_and_the_user_was_chan
     assert {draft.on_behalf_of for draft in log.told} == {who}
 
 
-async def some_users(pool: Pool, amount: int) -> list[str]:
+async def some_users(pool: Pool, amount: int, name: str = "u") -> list[str]:
     store, by = UserStore(pool), UUID(int=7)
     return [
-        str((await store.create(username=f"u{n}", password_hash="h", role="user", by=by)).id)
+        str((await store.create(username=f"{name}{n}", password_hash="h", role="user", by=by)).id)
         for n in range(amount)
     ]
 
@@ -306,6 +311,78 @@ async def test_what_can_never_be_told_is_complained_of_once(
         for _ in range(2):
             assert await outbox.pass_on(Log().tell) == 0
     assert [entry["id"] for entry in said] == ["x1", "x2"]
+
+
+async def told_but_not_struck_out(pool: Pool) -> Draft:
+    """That a user was made: the connection broke once the log had it."""
+    await some_users(pool, 1)
+    log = Log()
+
+    async def tell_and_break(draft: Draft) -> None:
+        await log.tell(draft)
+        await pool.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where datname = current_database() and state = 'idle in transaction'"
+        )
+
+    with pytest.raises(StorageUnavailable):
+        await PeopleOutbox(pool).pass_on(tell_and_break)
+    (told,) = log.told
+    return told
+
+
+async def audit(pool: Pool, draft: Draft, **other: Any) -> None:
+    """The audit log has it, or something like it."""
+    fields: dict[str, Any] = {"event_id": draft.id, "type": draft.payload.TYPE, **other}
+    await AuditStore(pool).append([replace(record(1), **fields)], SIGN)
+
+
+async def age(pool: Pool, seconds: float) -> None:
+    await pool.execute(
+        "update people_event set noted_at = clock_timestamp() - make_interval(secs => $1)", seconds
+    )
+
+
+async def test_what_was_told_longer_ago_than_the_stream_remembers_is_not_told_again(
+    pool: Pool, outbox: PeopleOutbox
+) -> None:
+    told = await told_but_not_struck_out(pool)
+    await audit(pool, told)
+    await age(pool, DUPLICATE_WINDOW_S)
+    new = await some_users(pool, 1, "new")
+    log = Log()
+    assert await outbox.pass_on(log.tell) == 1
+    assert told_of(log) == new
+    assert await outbox.backlog() == 0
+
+
+async def test_what_the_stream_remembers_is_told_again_without_a_look(
+    pool: Pool, outbox: PeopleOutbox
+) -> None:
+    told = await told_but_not_struck_out(pool)
+    await audit(pool, told)
+    log = Log()
+    assert await outbox.pass_on(log.tell) == 1
+    assert log.told == [told]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"event_id": "another"},
+        {"type": "swarm.user.changed.v1"},
+        {"verdict": "refused", "reason_code": "bad_signature", "reason": "It is forged."},
+    ],
+)
+async def test_what_only_looks_like_it_in_the_audit_log_keeps_nothing_from_being_told(
+    pool: Pool, outbox: PeopleOutbox, other: dict[str, str]
+) -> None:
+    told = await told_but_not_struck_out(pool)
+    await audit(pool, told, **other)
+    await age(pool, DUPLICATE_WINDOW_S)
+    log = Log()
+    assert await outbox.pass_on(log.tell) == 1
+    assert log.told == [told]
 
 
 async def test_a_note_that_cannot_be_written_undoes_what_was_done(pool: Pool, ada: User) -> None:
