@@ -38,7 +38,8 @@ Newest = Annotated[
     typer.Option(
         "--newest",
         metavar="FILE",
-        help="After its state was lost: the newest checkpoint that it has cosigned.",
+        help="After its state was lost, or to take one of an earlier version over: the newest "
+        "checkpoint that it has cosigned.",
         exists=True,
         dir_okay=False,
     ),

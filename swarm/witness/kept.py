@@ -50,11 +50,10 @@ class Kept(_Said):
 
 
 class KeptBefore(_Said):
-    """As it was before there were marks: inode numbers alone, which come again."""
+    """As it was before there were marks: it named inodes, which come again, and tells nothing."""
 
+    model_config = ConfigDict(extra="ignore")
     version: Literal[1]
-    inode: int
-    key_inode: int
 
 
 _READER: Final[TypeAdapter[Kept | KeptBefore]] = TypeAdapter(
@@ -98,19 +97,26 @@ def read_kept(path: Path, *, may_be_damaged: bool) -> Kept | KeptBefore | None:
         raise WitnessStateLost(f"{path / STATE} is damaged and cannot be read.") from error
 
 
-def check_is_original(kept: Kept | KeptBefore, path: Path) -> None:
+def original(kept: Kept | KeptBefore, path: Path) -> Kept:
     """Accepts a state that was written here, and none after it.
 
     Raises:
-        WitnessStateLost: anything else. Another mode or owner cannot be told from a copy.
+        WitnessStateLost: anything else. Another mode or owner cannot be told from a copy, nor
+            can a state of before there were marks.
     """
-    is_original = _is_original(kept, path) if isinstance(kept, Kept) else _was_original(kept, path)
-    if not is_original:
+    if isinstance(kept, KeptBefore):
+        message = (
+            f"{path} holds a state of an earlier version, which looks the same where an old one "
+            "was put back: it is taken over with --newest only."
+        )
+        raise WitnessStateLost(message)
+    if not _is_original(kept, path):
         message = (
             f"{path} is a copy, or its mode or owner was changed, which looks the same: "
             "the witness may have signed more since."
         )
         raise WitnessStateLost(message)
+    return kept
 
 
 def _is_original(kept: Kept, path: Path) -> bool:
@@ -118,14 +124,6 @@ def _is_original(kept: Kept, path: Path) -> bool:
     if not mark.exists() or disk.stamp_of(mark) != kept.mark:
         return False
     return kept.key is None or disk.stamp_of(path / KEY) == kept.key
-
-
-def _was_original(kept: KeptBefore, path: Path) -> bool:
-    """Only what follows it may be there: a mark that was made before a crash."""
-    if any(mark != _mark(path, _digest(path)) for mark in _marks(path)):
-        return False
-    inodes = tuple(disk.stamp_of(path / file).inode for file in (STATE, KEY))
-    return inodes == (kept.inode, kept.key_inode)
 
 
 def _digest(path: Path) -> str:

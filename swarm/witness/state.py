@@ -35,7 +35,7 @@ from swarm.witness.kept import (
     KEY,
     Kept,
     KeptBefore,
-    check_is_original,
+    original,
     read_kept,
     remove_other_marks,
     write_kept,
@@ -175,9 +175,9 @@ def _open(path: Path, watched: Watched, name: str | None, newest: str | None) ->
     elif kept is None:
         raise WitnessStateLost(f"{path} holds a key, but not what was signed with it last.")
     else:
-        check_is_original(kept, path)
-        _take_over(kept, state)
-        _settle(kept, state)
+        last = original(kept, path)
+        _take_over(last, state)
+        remove_other_marks(path, last)
     return state
 
 
@@ -224,14 +224,6 @@ def _take_over(kept: Kept | KeptBefore, state: StateDirectory) -> None:
         state.known, state.note = known_of(kept.note, state.parties), kept.note
     except BadCheckpoint as error:
         raise WitnessStateLost(f"The state in {state.path} is damaged: {error}") from error
-
-
-def _settle(kept: Kept | KeptBefore, state: StateDirectory) -> None:
-    """What a crash or the version before left is put in order."""
-    if isinstance(kept, Kept):
-        remove_other_marks(state.path, kept)
-    else:
-        state.write(kept.note)
 
 
 def _go_on_from(newest: str, kept: Kept | KeptBefore | None, state: StateDirectory) -> None:

@@ -32,24 +32,21 @@ def put_back(backup: Path, path: Path, *files: str) -> None:
             shutil.copy2(file, path / file.name)
 
 
-def write_as_version_1(path: Path) -> None:
-    """The state file of before there were marks, in place: it is original."""
-    file, key = path / "state.json", path / "key"
-    kept = json.loads(file.read_bytes())
-    file.write_text(
-        json.dumps(
-            {
-                "version": 1,
-                "witness": kept["witness"],
-                "origin": kept["origin"],
-                "inode": file.stat().st_ino,
-                "key_inode": key.stat().st_ino,
-                "note": kept["note"],
-            }
-        )
-    )
+def write_as_version_1(path: Path, note: str) -> None:
+    """As it was before there were marks; the inodes that it names are those that are there."""
     for mark in path.glob("mark-*"):
         mark.unlink()
+    file = path / "state.json"
+    kept = json.loads(file.read_bytes())
+    before = {
+        "version": 1,
+        "witness": kept["witness"],
+        "origin": kept["origin"],
+        "inode": file.stat().st_ino,
+        "key_inode": (path / "key").stat().st_ino,
+        "note": note,
+    }
+    file.write_text(json.dumps(before))  # in place: the inode stays
 
 
 @pytest.mark.parametrize("files", [(), ("state.json",), ("state.json", "mark-*")])
@@ -173,20 +170,11 @@ def from_newest(path: Path) -> None:
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize(
-    ("act", "version", "before", "after"),
-    [
-        (begin, 2, None, 0),
-        (sign, 2, 4, 9),
-        (from_newest, 2, 4, 9),
-        (begin, 1, 4, 4),
-        (sign, 1, 4, 9),
-        (from_newest, 1, 4, 9),
-    ],
+    ("act", "before", "after"), [(begin, None, 0), (sign, 4, 9), (from_newest, 4, 9)]
 )
 def test_killed_at_any_change_it_starts_again_by_itself(
     tmp_path: Path,
     act: Callable[[Path], None],
-    version: int,
     before: int | None,
     after: int,
     moment: str,
@@ -196,8 +184,6 @@ def test_killed_at_any_change_it_starts_again_by_itself(
         path, backup = tmp_path / f"{number}", tmp_path / f"{number}-backup"
         if before is not None:
             witness_that_signed(path, before)
-        if version == 1:
-            write_as_version_1(path)
         with pytest.MonkeyPatch.context() as broken:
             changed = killed_at(broken, number, moment)
             try:
@@ -214,31 +200,57 @@ def test_killed_at_any_change_it_starts_again_by_itself(
     assert number > 4
 
 
-def test_a_state_of_the_version_before_is_taken_over(tmp_path: Path) -> None:
+def test_a_state_of_the_version_before_is_taken_over_with_the_newest_checkpoint_only(
+    tmp_path: Path,
+) -> None:
     _, notes = witness_that_signed(tmp_path, 4)
-    write_as_version_1(tmp_path)
-    with open_state(tmp_path, WATCHED) as state:
+    write_as_version_1(tmp_path, notes[0])
+    refused(tmp_path, "an earlier version.*--newest")
+    with open_state(tmp_path, WATCHED, newest=notes[0]) as state:
         assert (state.known.size, state.note) == (4, notes[0])
     assert json.loads((tmp_path / "state.json").read_bytes())["version"] == 2
     assert known_size(tmp_path) == 4
 
 
-def test_a_copied_state_of_the_version_before_is_noticed(tmp_path: Path) -> None:
-    path, moved = tmp_path / "w", tmp_path / "moved"
-    witness_that_signed(path, 4)
-    write_as_version_1(path)
-    shutil.copytree(path, moved)
-    refused(moved)
-
-
-@pytest.mark.parametrize("further", range(1, 9))
-def test_a_state_of_the_version_before_is_noticed_where_it_was_followed(
-    tmp_path: Path, further: int
+def test_what_a_state_of_the_version_before_holds_counts_where_it_is_the_newer(
+    tmp_path: Path,
 ) -> None:
-    path, backup = tmp_path / "w", tmp_path / "backup"
-    witness_that_signed(path, 4)
-    write_as_version_1(path)
-    shutil.copytree(path, backup)
-    witness_that_signed(path, *range(5, 5 + further))
-    put_back(backup, path)
-    refused(path)
+    _, notes = witness_that_signed(tmp_path, 4, 5)
+    write_as_version_1(tmp_path, notes[1])
+    with open_state(tmp_path, WATCHED, newest=notes[0]) as state:
+        assert state.known.size == 5
+
+
+def test_a_state_of_the_version_before_that_is_put_back_is_refused_though_its_inodes_came_again(
+    tmp_path: Path,
+) -> None:
+    _, (note,) = witness_that_signed(tmp_path, 4)
+    write_as_version_1(tmp_path, note)
+    with open_state(tmp_path, WATCHED, newest=note):
+        pass
+    witness_that_signed(tmp_path, 5)
+    write_as_version_1(tmp_path, note)
+    refused(tmp_path, "an earlier version.*--newest")
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_killed_while_a_state_of_the_version_before_is_taken_over_the_newest_checkpoint_helps(
+    tmp_path: Path, moment: str
+) -> None:
+    number, changes = 1, 1
+    while number <= changes:
+        path = tmp_path / f"{number}"
+        _, (note,) = witness_that_signed(path, 4)
+        write_as_version_1(path, note)
+        with pytest.MonkeyPatch.context() as broken:
+            changed = killed_at(broken, number, moment)
+            try:
+                with open_state(path, WATCHED, newest=note):
+                    pass
+            except Killed:
+                changes = changed() + 1
+        with open_state(path, WATCHED, newest=note) as state:
+            assert state.known.size == 4
+        assert known_size(path) == 4
+        number += 1
+    assert number > 4
