@@ -13,6 +13,8 @@ ServeError
     ModelTimeout        the answer did not come before the deadline
 """
 
+from typing import ClassVar
+
 from bus.errors import SwarmError
 
 
@@ -43,11 +45,22 @@ class ModelError(ServeError):
 
 
 class ModelUnavailable(ModelError):
-    """No model is up to answer; one may be starting."""
+    """No model is up to answer; one may be starting.
+
+    Args:
+        message: what happened.
+        was_asked: whether a model may have done the work all the same, and somebody be charged
+            for it; None for what is usual of the kind.
+    """
 
     code = "model_unavailable"
     retryable = True
     hint = "See whether the model is up: swarm status."
+    usually_asked: ClassVar[bool] = False
+
+    def __init__(self, message: str = "", *, was_asked: bool | None = None) -> None:
+        super().__init__(message)
+        self.was_asked = self.usually_asked if was_asked is None else was_asked
 
 
 class ModelBusy(ModelUnavailable):
@@ -61,12 +74,14 @@ class ReplicaLost(ModelUnavailable):
     """The replica of the model that was asked died."""
 
     code = "replica_lost"
+    usually_asked = True
 
 
 class ProviderFailed(ModelUnavailable):
     """The fallback provider did not answer."""
 
     code = "provider_failed"
+    usually_asked = True
     hint = "See SWARM_FALLBACK_URL, SWARM_FALLBACK_MODEL and the key."
 
 
@@ -74,6 +89,7 @@ class NobodyAnswered(ModelUnavailable):
     """Neither the swarm's own engine nor the fallback provider answered."""
 
     code = "nobody_answered"
+    usually_asked = True
 
 
 class ModelRefused(ModelError):

@@ -29,12 +29,14 @@ _PREFIX: Final = "data:"
 _END: Final = "[DONE]"
 _EVERY_CHUNK: Final = "continuous_usage_stats"
 _OK: Final = 200
+_NO_CONNECTION: Final = (httpx.ConnectError, httpx.ConnectTimeout)
 _REASONS: Final = {
     401: "does not accept the key",
     403: "does not allow this with the key",
     404: "has no such model or path",
     429: "has too much to do, or the key has no credit",
 }
+"""Of a provider that did nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +93,8 @@ class Provider:
             task: a chat or a completion.
 
         Raises:
-            ProviderFailed: it refused, failed, or answered something else.
+            ProviderFailed: it refused, failed, or answered something else. Unless it refused or
+                could not be connected to, it may have done the work, and charge for it.
             ModelTimeout: the deadline passed.
         """
         until = asyncio.get_running_loop().time() + deadline_s
@@ -130,8 +133,10 @@ class Provider:
 
     def _check(self, response: httpx.Response) -> None:
         if response.status_code != _OK:
-            why = _REASONS.get(response.status_code, "refused or failed")
-            raise ProviderFailed(f"{self.config.name} {why} (HTTP {response.status_code})")
+            status = response.status_code
+            why = _REASONS.get(status, "refused or failed")
+            message = f"{self.config.name} {why} (HTTP {status})"
+            raise ProviderFailed(message, was_asked=status not in _REASONS)
 
     def _marked(self, text: str) -> str:
         """A document that says whose it is.
@@ -157,9 +162,13 @@ class Provider:
         except TimeoutError as error:
             raise ModelTimeout(f"no answer from {name} within {deadline_s:g} s") from error
         except httpx.TimeoutException as error:
-            raise ProviderFailed(f"{name} cannot be reached in time") from error
+            was_asked = not isinstance(error, _NO_CONNECTION)
+            message = f"{name} cannot be reached in time"
+            raise ProviderFailed(message, was_asked=was_asked) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ProviderFailed(f"{name} cannot be reached: {type(error).__name__}") from error
+            was_asked = not isinstance(error, _NO_CONNECTION)
+            message = f"{name} cannot be reached: {type(error).__name__}"
+            raise ProviderFailed(message, was_asked=was_asked) from error
         except (OSError, UnicodeError):  # which may quote the key
             raise ProviderFailed(f"the key for {name} cannot be used on this node") from None
 

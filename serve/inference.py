@@ -37,6 +37,7 @@ _DEPLOYED_WITHIN_S: Final = 60.0
 _LOOK_AGAIN_S: Final = 0.5
 _BUSY: Final = frozenset({408, 425, 429})  # HTTP: try again later
 _SERVER_ERRORS: Final = 500
+_NOT_BEGUN: Final = frozenset({425, 429, 503})  # HTTP: not yet, too many, not up
 
 
 log = structlog.get_logger()
@@ -102,6 +103,9 @@ class ModelClient:
                 if sent or not may_retry:
                     raise
                 log.info("model.asked_again", app=self._app, reason=str(error))
+            except ModelUnavailable as error:
+                error.was_asked |= not may_retry  # the first one was
+                raise
             else:
                 return
 
@@ -183,7 +187,9 @@ class ModelClient:
             self._handle = None
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             kind = ReplicaLost if isinstance(error, RayActorError) else ModelUnavailable
-            raise kind(f"the model app {self._app!r} failed: {first}") from error
+            message = f"the model app {self._app!r} failed: {first}"
+            # Serve's own errors are those of a request that it gave to no replica.
+            raise kind(message, was_asked=isinstance(error, RayError)) from error
 
 
 class ServedModels:
@@ -259,7 +265,7 @@ async def whole_answer(documents: AsyncGenerator[str, None]) -> Completion:
     async with aclosing(documents):
         async for document in documents:
             return completion(document)
-    raise ModelUnavailable("the model app answered nothing")
+    raise ModelUnavailable("the model app answered nothing", was_asked=True)
 
 
 def completion(document: str) -> Completion:
@@ -275,7 +281,8 @@ def completion(document: str) -> Completion:
             raise failure(reply.error)
         answer = WholeAnswer.model_validate_json(document)
     except ValidationError as error:
-        raise ModelUnavailable("the model app answered something else than a completion") from error
+        message = "the model app answered something else than a completion"
+        raise ModelUnavailable(message, was_asked=True) from error
     first, origin = answer.choices[0], origin_of(answer.system_fingerprint)
     return Completion(
         text=first.message.content or "",
@@ -291,7 +298,7 @@ def completion(document: str) -> Completion:
 def failure(said: Failure) -> ModelError:
     """The error that an `error` object amounts to."""
     if said.code in _BUSY or said.code >= _SERVER_ERRORS:
-        return ModelUnavailable(said.message)
+        return ModelUnavailable(said.message, was_asked=said.code not in _NOT_BEGUN)
     return ModelRefused(said.message)
 
 

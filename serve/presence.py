@@ -73,7 +73,7 @@ class Presence:
                 pending.cancel()
                 await asyncio.wait({pending})
         if first is None:
-            raise ModelUnavailable("the engine answered nothing")
+            raise ModelUnavailable("the engine answered nothing", was_asked=True)
         return first
 
     async def _look(self) -> bool:

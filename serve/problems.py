@@ -218,10 +218,6 @@ _MAY_PASS: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], str]
     (TimeoutError, "The swarm did not answer in time."),
 )
 
-_NOT_DONE: Final = (NobodyAnswered, ModelUnavailable)
-"""Nobody is charged for an answer that no model gave. Of the bus and the storage it is not known
-whether they have what they did not acknowledge."""
-
 
 class ProblemField(BaseModel):
     """One entry of a problem's `errors`."""
@@ -328,10 +324,18 @@ def _from_fault(error: Exception) -> RequestRefused | None:
         if isinstance(error, kinds):
             if isinstance(error, ModelTimeout):
                 return TooSlow(sentence)
-            return _unavailable(sentence, not_done=isinstance(error, _NOT_DONE))
+            return _unavailable(sentence, not_done=_was_not_done(error))
     if isinstance(error, SwarmError) and error.retryable:
         return _unavailable("A part of the swarm could not do its work; try again.")
     return None
+
+
+def _was_not_done(error: Exception) -> bool:
+    """Whether it is known that no model worked on it, which is known of models only.
+
+    Nobody can say whether the bus or the storage have what they did not acknowledge.
+    """
+    return isinstance(error, ModelUnavailable) and not error.was_asked
 
 
 def _unavailable(sentence: str, *, not_done: bool = False) -> Unavailable:

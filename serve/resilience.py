@@ -22,7 +22,6 @@ from serve.breaker import Breaker, Phase, Rules, abandoned, answered, asked, fai
 from serve.completion import Reply, Task
 from serve.errors import (
     ModelBusy,
-    ModelError,
     ModelTimeout,
     ModelUnavailable,
     NobodyAnswered,
@@ -195,11 +194,11 @@ class ResilientModel:
         except ModelUnavailable as error:
             if sent:
                 raise
-            reason = str(error)
+            absence = error
         else:
             return
         left_s = max(0.0, until - loop.time())
-        async with aclosing(self._from_provider(request, left_s, task, reason)) as documents:
+        async with aclosing(self._from_provider(request, left_s, task, absence)) as documents:
             async for document in documents:
                 yield document
 
@@ -250,16 +249,16 @@ class ResilientModel:
                 raise error
 
     async def _from_provider(
-        self, request: dict[str, JsonValue], left_s: float, task: Task, reason: str
+        self, request: dict[str, JsonValue], left_s: float, task: Task, absence: ModelUnavailable
     ) -> AsyncGenerator[str, None]:
-        """The provider's answer.
+        """The provider's answer, in the absence of the engine.
 
         Raises:
-            NobodyAnswered: it has none, and said nothing yet.
+            NobodyAnswered: it has none, and said nothing yet; it was asked if either was.
             ProviderFailed: it broke off.
             ModelTimeout: the deadline passed.
         """
-        name, sent = self._provider.config.name, False
+        name, reason, sent = self._provider.config.name, str(absence), False
         self.guard.fallbacks += 1
         log.warning(
             "fallback.used",
@@ -276,10 +275,12 @@ class ResilientModel:
                     yield document
         except ModelTimeout as error:
             raise ModelTimeout(f"{reason}; and {error}") from error
-        except ModelError as error:
+        except ModelUnavailable as error:
             if sent:
                 raise
-            raise NobodyAnswered(f"{reason}; and the fallback provider: {error}") from error
+            message = f"{reason}; and the fallback provider: {error}"
+            was_asked = absence.was_asked or error.was_asked
+            raise NobodyAnswered(message, was_asked=was_asked) from error
 
 
 def resilient(engine: ModelClient, config: FallbackConfig | None) -> ModelClient | ResilientModel:

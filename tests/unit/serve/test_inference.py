@@ -155,6 +155,32 @@ async def test_a_broken_app_is_unavailable_and_looked_up_again(error: Exception)
     assert model._handle is None
 
 
+@pytest.mark.parametrize(
+    ("error", "was_asked"),
+    [(RayServeException("no app"), False), (RayError("it raised"), True), (RayActorError(), True)],
+)
+async def test_whether_a_replica_may_have_worked_on_it_is_said(
+    error: Exception,
+    was_asked: bool,  # noqa: FBT001 - pytest gives it
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failing = (Response([], error, hangs=False) for _ in range(2))
+    model, _ = client_of(*failing, monkeypatch=monkeypatch)
+    with pytest.raises(ModelUnavailable) as unavailable:
+        await ask(model)
+    assert unavailable.value.was_asked is was_asked
+
+
+async def test_the_replica_that_died_counts_though_there_is_none_to_take_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    none_left = Response([], RayServeException("no replica"), hangs=False)
+    model, _ = client_of(dying(), none_left, monkeypatch=monkeypatch)
+    with pytest.raises(ModelUnavailable, match="no replica") as unavailable:
+        await ask(model)
+    assert unavailable.value.was_asked
+
+
 class Handles(Handle):
     """A handle that gives another response each time."""
 

@@ -3,7 +3,7 @@
 import pytest
 
 from bus.errors import BusUnreachable, PublishUnconfirmed
-from serve.errors import ModelUnavailable, NobodyAnswered
+from serve.errors import ModelUnavailable, NobodyAnswered, ProviderFailed, ReplicaLost
 from serve.problems import problem_of, refusal_of
 from storage.errors import StorageUnavailable
 
@@ -12,7 +12,12 @@ from storage.errors import StorageUnavailable
     ("error", "not_done"),
     [
         (ModelUnavailable("away"), True),
-        (NobodyAnswered("away"), True),
+        (ModelUnavailable("it failed at it", was_asked=True), None),
+        (ReplicaLost("it died at it"), None),
+        (ProviderFailed("it broke off"), None),
+        (ProviderFailed("no connection", was_asked=False), True),
+        (NobodyAnswered("one of them was asked"), None),
+        (NobodyAnswered("none was asked", was_asked=False), True),
         (BusUnreachable("away"), None),
         (PublishUnconfirmed("it may be stored"), None),
         (StorageUnavailable("it may be committed"), None),

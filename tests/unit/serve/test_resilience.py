@@ -23,10 +23,12 @@ from serve.errors import (
     ModelUnavailable,
     NobodyAnswered,
     ProviderFailed,
+    ReplicaLost,
 )
 from serve.fallback import FallbackConfig, Provider
 from serve.inference import ModelClient
 from serve.presence import Watch
+from serve.problems import problem_of, refusal_of
 from serve.resilience import Guard, ResilientModel, resilient
 from tests.asking import asked
 
@@ -214,6 +216,68 @@ async def test_a_provider_that_is_down_too_is_named_beside_the_engine() -> None:
     assert "the replica died" in str(nobody.value)
     assert "outside does not accept the key" in str(nobody.value)
     assert nobody.value.retryable
+
+
+async def not_done_after(said: str | Exception, answer: httpx.Response | Exception) -> bool | None:
+    """What a caller is told after the engine said that, and the provider gave that answer."""
+
+    def outside(_: httpx.Request) -> httpx.Response:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    provider = Provider(CONFIG, httpx.MockTransport(outside))
+    model = ResilientModel(Engine(said), provider).permitted(lambda _: True)
+    with pytest.raises(NobodyAnswered) as nobody:
+        await ask(model)
+    copy = pickle.loads(pickle.dumps(nobody.value))  # noqa: S301 - our own
+    assert copy.was_asked == nobody.value.was_asked
+    return problem_of(refusal_of(copy)).not_done
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.ConnectError("refused"),
+        httpx.ConnectTimeout("late"),
+        *(httpx.Response(status) for status in (401, 403, 404, 429)),
+    ],
+)
+async def test_a_provider_that_took_nothing_on_has_done_nothing(
+    answer: httpx.Response | Exception,
+) -> None:
+    assert await not_done_after(GONE, answer) is True
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.ReadError("cut"),
+        httpx.ReadTimeout("late"),
+        httpx.RemoteProtocolError("cut"),
+        *(httpx.Response(status) for status in (500, 502, 503, 524)),
+        httpx.Response(200, content=b"no completion"),
+    ],
+)
+async def test_a_provider_that_may_have_done_it_is_not_said_to_have_done_nothing(
+    answer: httpx.Response | Exception,
+) -> None:
+    assert await not_done_after(GONE, answer) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "not_done"),
+    [
+        (ReplicaLost("it died at it"), None),
+        (error_document("engine dead", 500), None),
+        (error_document("starting", 503), True),
+    ],
+)
+async def test_what_the_engine_may_have_done_counts_beside_a_provider_that_took_nothing_on(
+    said: str | Exception,
+    not_done: bool | None,  # noqa: FBT001 - pytest gives it
+) -> None:
+    assert await not_done_after(said, httpx.ConnectError("refused")) is not_done
 
 
 async def test_a_stream_that_has_begun_is_not_begun_again_elsewhere() -> None:
