@@ -163,8 +163,8 @@ class Allowances:
         """Book what an answer used up; its event, if there is one, is in the log by now.
 
         Raises:
-            StorageUnavailable: the counters do not answer. Ask again, with the same: what was
-                reserved stays so for a while, and then nobody has booked it.
+            StorageError: the counters do not answer, or refuse for now. Ask again, with the
+                same: what was reserved stays so for a while, and then nobody has booked it.
         """
         try:
             if not await self._counters.settle(account.user, account.day, name, used):

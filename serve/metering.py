@@ -253,13 +253,17 @@ class Meter:
             await self._booked(account, event_id, used)
 
     async def _booked(self, account: Account, event_id: str, used: int) -> None:
-        """What was held for nothing is free again by itself; what was used up is booked."""
+        """What was held for nothing is free again by itself; what was used up is booked.
+
+        Also where the counters refuse: a server that is full, or takes no writes for a while,
+        says no. So many wait at most (MOST_WAITING).
+        """
         while True:
             try:
                 await self._allowances.settle(account, event_id, used)
             except SwarmError as error:
                 log.warning("usage.not_booked", code=error.code, waiting=len(self._waiting))
-                if not (used and error.retryable):
+                if not used:
                     return
                 await asyncio.sleep(RETRY_S)
             else:

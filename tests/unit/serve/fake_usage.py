@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
-from storage.errors import StorageUnavailable
+from storage.errors import StorageRefused, StorageUnavailable
 from storage.token_budgets import Exhausted, Reservation, Reserved, Wanted
 from storage.usage import Part, Scope, Spent, Total
 
@@ -44,6 +44,8 @@ class MemoryCounters:
     """So many settlements get lost on the way."""
     unanswered: int = 0
     """Of so many that are heard the answer gets lost."""
+    refused: int = 0
+    """So many settlements are refused, as by a server that is full or takes no writes."""
 
     async def reserve(
         self,
@@ -86,6 +88,9 @@ class MemoryCounters:
         if self.unheard:
             self.unheard -= 1
             raise StorageUnavailable("Redis: could not book tokens in time.")
+        if self.refused:
+            self.refused -= 1
+            raise StorageRefused("Redis: could not book tokens: READONLY.")
         is_held = self.held.get((user, day), {}).pop(name, None) is not None
         if is_held:
             self.used[user, day] += used

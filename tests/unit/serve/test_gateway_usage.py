@@ -229,7 +229,7 @@ async def test_counters_that_vanish_are_counted_anew_from_both_logs_and_what_is_
     assert fakes.counters.held == {(UMA, TODAY): {}}
 
 
-@pytest.mark.parametrize("lost", ["unheard", "unanswered"])
+@pytest.mark.parametrize("lost", ["unheard", "unanswered", "refused"])
 async def test_what_the_counters_did_not_hear_of_is_booked_in_the_end(
     lost: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
