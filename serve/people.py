@@ -19,6 +19,7 @@ from serve.client_address import Network
 from serve.people_events import PeopleEvents
 from serve.people_ports import ApiKeys, RunOwners, Sessions
 from storage.cache import Allow, Deny
+from storage.sessions_end import SessionsEnd
 from storage.users import DEFAULT_TENANT, User, UserRole
 
 Registration = Literal["closed", "open"]
@@ -60,14 +61,16 @@ class Users(Protocol):
         disabled: bool | None = None,
         password_hash: str | None = None,
         by: UUID | None = None,
+        ending: SessionsEnd | None = None,
     ) -> User:
-        """Change role, standing or password, and note by whom; UserNotFound, LastAdmin."""
+        """Change role, standing or password, and note by whom; UserNotFound, LastAdmin.
+
+        Sessions end with it, or neither is done.
+        """
         ...
 
-    async def set_password_hash(
-        self, user_id: UUID, password_hash: str, *, by: UUID | None = None
-    ) -> None:
-        """Replace the password hash, and note by whom if a person did; UserNotFound."""
+    async def set_password_hash(self, user_id: UUID, password_hash: str) -> None:
+        """Replace the hash of the same password; UserNotFound."""
         ...
 
 

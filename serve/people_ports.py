@@ -9,7 +9,6 @@ from bus.event import Draft
 from storage.api_keys import ApiKey, OwnedKey
 from storage.run_owners import RunOwner
 from storage.sessions import (
-    Because,
     ByItsUser,
     Refreshed,
     Refused,
@@ -57,12 +56,6 @@ class Sessions(Protocol):
         self, session_id: UUID, *, user_id: UUID, because: ByItsUser, now: datetime
     ) -> bool:
         """End a session of that user and note it; False where they have no such session going."""
-        ...
-
-    async def revoke_all(
-        self, user_id: UUID, *, because: Because, now: datetime, but: UUID | None = None
-    ) -> tuple[UUID, ...]:
-        """End every session of the user, but for one; the ids of those that were going."""
         ...
 
 

@@ -20,8 +20,6 @@ from storage.people_event import event_id, noted, noting
 from storage.postgres import Pool, translated
 from storage.users import UserRole
 
-Because = Literal["logout", "revoked", "reuse", "password", "disabled"]
-"""Why a session ended before its time."""
 ByItsUser = Literal["logout", "revoked"]
 """Why, where its user ended this one."""
 
@@ -67,11 +65,6 @@ _REVOKE = noting(
     """,
     5,
 )
-_REVOKE_OTHERS = """
-update sessions set revoked_at = $2, revoked_because = $3
-where user_id = $1 and revoked_at is null and expires_at > $2 and id is distinct from $4
-returning id
-"""
 _STANDING = """
 select u.id as user_id, u.username, u.role, u.tenant
 from sessions s join users u on u.id = s.user_id
@@ -252,12 +245,3 @@ class SessionStore:
             async with asyncio.timeout(self._deadline_s):
                 row = await self._pool.fetchrow(_REVOKE, session_id, now, because, user_id, *note)
         return row is not None
-
-    async def revoke_all(
-        self, user_id: UUID, *, because: Because, now: datetime, but: UUID | None = None
-    ) -> tuple[UUID, ...]:
-        """End every session of the user, but for one; the ids of those that were going."""
-        with translated("end sessions"):
-            async with asyncio.timeout(self._deadline_s):
-                rows = await self._pool.fetch(_REVOKE_OTHERS, user_id, now, because, but)
-        return tuple(row["id"] for row in rows)

@@ -12,7 +12,8 @@ import asyncpg
 from bus.people import UserChanged, UserCreated
 from storage.errors import LastAdmin, StorageRefused, UserExists, UserNotFound
 from storage.people_event import NOTE, Noted, noted, noting
-from storage.postgres import Pool, translated
+from storage.postgres import Connection, Pool, translated
+from storage.sessions_end import END, SessionsEnd
 
 UserRole = Literal["admin", "user", "viewer"]
 _INSERT = """
@@ -25,8 +26,8 @@ update users set role = coalesce($2, role), disabled = coalesce($3, disabled),
     password_hash = coalesce($4, password_hash)
 where id = $1 returning *
 """
+_ADMINS = "select id from users where role = 'admin' and not disabled"
 _REHASH = "update users set password_hash = $2 where id = $1 returning id"
-_REHASH_NOTED = noting(_REHASH, 3)
 DEFAULT_TENANT: Final = "default"
 
 
@@ -156,24 +157,13 @@ class UserStore:
         row = await self._row("count the users", "select count(*) as users from users")
         return 0 if row is None else int(row["users"])
 
-    async def set_password_hash(
-        self, user_id: UUID, password_hash: str, *, by: UUID | None = None
-    ) -> None:
-        """Replaces the password hash.
-
-        Args:
-            user_id: whose.
-            password_hash: the new one.
-            by: who gave another password, for the log, where a person did; that is noted then.
+    async def set_password_hash(self, user_id: UUID, password_hash: str) -> None:
+        """Replaces the hash of the same password.
 
         Raises:
             UserNotFound: no user has that id.
         """
-        if by is None:
-            await self._change(_REHASH, user_id, password_hash)
-            return
-        note = _changed(user_id, by, None, None, password_hash)
-        await self._change(_REHASH_NOTED, user_id, password_hash, *note)
+        await self._change(_REHASH, user_id, password_hash)
 
     async def set_disabled(self, user_id: UUID, *, disabled: bool) -> None:
         """Bars the user from logging in, or lets them in again.
@@ -193,6 +183,7 @@ class UserStore:
         disabled: bool | None = None,
         password_hash: str | None = None,
         by: UUID | None = None,
+        ending: SessionsEnd | None = None,
     ) -> User:
         """Gives the user another role or password, or bars them, or lets them in again.
 
@@ -202,6 +193,7 @@ class UserStore:
             disabled: whether they may not log in.
             password_hash: of the new password.
             by: who did it, for the log, where a person did; that is noted then.
+            ending: of the user's sessions; with the change or not at all.
 
         Raises:
             UserNotFound: no user has that id.
@@ -213,14 +205,9 @@ class UserStore:
                 self._pool.acquire() as connection,
                 connection.transaction(),
             ):
-                # Locked in one order: of two admins who demote each other, one stays.
-                admins = "select id from users where role = 'admin' and not disabled"
-                had = await connection.fetch(f"{admins} order by id for update")
-                row = await connection.fetchrow(_CHANGE, user_id, role, disabled, password_hash)
-                if row is None:
-                    raise UserNotFound(f"No user has the id {user_id}.")
-                if had and not await connection.fetch(admins):
-                    raise LastAdmin
+                row = await _change(connection, user_id, role, disabled, password_hash)
+                if ending is not None:
+                    await connection.execute(END, *ending.values(user_id))
                 if by is not None:
                     note = _changed(user_id, by, role, disabled, password_hash)
                     await connection.execute(NOTE, *note)
@@ -235,6 +222,17 @@ class UserStore:
         with translated(action):
             async with asyncio.timeout(self._deadline_s):
                 return await self._pool.fetchrow(query, *values)
+
+
+async def _change(connection: Connection, user_id: UUID, *values: object) -> asyncpg.Record:
+    # Locked in one order: of two admins who demote each other, one stays.
+    had = await connection.fetch(f"{_ADMINS} order by id for update")
+    row = await connection.fetchrow(_CHANGE, user_id, *values)
+    if row is None:
+        raise UserNotFound(f"No user has the id {user_id}.")
+    if had and not await connection.fetch(_ADMINS):
+        raise LastAdmin
+    return row
 
 
 def _changed(

@@ -11,6 +11,7 @@ from serve import login
 from serve.access import AccountHolder, Parts, address_of
 from serve.problems import NotFound
 from storage.sessions import Session
+from storage.sessions_end import SessionsEnd
 
 router = APIRouter(prefix="/auth", tags=["auth"])
 
@@ -71,7 +72,7 @@ async def change_password(
 ) -> None:
     """Change one's password. Every other session ends; API keys go on.
 
-    A wrong current password counts as a failed attempt to log in.
+    Both are done or neither is. A wrong current password counts as a failed attempt to log in.
     """
     async with asyncio.timeout(parts.limits.call_timeout_s):
         user = await login.authenticate(
@@ -81,15 +82,11 @@ async def change_password(
             address=address_of(request, parts),
         )
         new = await login.new_hash(parts, wanted.new_password, "new_password")
-        await parts.people.users.set_password_hash(user.id, new, by=user.id)
-        parts.people.events.wake()
-        await parts.people.sessions.revoke_all(
-            user.id,
-            because="password",
-            now=parts.clock(),
-            but=None if caller.session is None else UUID(caller.session),
-        )
+        own = None if caller.session is None else UUID(caller.session)
+        ending = SessionsEnd(because="password", now=parts.clock(), but=own)
+        await parts.people.users.change(user.id, password_hash=new, by=user.id, ending=ending)
         parts.people.callers.forget()
+        parts.people.events.wake()
 
 
 def _view(session: Session, current: str | None) -> SessionView:

@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Request
@@ -18,6 +18,7 @@ from serve.access import REGISTER, Parts, UserManager, address_of
 from serve.ports import GatewayParts
 from serve.problems import Conflict, FieldReason, InvalidFields, NotAllowed, NotFound
 from storage.errors import LastAdmin, UserExists, UserNotFound
+from storage.sessions_end import SessionsEnd
 from storage.users import DEFAULT_TENANT, User, UserRole
 
 open_router = APIRouter(tags=["auth"])
@@ -132,17 +133,13 @@ async def change_user(
     """Give a user another role or password, bar them, or let them in again.
 
     It takes effect on what they do within two seconds, whatever token they hold. To be
-    barred, or given another password, ends all their sessions.
+    barred, or given another password, ends all their sessions; both are done or neither is.
     """
     async with asyncio.timeout(parts.limits.call_timeout_s):
         new = None if wanted.password is None else await login.new_hash(parts, wanted.password)
         changed = await _change(parts, user, wanted, new, by=UUID(caller.user))
-        parts.people.events.wake()
-        if new is not None or wanted.disabled:
-            await parts.people.sessions.revoke_all(
-                user, because="disabled" if wanted.disabled else "password", now=parts.clock()
-            )
         parts.people.callers.forget()
+        parts.people.events.wake()
     return _view(changed)
 
 
@@ -172,9 +169,18 @@ async def _change(
     parts: GatewayParts, user: UUID, wanted: UserChange, password_hash: str | None, *, by: UUID
 ) -> User:
     role: UserRole | None = None if wanted.role is None else wanted.role.value
+    ending = None
+    if password_hash is not None or wanted.disabled:
+        why: Literal["password", "disabled"] = "disabled" if wanted.disabled else "password"
+        ending = SessionsEnd(because=why, now=parts.clock())
     try:
         return await parts.people.users.change(
-            user, role=role, disabled=wanted.disabled, password_hash=password_hash, by=by
+            user,
+            role=role,
+            disabled=wanted.disabled,
+            password_hash=password_hash,
+            by=by,
+            ending=ending,
         )
     except UserNotFound as error:
         raise NotFound(UNKNOWN_USER) from error

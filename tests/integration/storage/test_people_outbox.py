@@ -176,7 +176,7 @@ async def test_who_changed_a_user_is_noted_if_a_person_did_and_the_user_was_chan
 ) -> None:
     users, who = UserStore(pool), str(ada.id)
     await users.set_password_hash(ada.id, "nobody's doing")
-    await users.set_password_hash(ada.id, "own", by=ada.id)
+    await users.change(ada.id, password_hash="own", by=ada.id)
     raised = await users.change(ada.id, role="admin", password_hash="new", by=ada.id)
     assert (raised.role, raised.password_hash) == ("admin", "new")
     with pytest.raises(LastAdmin):

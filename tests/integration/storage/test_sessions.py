@@ -8,8 +8,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from storage.errors import LastAdmin, StorageUnavailable
 from storage.postgres import Pool
 from storage.sessions import Refreshed, Refused, Reused, Session, SessionStore, Standing
+from storage.sessions_end import SessionsEnd
 from storage.users import User, UserStore
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -148,12 +150,43 @@ async def test_a_session_is_ended_by_its_user_and_by_nobody_else(
     assert isinstance(await refresh(store, "t1", "t2"), Refused)
 
 
-async def test_all_sessions_but_one_can_be_ended(store: SessionStore, ada: User) -> None:
+async def test_all_sessions_but_one_end_with_a_change_of_their_user(
+    pool: Pool, store: SessionStore, ada: User
+) -> None:
+    users = UserStore(pool)
+    ben = await users.create(username="ben", password_hash="h", role="user")
+    bens = await opened(store, ben, "b1")
     sessions = [await opened(store, ada, f"s{i}") for i in range(3)]
-    ended = await store.revoke_all(ada.id, because="password", now=NOW, but=sessions[1].id)
-    assert set(ended) == {sessions[0].id, sessions[2].id}
+    but_one = SessionsEnd(because="password", now=NOW, but=sessions[1].id)
+    await users.change(ada.id, password_hash="new", ending=but_one)
     assert await store.of_user(ada.id, now=NOW) == (sessions[1],)
-    assert await store.revoke_all(ada.id, because="disabled", now=NOW) == (sessions[1].id,)
+    await users.change(ada.id, disabled=True, ending=SessionsEnd(because="disabled", now=NOW))
+    assert await store.of_user(ada.id, now=NOW) == ()
+    assert await store.of_user(ben.id, now=NOW) == (bens,)
+
+
+async def test_where_the_sessions_cannot_be_ended_their_user_is_not_changed(
+    pool: Pool, store: SessionStore, ada: User
+) -> None:
+    session = await opened(store, ada)
+    users, ending = UserStore(pool, deadline_s=0.3), SessionsEnd(because="password", now=NOW)
+    async with pool.acquire() as other, other.transaction():
+        await other.execute("select from sessions where id = $1 for update", session.id)
+        with pytest.raises(StorageUnavailable):
+            await users.change(ada.id, password_hash="new", ending=ending)
+    assert await users.by_id(ada.id) == ada
+    assert await store.of_user(ada.id, now=NOW) == (session,)
+    assert (await users.change(ada.id, password_hash="new", ending=ending)).password_hash == "new"
+    assert await store.of_user(ada.id, now=NOW) == ()
+
+
+async def test_a_change_that_is_refused_ends_no_session(pool: Pool, store: SessionStore) -> None:
+    users, ending = UserStore(pool), SessionsEnd(because="disabled", now=NOW)
+    admin = await users.create(username="root", password_hash="h", role="admin")
+    session = await opened(store, admin)
+    with pytest.raises(LastAdmin):
+        await users.change(admin.id, disabled=True, ending=ending)
+    assert await store.of_user(admin.id, now=NOW) == (session,)
 
 
 async def test_what_has_expired_does_not_pile_up(

@@ -23,7 +23,6 @@ from storage.errors import LastAdmin, StorageUnavailable, TooManyKeys, UserExist
 from storage.people_event import people_event
 from storage.run_owners import RunOwner
 from storage.sessions import (
-    Because,
     ByItsUser,
     Refreshed,
     Refused,
@@ -31,6 +30,7 @@ from storage.sessions import (
     Session,
     Standing,
 )
+from storage.sessions_end import SessionsEnd
 from storage.users import DEFAULT_TENANT, User, UserRole, username_key
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -64,6 +64,7 @@ class MemoryUsers:
         self.users: dict[str, User] = {}
         self.outbox = MemoryOutbox()
         self.down = False
+        self.end_sessions: Callable[[UUID, SessionsEnd], Awaitable[None]] | None = None
 
     def add(
         self,
@@ -131,6 +132,7 @@ class MemoryUsers:
         disabled: bool | None = None,
         password_hash: str | None = None,
         by: UUID | None = None,
+        ending: SessionsEnd | None = None,
     ) -> User:
         user = await self.by_id(user_id)
         if user is None:
@@ -144,6 +146,8 @@ class MemoryUsers:
         left = [changed if each.id == user_id else each for each in self.users.values()]
         if not any(each.role == "admin" and not each.disabled for each in left):
             raise LastAdmin
+        if ending is not None and self.end_sessions is not None:
+            await self.end_sessions(user_id, ending)
         self.users[username_key(user.username)] = changed
         if by is not None:
             event = UserChanged(
@@ -156,25 +160,23 @@ class MemoryUsers:
             self.outbox.note(event, by, uuid4().hex)
         return changed
 
-    async def set_password_hash(
-        self, user_id: UUID, password_hash: str, *, by: UUID | None = None
-    ) -> None:
+    async def set_password_hash(self, user_id: UUID, password_hash: str) -> None:
         user = await self.by_id(user_id)
         if user is None:
             raise UserNotFound
         self.users[username_key(user.username)] = replace(user, password_hash=password_hash)
-        if by is not None:
-            changed = UserChanged(user=str(user_id), by=str(by), password=True)
-            self.outbox.note(changed, by, uuid4().hex)
 
 
 class MemorySessions:
     def __init__(self, users: MemoryUsers) -> None:
         self._users = users
+        users.end_sessions = self.end
         self.sessions: dict[UUID, Session] = {}
-        self.ended: dict[UUID, Because] = {}
+        self.ended: dict[UUID, str] = {}
         self.tokens: dict[bytes, tuple[UUID, bool]] = {}
         self.asked = 0
+        self.faults = 0
+        """So many times the sessions of a user cannot be ended."""
 
     def begin(self, user_id: UUID, *, now: datetime, digest: bytes = b"") -> Session:
         session = Session(
@@ -254,12 +256,13 @@ class MemorySessions:
         self._users.outbox.note(event, user_id, which)
         return True
 
-    async def revoke_all(
-        self, user_id: UUID, *, because: Because, now: datetime, but: UUID | None = None
-    ) -> tuple[UUID, ...]:
-        going = [each.id for each in await self.of_user(user_id, now=now) if each.id != but]
-        self.ended.update(dict.fromkeys(going, because))
-        return tuple(going)
+    async def end(self, user_id: UUID, ending: SessionsEnd) -> None:
+        if self.faults:
+            self.faults -= 1
+            raise StorageUnavailable("Postgres at 10.0.0.7: connection reset")
+        going = await self.of_user(user_id, now=ending.now)
+        others = [each.id for each in going if each.id != ending.but]
+        self.ended.update(dict.fromkeys(others, ending.because))
 
 
 class MemoryApiKeys:

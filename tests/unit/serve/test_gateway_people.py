@@ -196,6 +196,49 @@ async def test_an_admin_who_bars_somebody_need_not_wait_at_all() -> None:
     ]
 
 
+async def test_a_password_is_changed_with_the_end_of_the_other_sessions_or_not_at_all() -> None:
+    fakes = Fakes()
+    fakes.sessions.faults = 1
+    change = {"current_password": PASSWORD, "new_password": "an entirely new one"}
+    async with fakes.client(None) as client:
+        here, there = await logged_in(client), await logged_in(client)
+        own, other = bearing(here["access_token"]), bearing(there["access_token"])
+        failed = await client.post("/auth/password", json=change, headers=own)
+        assert failed.status_code == 503
+        assert recorded(fakes, UserChanged) == []
+        again = await client.post("/auth/password", json=change, headers=own)
+        assert again.status_code == 204
+        assert (await client.get("/auth/validate", headers=other)).status_code == 401
+        assert (await client.get("/auth/validate", headers=own)).status_code == 200
+        await logged_in(client, password="an entirely new one")
+    await fakes.events.pass_on()
+    assert recorded(fakes, UserChanged) == [UserChanged(user=UMA, by=UMA, password=True)]
+
+
+@pytest.mark.parametrize("change", [{"password": "yet another new one"}, {"disabled": True}])
+async def test_an_admins_change_ends_the_sessions_with_it_or_is_not_done(
+    change: dict[str, object],
+) -> None:
+    fakes = Fakes()
+    fakes.sessions.faults = 1
+    before = fakes.users.users["uma"]
+    async with fakes.client("ada") as client:
+        uma = bearing(fakes.token("uma"))
+        assert (await client.patch(f"/v1/users/{UMA}", json=change)).status_code == 503
+        assert fakes.users.users["uma"] == before
+        assert (await client.get("/auth/validate", headers=uma)).status_code == 200
+        assert (await client.patch(f"/v1/users/{UMA}", json=change)).status_code == 200
+        assert (await client.get("/auth/validate", headers=uma)).status_code == 401
+
+
+async def test_a_change_that_is_refused_logs_nobody_out() -> None:
+    fakes = Fakes()
+    async with fakes.client("ada") as client:
+        refused = await client.patch(f"/v1/users/{fakes.id_of('ada')}", json={"disabled": True})
+        assert refused.status_code == 409
+        assert (await client.get("/auth/validate")).status_code == 200
+
+
 async def test_people_can_look_on_while_the_database_restarts_and_strangers_cannot() -> None:
     fakes = Fakes()
     async with fakes.client("uma") as client:
