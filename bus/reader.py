@@ -9,6 +9,7 @@ from uuid import uuid4
 import nats.errors
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import NotFoundError
 
 from bus.connection import Connection, reachable
 from bus.errors import BusUnreachable
@@ -44,7 +45,7 @@ async def make_reader(
         Its name, and how many messages it has to deliver now.
 
     Raises:
-        BusUnreachable: no answer.
+        BusUnreachable: no answer, or the stream is not there.
     """
     name = f"read-{uuid4().hex}"
     config = ConsumerConfig(
@@ -59,7 +60,10 @@ async def make_reader(
         num_replicas=1,
     )
     with reachable():
-        info = await connection.manager.add_consumer(STREAM, config)
+        try:
+            info = await connection.manager.add_consumer(STREAM, config)
+        except NotFoundError as error:
+            raise BusUnreachable("the broker does not have the stream") from error
     return name, info.num_pending or 0
 
 

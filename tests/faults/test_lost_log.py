@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from actors.watch import glance
+from bus.errors import BusUnreachable
 from bus.event import StoredEvent
 from bus.log import EventLog
 from bus.payloads import ChainBroken, LogLost
@@ -303,6 +304,13 @@ async def test_an_auditor_outlives_its_stream(broker: Broker, pool: Pool) -> Non
         told = LogLost.model_validate_json(message.data)
         assert (told.first, told.last) == (1, last)
         assert (await AuditReader(pool).reach()).stream_sequence == last
+
+
+async def test_who_reads_where_there_is_no_stream_is_told_to_try_again(broker: Broker) -> None:
+    async with broker.joined("gateway") as gateway, administrator(broker) as connection:
+        await connection.client.request("$JS.API.STREAM.DELETE.EVENTS", b"")
+        with pytest.raises(BusUnreachable, match="does not have the stream"):
+            _ = [received async for received in gateway.read(run_filter("r1"))]
 
 
 async def test_a_broker_that_is_killed_again_and_again_raises_no_alarm(
