@@ -21,9 +21,14 @@ from bus.payloads import (
     StepAssigned,
     Usage,
 )
+from bus.reference import MAX_OBJECT_BYTES
 
 PRIORITY: Final[Priority] = "normal"
 """Of a run whose submission is not known."""
+_FRAME_BYTES: Final = 1_024
+"""Of an event's payload, for all but its texts: names, numbers and the words of the JSON."""
+MOST_BYTES: Final = (MAX_OBJECT_BYTES - _FRAME_BYTES) * 3 // 4
+"""Of the texts that a command says: sealed, they take a third more."""
 _REASON_CHARS: Final = 500
 _MESSAGE_CHARS: Final = 2_000
 _CODE_CHARS: Final = 64

@@ -8,11 +8,11 @@ another fact comes, or the moment that `wake_at` names.
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import Final
 
 from pydantic_core import to_json
 
 from actors.command import (
+    MOST_BYTES,
     AssignStep,
     CancelRun,
     Command,
@@ -26,7 +26,6 @@ from actors.ending import end_of_work, end_without_work
 from actors.opening import later_openings, openings
 from actors.progress import Progress
 from actors.record import RunState
-from bus.reference import MAX_OBJECT_BYTES
 
 __all__ = [
     "AssignStep",
@@ -40,11 +39,6 @@ __all__ = [
     "draft_of",
     "wake_at",
 ]
-
-_FRAME_BYTES: Final = 1_024
-_MOST_BYTES: Final = (MAX_OBJECT_BYTES - _FRAME_BYTES) * 3 // 4
-"""Of what an assignment says: sealed, it takes a third more."""
-"""Of an assignment, for all but its texts: names, numbers and the words of the JSON."""
 
 
 def decide(state: RunState, now: datetime) -> tuple[Command, ...]:
@@ -109,7 +103,7 @@ def _oversize(commands: Iterable[AssignStep | RequestApproval]) -> Iterator[tupl
             measured[shared] = len(to_json(command.inputs))
         own = command.objective, command.each, command.instructions, command.answer_schema
         size_bytes = measured[shared] + len(to_json(own))
-        if size_bytes > _MOST_BYTES:
+        if size_bytes > MOST_BYTES:
             message = f"step {command.step} would read {size_bytes} bytes; declare fewer inputs"
             end = FailRun(
                 code="inputs_too_large", message=message, step=command.step, cause=command.cause

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from actors.command import CancelRun, CompleteRun, EndRun, FailRun
+from pydantic_core import to_json
+
+from actors.command import MOST_BYTES, CancelRun, CompleteRun, EndRun, FailRun
 from actors.document import Chapter, Part, label_of, render_document
 from actors.entry import Key, Submission
 from actors.progress import Misfit, Progress
@@ -111,21 +113,28 @@ def _name(key: Key) -> str:
     return f"step {name}, item {item}," if item else f"step {name}"
 
 
-def _complete(progress: Progress, submission: Submission) -> CompleteRun:
+def _complete(progress: Progress, submission: Submission) -> CompleteRun | FailRun:
+    """The end of a run in which everything is done; it fails if no event could hold its result."""
     state = progress.state
     ordered = sorted(state.results.values(), key=lambda result: result.place)
     last = ordered[-1] if ordered else None
     recalled = tuple(dict.fromkeys(each for result in ordered for each in result.recalled))
+    cause = last.id if last and not last.adopted else submission.id
+    document = render_document(
+        submission.objective,
+        (_chapter(progress, node) for node in progress.workflow.nodes),
+        sources=tuple(map(str, recalled)),
+    )
+    size_bytes = len(to_json((document, recalled)))
+    if size_bytes > MOST_BYTES:
+        message = f"the result would have {size_bytes} bytes; let the steps answer with less"
+        return FailRun(code="result_too_large", message=message, step=None, cause=cause)
     return CompleteRun(
-        document=render_document(
-            submission.objective,
-            (_chapter(progress, node) for node in progress.workflow.nodes),
-            sources=tuple(map(str, recalled)),
-        ),
+        document=document,
         recalled=recalled,
         steps=len(state.results),
         usage=state.usage,
-        cause=last.id if last and not last.adopted else submission.id,
+        cause=cause,
     )
 
 

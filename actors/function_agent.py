@@ -10,7 +10,7 @@ from actors.shape import check_answer
 from actors.step import StepSpec
 from actors.worker import Worker
 from bus.errors import SwarmError
-from bus.payloads import StepAssigned, Usage
+from bus.payloads import NO_USAGE, StepAssigned
 
 NO_MODEL: Final = "none"
 _REASON_CHARS: Final = 500
@@ -72,5 +72,5 @@ class FunctionAgent(Worker):
         return Report(
             answer=answer,
             model=NO_MODEL,
-            usage=Usage(prompt_tokens=0, completion_tokens=0),
+            usage=NO_USAGE,
         )

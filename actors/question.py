@@ -105,10 +105,11 @@ def usage_of(completion: Completion) -> Usage:
 
 
 def _with_tokens_of(completion: Completion, before: Completion) -> Completion:
+    both = usage_of(before) + usage_of(completion)
     return replace(
         completion,
-        prompt_tokens=before.prompt_tokens + completion.prompt_tokens,
-        completion_tokens=before.completion_tokens + completion.completion_tokens,
+        prompt_tokens=both.prompt_tokens,
+        completion_tokens=both.completion_tokens,
     )
 
 

@@ -23,7 +23,7 @@ from actors.entry import (
 from actors.fact import Fact, Mark, fact_of, later
 from actors.sparc import WORKFLOWS
 from actors.workflow import WorkflowSpec
-from bus.payloads import RunCancelled, RunCompleted, RunFailed, Usage
+from bus.payloads import NO_USAGE, RunCancelled, RunCompleted, RunFailed, Usage
 from policies.budgets import Spent
 
 __all__ = [
@@ -163,11 +163,8 @@ class RunState:
     @property
     def usage(self) -> Usage:
         """Tokens of the accepted answers that this run asked for itself."""
-        used = [result.usage for result in self.results.values() if not result.adopted]
-        return Usage(
-            prompt_tokens=sum(usage.prompt_tokens for usage in used),
-            completion_tokens=sum(usage.completion_tokens for usage in used),
-        )
+        used = (result.usage for result in self.results.values() if not result.adopted)
+        return sum(used, start=NO_USAGE)
 
     def last_claim(self, assignment: Assignment) -> Claim | None:
         """The claim with the highest epoch of an attempt; of equals, the first in the log."""

@@ -16,6 +16,7 @@ from bus.errors import MalformedEvent
 from bus.memory_payloads import MEMORY, ItemReference
 from bus.payload import (
     ERASED,
+    LARGEST,
     Count,
     EventId,
     Name,
@@ -66,6 +67,16 @@ class Usage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     prompt_tokens: Count
     completion_tokens: Count
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """Both together, as far as a count goes: agents may say what they like of themselves."""
+        return Usage(
+            prompt_tokens=min(LARGEST, self.prompt_tokens + other.prompt_tokens),
+            completion_tokens=min(LARGEST, self.completion_tokens + other.completion_tokens),
+        )
+
+
+NO_USAGE: Final = Usage(prompt_tokens=0, completion_tokens=0)
 
 
 class AdoptedResult(BaseModel):

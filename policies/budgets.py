@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from bus.budget import ModelPrice, RoleBudget, RunBudget
-from bus.payloads import (
-    Usage,
-)
+from bus.payloads import NO_USAGE, Usage
 from policies.bundle import UNLIMITED, Spend
 from policies.capabilities import Capabilities
 
@@ -87,12 +85,7 @@ def needs_price(budget: RunBudget, model: str) -> bool:
 
 def with_usage(spent: Spent, role: str, model: str, usage: Usage) -> Spent:
     """What is spent after this was spent as well."""
-    was = spent.get((role, model), Usage(prompt_tokens=0, completion_tokens=0))
-    now = Usage(
-        prompt_tokens=was.prompt_tokens + usage.prompt_tokens,
-        completion_tokens=was.completion_tokens + usage.completion_tokens,
-    )
-    return {**spent, (role, model): now}
+    return {**spent, (role, model): spent.get((role, model), NO_USAGE) + usage}
 
 
 def judge(budget: RunBudget | None, spent: Spent) -> WithinBudget | Exhausted:

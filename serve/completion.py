@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, JsonValue
 
+from bus.payload import Count
+
 Task = Literal["chat", "completion", "embedding"]
 """What is asked of a model: the next message of a chat, how a text goes on, or its vector."""
 _ERROR_TYPES = {400: "invalid_request_error", 404: "not_found_error"}
@@ -151,8 +153,8 @@ class _Part(BaseModel):
 
 
 class _Usage(BaseModel):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: Count = 0
+    completion_tokens: Count = 0
 
 
 class WholeAnswer(BaseModel):

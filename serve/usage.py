@@ -24,6 +24,8 @@ TEMPLATE_TOKENS: Final = 64
 """What a chat template may add to the messages besides what marks each of them."""
 BYTES_PER_TOKEN: Final = 4
 """About what a token stands for in English; it never stands for less than a byte."""
+_MOST_TOKENS: Final = 10**12
+"""No answer took more, whatever a provider says: sums of it still fit everywhere."""
 _WRITTEN: Final = ("content", "text", "refusal", "tool_calls", "function_call")
 _NOT_WRITTEN: Final = frozenset({"id", "type"})
 _KEY: Final = '"usage":'
@@ -224,7 +226,7 @@ def _without(document: str, found: _Found) -> str:
 
 def _count(said: Mapping[str, JsonValue], name: str) -> int:
     value = said.get(name)
-    return value if isinstance(value, int) and value > 0 else 0
+    return min(value, _MOST_TOKENS) if isinstance(value, int) and value > 0 else 0
 
 
 def _said_in(document: str) -> Iterator[Mapping[str, JsonValue]]:

@@ -21,12 +21,15 @@ _COLUMNS: Final[dict[Part, str]] = {
     "agent": "agent",
 }
 MOST_TOTALS: Final = 10_000
-_SPENT: Final = """
+MOST: Final = 10**15
+"""A total goes no higher. What agents say that they used is theirs to say, up to the largest number
+of a column: what is added to it would not fit into one."""
+_SPENT: Final = f"""
 select (select stream_sequence from audit_head) as stream_sequence,
-       coalesce(sum(prompt_tokens + completion_tokens), 0)::bigint as tokens
+       least(coalesce(sum(prompt_tokens::numeric + completion_tokens), 0), {MOST})::bigint as tokens
 from model_usage
 where user_id = $1 and day = $2 and run = '' and not event_id = any($3::text[])
-"""
+"""  # noqa: S608  # nosec B608 - a number of ours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +97,8 @@ class UsageReader:
             grouped = f"group by {', '.join(columns)} order by {numbers}"
         statement = f"""
             select {listed} count(*) as questions,
-                   coalesce(sum(prompt_tokens), 0)::bigint as prompt_tokens,
-                   coalesce(sum(completion_tokens), 0)::bigint as completion_tokens
+                   least(coalesce(sum(prompt_tokens), 0), {MOST})::bigint as prompt_tokens,
+                   least(coalesce(sum(completion_tokens), 0), {MOST})::bigint as completion_tokens
             from model_usage
             where day between $1 and $2 and ($3::text is null or user_id = $3)
                 and ($4::text is null or run = $4)

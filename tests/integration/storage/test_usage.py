@@ -10,7 +10,7 @@ from bus.usage import ModelUsed
 from storage.audit import AuditStore
 from storage.leaf import AuditRecord
 from storage.postgres import Pool, bundled_migrations
-from storage.usage import Scope, Spent, UsageReader
+from storage.usage import MOST, Scope, Spent, UsageReader
 from tests.integration.storage.test_audit import NOON, SIGN, record
 
 DAY = date(2026, 1, 1)
@@ -88,6 +88,19 @@ async def test_what_a_user_spent_is_what_he_asked_the_gateway(pool: Pool) -> Non
     assert await reader.spent("uma", DAY) == Spent(tokens=17, stream_sequence=10)
     assert await reader.spent("uma", DAY, but=["id-2"]) == Spent(tokens=7, stream_sequence=10)
     assert await reader.spent("vic", DAY) == Spent(tokens=0, stream_sequence=10)
+
+
+async def test_what_nobody_can_have_used_up_hides_no_total(pool: Pool) -> None:
+    all_there_are = 2**63 - 1
+    every: JsonValue = {"prompt_tokens": all_there_are, "completion_tokens": all_there_are}
+    hostile = [step(1, "coder-1", every), step(2, "coder-2", every)]
+    asked = [question(n, "uma", all_there_are, all_there_are) for n in (3, 4)]
+    await AuditStore(pool).append([*hostile, *asked], SIGN)
+    reader = UsageReader(pool)
+    for by in ((), ("agent",)):
+        for total in await reader.totals(SCOPE, by):
+            assert (total.prompt_tokens, total.completion_tokens) == (MOST, MOST)
+    assert await reader.spent("uma", DAY) == Spent(tokens=MOST, stream_sequence=4)
 
 
 async def test_a_batch_that_comes_again_counts_once(pool: Pool) -> None:

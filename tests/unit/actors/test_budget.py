@@ -8,15 +8,17 @@ from actors.record import RunState
 from actors.run_state import fold
 from actors.workflow import StepSpec, WorkflowSpec
 from bus.budget import RoleBudget, RunBudget, SpentBudget
+from bus.payload import LARGEST
 from bus.payloads import (
     PauseRequested,
     RetryRequested,
     RunCompleted,
     RunFailed,
     StepAssigned,
+    StepCompleted,
     Usage,
 )
-from tests.unit.actors.simulation import LISTING, USAGE, SimulatedRun, failure_of
+from tests.unit.actors.simulation import LISTING, USAGE, SimulatedRun, completion_of, failure_of
 
 SPENT = USAGE.prompt_tokens + USAGE.completion_tokens
 """By each answer."""
@@ -109,6 +111,32 @@ def test_an_answer_that_is_told_twice_is_paid_once() -> None:
     completed = run.complete(run.claim(run.assigned("one")))
     run.write(completed)
     assert sum(u.prompt_tokens + u.completion_tokens for u in run.state.spent.values()) == SPENT
+
+
+def test_a_rogue_that_says_it_used_all_the_tokens_there_are_stops_no_more_than_its_run() -> None:
+    run = started(tokens=2 * SPENT)
+    all_of_them = Usage(prompt_tokens=LARGEST, completion_tokens=LARGEST)
+    completed = run.complete(run.claim(run.assigned("one")))
+    assert isinstance(completed.payload, StepCompleted)
+    for name in ("first", "second"):
+        payload = completed.payload.model_copy(update={"usage": all_of_them})
+        run.write(replace(completed, id=name, payload=payload))
+    assert all_of_them in run.state.spent.values()
+    run.settle()
+    assert ended(run).code == "budget_exhausted"
+
+
+def test_the_tokens_of_a_run_are_counted_as_far_as_a_count_goes() -> None:
+    run = SimulatedRun(THREE)
+    run.submit()
+    run.settle()
+    used = {"usage": Usage(prompt_tokens=LARGEST, completion_tokens=1)}
+    for step in ("one", "two", "three"):
+        completed = completion_of(run.claim(run.assigned(step)))
+        run.write(replace(completed, payload=completed.payload.model_copy(update=used)))
+        run.settle()
+    assert isinstance(run.state.ended, RunCompleted)
+    assert run.state.ended.usage == Usage(prompt_tokens=LARGEST, completion_tokens=3)
 
 
 def test_a_failure_without_tokens_costs_nothing() -> None:

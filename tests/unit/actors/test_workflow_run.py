@@ -11,8 +11,10 @@ from actors.record import Fact, RunState
 from actors.run_state import evolve, fold
 from actors.workflow import LoopSpec, StepSpec, WorkflowSpec
 from bus.event import derive_id
+from bus.memory_payloads import ItemReference
 from bus.payloads import (
     AgentStarted,
+    RetryRequested,
     RunCompleted,
     RunFailed,
     StepAssigned,
@@ -24,6 +26,7 @@ from tests.unit.actors.simulation import (
     SimulatedRun,
     answer_for,
     claim_of,
+    completion_of,
     failure_of,
 )
 
@@ -178,6 +181,24 @@ def test_an_assignment_that_no_event_could_hold_fails_the_run() -> None:
     assert isinstance(run.state.ended, RunFailed)
     assert run.state.ended.code == "inputs_too_large"
     assert run.state.ended.step == "read"
+
+
+def test_a_result_that_no_event_could_hold_fails_the_run() -> None:
+    """The document is cut; what its answers were made from is not."""
+    run = started(WorkflowSpec(name="short", nodes=(StepSpec(name="code", role="coder"),)))
+    completed = completion_of(run.claim(run.assigned("code")))
+    namespace = "/".join(["shared", *["n" * 64] * 3])
+    recalled = tuple(
+        ItemReference(namespace=namespace, item=f"{number:0128}", version=1)
+        for number in range(MAX_OBJECT_BYTES // 400)
+    )
+    payload = completed.payload.model_copy(update={"recalled": recalled})
+    run.write(replace(completed, payload=payload))
+    for _ in range(2):
+        run.settle()
+        assert isinstance(run.state.ended, RunFailed)
+        assert run.state.ended.code == "result_too_large"
+        run.ask(RetryRequested)
 
 
 def test_a_step_outside_a_loop_reads_its_last_round() -> None:

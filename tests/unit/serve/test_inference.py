@@ -115,7 +115,17 @@ def test_an_answer_that_was_cut_off_says_so() -> None:
     assert completion(json.dumps(cut)).truncated
 
 
-@pytest.mark.parametrize("document", ["", "[]", "{}", json.dumps({**WHOLE, "choices": []})])
+@pytest.mark.parametrize(
+    "document",
+    [
+        "",
+        "[]",
+        "{}",
+        json.dumps({**WHOLE, "choices": []}),
+        json.dumps({**WHOLE, "usage": {"prompt_tokens": -1}}),
+        json.dumps({**WHOLE, "usage": {"completion_tokens": 2**63}}),
+    ],
+)
 def test_a_document_that_is_no_completion_is_the_apps_fault(document: str) -> None:
     with pytest.raises(ModelUnavailable, match="something else"):
         completion(document)

@@ -49,6 +49,15 @@ def test_usage_that_stands_first_is_taken_out_as_well() -> None:
     assert json.loads(shown or "") == {"choices": [{"index": 0}]}
 
 
+@pytest.mark.parametrize("tokens", [2**63, 10**30])
+def test_no_provider_counts_beyond_what_the_counters_hold(tokens: int) -> None:
+    usage = {"prompt_tokens": tokens, "completion_tokens": tokens}
+    several = Listener({"stream": True, "prompt": ["a", "b"]}, "completion")
+    for index in (0, 1):
+        several.chunk(json.dumps({"choices": [{"index": index, "text": ""}], "usage": usage}))
+    assert 0 < several.heard.prompt + several.heard.completion < 2**53
+
+
 def test_several_answers_to_several_prompts_are_added_up() -> None:
     def chunk(index: int, prompt: int, completion: int) -> str:
         usage = {"prompt_tokens": prompt, "completion_tokens": completion}
