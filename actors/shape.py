@@ -23,6 +23,8 @@ MAX_SCHEMA_BYTES: Final = 16_384
 """A schema goes with every assignment of its step."""
 _PART_CHARS: Final = 80
 _CACHED: Final = 512
+_NOT_APPLICABLE: Final = (Unresolvable, RecursionError, SchemaError, ArithmeticError)
+"""What the validator raises; the last for multiples of a fraction that a huge number may be."""
 
 Schema = Mapping[str, JsonValue]
 
@@ -74,20 +76,19 @@ def check_answer(
         role_spec(role, step).read(to_json(answer))
         return
     try:
-        error: ValidationError | None = next(_validator(to_json(schema)).iter_errors(answer), None)
-    except (Unresolvable, RecursionError, SchemaError) as broken:
+        why = _misfit(schema, answer)
+    except _NOT_APPLICABLE as broken:
         raise AnswerRejected(f"the schema of step {step} cannot be applied") from broken
-    if error is not None:
-        raise AnswerRejected(f"the answer of step {step} does not fit its schema: {_reason(error)}")
+    if why is not None:
+        raise AnswerRejected(f"the answer of step {step} does not fit its schema: {why}")
 
 
 def misfit(schema: Schema, value: Mapping[str, JsonValue]) -> str | None:
     """Where the value does not fit the schema, without repeating it; None where it does."""
     try:
-        error: ValidationError | None = next(_validator(to_json(schema)).iter_errors(value), None)
-    except (Unresolvable, RecursionError, SchemaError):
+        return _misfit(schema, value)
+    except _NOT_APPLICABLE:
         return "its schema cannot be applied"
-    return None if error is None else _reason(error)
 
 
 def says_accepted(schema: Schema) -> bool:
@@ -100,6 +101,15 @@ def says_accepted(schema: Schema) -> bool:
         and isinstance(required, list)
         and "accepted" in required
     )
+
+
+def _misfit(schema: Schema, value: Mapping[str, JsonValue]) -> str | None:
+    try:
+        from_json(to_json(value), allow_inf_nan=False)
+    except ValueError:
+        return "it has a number that is none, or too large to be told"
+    error: ValidationError | None = next(_validator(to_json(schema)).iter_errors(value), None)
+    return None if error is None else _reason(error)
 
 
 @lru_cache(maxsize=_CACHED)

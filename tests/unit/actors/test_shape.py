@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from actors.errors import AnswerRejected, InvalidStep, UnknownRole
-from actors.shape import MAX_SCHEMA_BYTES, check_answer, check_schema, says_accepted
+from actors.shape import MAX_SCHEMA_BYTES, check_answer, check_schema, misfit, says_accepted
 from tests.unit.actors.simulation import LISTING, answer_for
 
 
@@ -33,6 +33,29 @@ def test_what_an_answer_says_is_not_repeated() -> None:
     with pytest.raises(AnswerRejected) as refused:
         check_answer("poet", "poem", LISTING, {"list": "do not tell", "accepted": True})
     assert "do not tell" not in str(refused.value)
+
+
+PRICE: dict[str, Any] = {
+    "type": "object",
+    "properties": {"price": {"type": "number", "multipleOf": 0.01}},
+}
+
+
+@pytest.mark.parametrize(
+    "number",
+    [10**400, -(10**400), float("nan"), float("inf")],
+    ids=["huge", "less than any", "none", "infinite"],
+)
+def test_a_number_that_no_schema_can_judge_is_refused(number: float) -> None:
+    with pytest.raises(AnswerRejected):
+        check_answer("poet", "poem", PRICE, {"price": number})
+    assert misfit(PRICE, {"price": number}) is not None
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_that_is_none_is_in_no_answer(number: float) -> None:
+    with pytest.raises(AnswerRejected, match="a number that is none"):
+        check_answer("poet", "poem", {"type": "object"}, {"deep": [{"in": number}]})
 
 
 def test_a_built_in_role_has_a_shape_of_its_own() -> None:

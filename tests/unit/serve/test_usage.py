@@ -55,6 +55,7 @@ def test_no_provider_counts_beyond_what_the_counters_hold(tokens: int) -> None:
     several = Listener({"stream": True, "prompt": ["a", "b"]}, "completion")
     for index in (0, 1):
         several.chunk(json.dumps({"choices": [{"index": index, "text": ""}], "usage": usage}))
+    assert several.heard is not None
     assert 0 < several.heard.prompt + several.heard.completion < 2**53
 
 
