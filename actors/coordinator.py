@@ -22,7 +22,7 @@ from actors.command import AssignStep, draft_of
 from actors.decide import decide, wake_at
 from actors.fact import later
 from actors.memory import Memory
-from actors.open_run import OpenRun, stall_notice, stalls_at
+from actors.open_run import OpenRun, defect_notice, stall_notice, stalls_at
 from actors.schedule import Schedule, Turn, outstanding
 from actors.task_end import end_all
 from bus.errors import BusUnreachable, PublishConflict, PublishError, SealBroken
@@ -246,10 +246,26 @@ class Coordinator:
             self._alarms.done(alarm)
 
     async def _consider(self, run_id: str) -> None:
-        """Say what is to be said of a run; assignments wait for their turn."""
+        """Say what is to be said of a run; one that a fault of ours has met is set aside."""
         run = await self._known(run_id)
         if run is None:
             return
+        if run.defect is None:
+            with run.alone():
+                await self._decide(run_id, run)
+        if run.defect is not None:
+            await self._set_aside(run_id, run)
+
+    async def _set_aside(self, run_id: str, run: OpenRun) -> None:
+        """Let a run be that we cannot read or decide on, and say so once."""
+        self._schedule.forget(run_id)
+        self._agenda.forget(run_id)
+        if not run.is_defect_told:
+            log.error("coordinator.defect", run=run_id, exc_info=run.defect)
+            await self._say(run_id, run, defect_notice(run, run_id, self._clock()))
+
+    async def _decide(self, run_id: str, run: OpenRun) -> None:
+        """Say what follows from the state of a run; assignments wait for their turn."""
         now, assignments = self._clock(), []
         for command in decide(run.state, now):
             if isinstance(command, AssignStep):
@@ -297,14 +313,17 @@ class Coordinator:
 
     async def _assign(self, turn: Turn) -> None:
         run = self._memory.runs.get(turn.run)
-        if run is None or turn.run in self._dirty:
+        if run is None or run.defect or turn.run in self._dirty:
             return  # what is to be assigned is decided anew
         deadline_at = run.state.deadline_at
         if deadline_at is not None and self._clock() >= deadline_at:
             self._dirty[turn.run] = None  # what was decided in time is too late by now
             return
-        if await self._say(turn.run, run, draft_of(turn.command, run.state)):
-            self._schedule.note(turn.run, outstanding(run.state))
+        with run.alone():
+            if await self._say(turn.run, run, draft_of(turn.command, run.state)):
+                self._schedule.note(turn.run, outstanding(run.state))
+        if run.defect is not None:
+            self._dirty[turn.run] = None
 
     async def _say(self, run_id: str, run: OpenRun, draft: Draft) -> bool:
         """Store a decision if nothing happened in its run meanwhile; whether it is stored."""

@@ -1,6 +1,7 @@
 """A run that the coordinator has in memory, and when it counts as standing still. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -9,9 +10,12 @@ from actors.command import AssignStep
 from actors.fact import fact_of, later
 from actors.run_state import RunState, evolve
 from actors.waiting import waits_for
+from bus.errors import SwarmError
 from bus.event import Draft, StoredEvent, derive_id
 from bus.payloads import StallNoticed
 
+DEFECT: Final = "defect"
+"""Code of the notice that a run stands still by a fault of the coordinator's own."""
 _TEXT_CHARS: Final = 500
 
 
@@ -28,18 +32,35 @@ class OpenRun:
     """Whether the log says that it stands still since that event."""
     refused_at: int = -1
     """Its position when the stream last refused a decision."""
+    defect: Exception | None = None
+    """Our own fault, that met something in this run: it is not read on, and nothing is decided."""
+    is_defect_told: bool = False
+    """Whether the log says so."""
 
     def take(self, stored: StoredEvent) -> bool:
         """Fold the event, unless it was folded before; whether it was not."""
         if not self.skip(stored.stream_sequence):
             return False
         fact = fact_of(stored)
-        self.state = evolve(self.state, fact)
+        if self.defect is None:
+            with self.alone():
+                self.state = evolve(self.state, fact)
         if isinstance(fact.payload, StallNoticed):
             self.is_noticed = self.is_noticed or fact.cause == self.last_id
+            self.is_defect_told = self.is_defect_told or fact.payload.code == DEFECT
         else:
             self.last_id, self.is_noticed = fact.id, False
         return True
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """What fails with this run by a fault of ours is kept as its defect: others go on."""
+        try:
+            yield
+        except SwarmError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is that nobody reckoned with
+            self.defect = error
 
     def skip(self, stream_sequence: int) -> bool:
         """Go past an event that nobody believes; whether that was not done before.
@@ -93,6 +114,24 @@ def stall_notice(run: OpenRun, now: datetime, queued: Sequence[AssignStep]) -> D
         run=state.run,
         payload=_queued(state, now, queued) if queued else _waiting(state, now),
         id=derive_id("stall.noticed", state.run, run.last_id),
+        cause=run.last_id,
+        on_behalf_of=submission.on_behalf_of if submission else None,
+        traceparent=submission.traceparent if submission else None,
+    )
+
+
+def defect_notice(run: OpenRun, run_id: str, now: datetime) -> Draft:
+    """Say that a run stands still by a fault of ours, until a coordinator without it comes."""
+    submission = run.state.submission
+    kind = type(run.defect).__name__
+    return Draft(
+        run=run_id,
+        payload=StallNoticed(
+            code=DEFECT,
+            waits_for=f"a coordinator that can read it: this one met {kind}, see its log",
+            since=run.state.moved_at or now,
+        ),
+        id=derive_id("stall.noticed", run_id, DEFECT, run.last_id),
         cause=run.last_id,
         on_behalf_of=submission.on_behalf_of if submission else None,
         traceparent=submission.traceparent if submission else None,
