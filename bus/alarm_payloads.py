@@ -1,10 +1,13 @@
 """The events that say that something is wrong with the log."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from bus.payload import Count, Ordinal, Payload
+
+_MOST_SOURCE_CHARS: Final = 160
+"""``swarm://``, a role and a name, each of at most 64 characters."""
 
 
 class EventRefused(Payload):
@@ -25,7 +28,7 @@ class ChainBroken(Payload):
     """
 
     TYPE: ClassVar[str] = "swarm.chain.broken.v1"
-    sender: str = Field(max_length=128)
+    sender: str = Field(max_length=_MOST_SOURCE_CHARS)
     key: str = Field(max_length=64)
     expected_sequence: Ordinal
     found_sequence: Ordinal = Field(description="As expected, where the cause is missing.")
@@ -42,7 +45,7 @@ class MissingEvent(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     stream_sequence: Ordinal
-    sender: str = Field(max_length=128)
+    sender: str = Field(max_length=_MOST_SOURCE_CHARS)
     sequence: Count = Field(description="In the sender's chain; 0 where it had no readable one.")
 
 

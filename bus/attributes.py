@@ -4,13 +4,16 @@ Source: the NATS protocol binding of CloudEvents 1.0.2.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import unquote
 
 TRACE_HEADER: Final = "traceparent"
 MOST_CHARS: Final = 8_192
 """Of all headers of an event: whoever answers it repeats some of them, and must fit as well."""
-_ID = re.compile(r"[!-~]{1,64}\Z")
+_ID: Final = re.compile(r"[!-~]{1,64}\Z")
+_PERSON: Final = re.compile(r"[^\x00-\x1f\x7f]{1,128}\Z")
+_NAMES: Final = {"ce-id": _ID, "ce-cause": _ID, "ce-onbehalfof": _PERSON, "ce-sealedfor": _PERSON}
 _NOT_PLAIN = re.compile(r'[^\x21-\x7e]+|["%]+')
 _PLAIN = re.compile(r"[!#$&-~]+\Z")
 
@@ -33,9 +36,16 @@ def is_canonical(value: str) -> bool:
     return is_plain(value) or ("%" in value and encode_attribute(unquote(value)) == value)
 
 
-def is_id(value: str) -> bool:
-    """Whether an event may be named so: answers, alarms and the audit log name it as well."""
-    return _ID.match(value) is not None
+def misnamed(headers: Mapping[str, str]) -> list[str]:
+    """Attributes that name an event or a person as nobody may be named.
+
+    Answers, alarms and the databases name them as well, and must have room for it.
+    """
+    return [
+        name
+        for name, fits in _NAMES.items()
+        if name in headers and not fits.match(unquote(headers[name]))
+    ]
 
 
 def is_misspelt(name: str) -> bool:

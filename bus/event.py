@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Final
 from urllib.parse import unquote
 
-from bus.attributes import MOST_CHARS, TRACE_HEADER, is_canonical, is_id, is_misspelt, is_plain
+from bus.attributes import MOST_CHARS, TRACE_HEADER, is_canonical, is_misspelt, is_plain, misnamed
 from bus.errors import MalformedEvent
 from bus.nkey import decode_base64url
 from bus.payloads import Payload, payload_model
@@ -114,12 +114,11 @@ class Event:
     def check_form(self) -> None:
         """Raise MalformedEvent unless each attribute has the form that our senders give it."""
         headers = self.headers
-        wrong = [
+        wrong = misnamed(headers) + [
             name
             for name, is_right in (
                 ("ce-specversion", headers["ce-specversion"] == "1.0"),
                 ("ce-datacontenttype", headers["ce-datacontenttype"] == "application/json"),
-                ("ce-id or ce-cause", is_id(self.id) and is_id(self.cause or self.id)),
                 ("ce-source", _SOURCE.match(self.source)),
                 ("ce-sequence", _PLAIN_INTEGER.match(headers["ce-sequence"])),
                 ("ce-previous", _HEX_64.match(self.previous)),

@@ -33,6 +33,8 @@ USAGE_COLUMNS: Final = (
     "outcome",
 )
 _MOST: Final = 2**63 - 1
+_USER_CHARS: Final = 128
+"""Of an index entry; nobody's id is longer."""
 _FIRST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _LAST: Final = datetime(3000, 1, 1, tzinfo=UTC)
 _Tokens = Annotated[int, Field(ge=0, le=_MOST)]
@@ -98,7 +100,15 @@ def _rows(leaf_index: int, record: AuditRecord) -> list[tuple[int | str | date, 
     where = (record.run, record.source_role or "", record.source_agent or "")
     what = ("step", storable(step.model), step.usage.prompt_tokens, step.usage.completion_tokens)
     return [
-        (*key, _day(record.stored_at), storable(user), "", *map(storable, where), *what, outcome)
+        (
+            *key,
+            _day(record.stored_at),
+            storable(user[:_USER_CHARS]),
+            "",
+            *map(storable, where),
+            *what,
+            outcome,
+        )
     ]
 
 

@@ -39,7 +39,9 @@ _OWN_ROLE_KINDS: Final = frozenset(
         *("tool.called", "tool.answered"),
     }
 )
-_ID = re.compile(r"[!-~]{1,64}", re.ASCII)
+_ID = re.compile(r"[!-~]{1,64}")
+_PERSON = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
+_NAMES: Final = {"ce-id": _ID, "ce-cause": _ID, "ce-onbehalfof": _PERSON, "ce-sealedfor": _PERSON}
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _SOURCE = re.compile(r"swarm://([a-z]+)/([A-Za-z0-9_-]{1,64})", re.ASCII)
 _TYPE = re.compile(r"swarm\.([a-z]+\.[a-z]+)\.v[1-9][0-9]*", re.ASCII)
@@ -227,8 +229,9 @@ def read_event(envelope: bytes, data: bytes) -> Event:
         raise NotProven("a header is not printable ASCII")
     if sum(map(len, headers.values())) > _MOST_CHARS:
         raise NotProven("the event's headers are too long")
-    if not all(_ID.fullmatch(unquote(headers.get(name, "none"))) for name in ("ce-id", "ce-cause")):
-        raise NotProven("the event's id or cause is not an id")
+    for name, form in _NAMES.items():
+        if name in headers and not form.fullmatch(unquote(headers[name])):
+            raise NotProven(f"the event's {name} is not a name")
     source = _SOURCE.fullmatch(unquote(headers["ce-source"]))
     if source is None or not _COUNT.fullmatch(headers["ce-sequence"]):
         raise NotProven("the event has no sender or no number of its own")

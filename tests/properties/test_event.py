@@ -138,7 +138,7 @@ def test_headers_of_the_transport_change_nothing(extra: dict[str, str]) -> None:
 @given(
     run=st.from_regex(r"r[0-9a-z]{20}", fullmatch=True),
     objective=TEXT.filter(lambda text: 0 < len(text) <= 200),
-    by=TEXT.filter(bool),
+    by=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=128),
 )
 def test_what_is_signed_is_parsed_back(run: str, objective: str, by: str) -> None:
     draft = submitted(run, objective, by)
@@ -148,6 +148,17 @@ def test_what_is_signed_is_parsed_back(run: str, objective: str, by: str) -> Non
     assert (again.run, again.id, again.on_behalf_of) == (run, draft.id, by)
     assert again.payload() == draft.payload
     assert accepted(event.subject, dict(event.headers), event.data)
+
+
+@given(
+    st.sampled_from(["\0", "\n", "\x1f", "\x7f", "x" * 128]),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=3),
+)
+def test_a_person_whom_no_database_could_hold_is_not_parsed(odd: str, more: str) -> None:
+    by = odd + more + "y"
+    event = SENDER.sign(submitted("r1", by=by))
+    with pytest.raises(MalformedEvent, match="ce-onbehalfof"):
+        Event.parse(event.subject, dict(event.headers), event.data)
 
 
 @given(TEXT)

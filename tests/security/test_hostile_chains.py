@@ -194,7 +194,7 @@ async def test_a_name_that_nobody_could_repeat_is_refused_and_all_work_goes_on(
     odd = [
         *(replace(claim, id=name) for name in ("\0", "x" * 65, "two words", huge)),
         *(replace(claim, cause=name) for name in ("\0", "x" * 65, "\u2028", huge)),
-        replace(claim, on_behalf_of=huge),
+        *(replace(claim, on_behalf_of=name) for name in ("\0", "x" * 129, huge)),
     ]
     for at, draft in enumerate(odd):
         await traitor.say(traitor.sender.sign(draft), message_id=f"odd-{at}")

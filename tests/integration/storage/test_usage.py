@@ -1,5 +1,6 @@
 """What was used up, in a real Postgres: written with the audit log, and totalled."""
 
+import hashlib
 import json
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -101,6 +102,13 @@ async def test_what_nobody_can_have_used_up_hides_no_total(pool: Pool) -> None:
         for total in await reader.totals(SCOPE, by):
             assert (total.prompt_tokens, total.completion_tokens) == (MOST, MOST)
     assert await reader.spent("uma", DAY) == Spent(tokens=MOST, stream_sequence=4)
+
+
+async def test_a_user_whose_name_no_index_could_hold_stops_no_audit(pool: Pool) -> None:
+    name = "".join(hashlib.sha256(bytes([n])).hexdigest() for n in range(100))
+    headers = (("ce-type", "swarm.step.completed.v1"), ("ce-onbehalfof", name))
+    state = await AuditStore(pool).append([replace(step(1, "a", STEP), raw_headers=headers)], SIGN)
+    assert state.size == 1
 
 
 async def test_a_batch_that_comes_again_counts_once(pool: Pool) -> None:

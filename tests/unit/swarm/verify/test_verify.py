@@ -181,11 +181,15 @@ SPOILT = {
         _say(change=lambda h: h.update({"ce-more": "x" * 8_192})),
         "headers are too long",
     ),
-    "an id that is none": (_say(change=lambda h: h.update({"ce-id": "%00"})), "is not an id"),
-    "too long an id": (_say(change=lambda h: h.update({"ce-id": "x" * 65})), "is not an id"),
+    "an id that is none": (_say(change=lambda h: h.update({"ce-id": "%00"})), "ce-id is not a"),
+    "too long an id": (_say(change=lambda h: h.update({"ce-id": "x" * 65})), "ce-id is not a"),
     "a cause that is none": (
         _say(change=lambda h: h.update({"ce-cause": "two%20words"})),
-        "is not an id",
+        "ce-cause is not a name",
+    ),
+    "a user with too long a name": (
+        _say(change=lambda h: h.update({"ce-onbehalfof": "x" * 129})),
+        "ce-onbehalfof is not a name",
     ),
     "no time": (_say(change=lambda h: h.update({"ce-time": "noon"})), "is not one"),
     "a time without an offset": (
