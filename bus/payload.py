@@ -17,6 +17,24 @@ ERASED: Final = "[erased]"
 """Stands where a text was that nobody can read any more."""
 
 
+class Usage(BaseModel):
+    """Tokens a model read and wrote."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    prompt_tokens: Count
+    completion_tokens: Count
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """Both together, as far as a count goes: agents may say what they like of themselves."""
+        return Usage(
+            prompt_tokens=min(LARGEST, self.prompt_tokens + other.prompt_tokens),
+            completion_tokens=min(LARGEST, self.completion_tokens + other.completion_tokens),
+        )
+
+
+NO_USAGE: Final = Usage(prompt_tokens=0, completion_tokens=0)
+
+
 class Payload(BaseModel):
     """The typed content of an event."""
 

@@ -16,7 +16,7 @@ from bus.errors import MalformedEvent
 from bus.memory_payloads import MEMORY, ItemReference
 from bus.payload import (
     ERASED,
-    LARGEST,
+    NO_USAGE,
     Count,
     EventId,
     Name,
@@ -25,6 +25,7 @@ from bus.payload import (
     Person,
     Reason,
     StepPayload,
+    Usage,
 )
 from bus.people import PEOPLE
 from bus.tool_payloads import ToolAnswered, ToolCalled
@@ -38,6 +39,7 @@ from bus.trust_payloads import (
 from bus.usage import USAGE
 
 __all__ = [  # and all that follows
+    "NO_USAGE",
     "ChainBroken",
     "EventRefused",
     "LogLost",
@@ -50,6 +52,7 @@ __all__ = [  # and all that follows
     "StepPayload",
     "ToolAnswered",
     "ToolCalled",
+    "Usage",
     "WitnessContradicted",
 ]
 
@@ -59,24 +62,6 @@ Answer = Annotated[dict[str, JsonValue], Field(description="A role's answer, fit
 Priority = Literal["high", "normal", "low"]
 Recall = Literal["none", "hybrid", "keyword", "failed"]
 """Not at all; by meaning and by words; by words only, because the index was away; in vain."""
-
-
-class Usage(BaseModel):
-    """Tokens a model read and wrote."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    prompt_tokens: Count
-    completion_tokens: Count
-
-    def __add__(self, other: "Usage") -> "Usage":
-        """Both together, as far as a count goes: agents may say what they like of themselves."""
-        return Usage(
-            prompt_tokens=min(LARGEST, self.prompt_tokens + other.prompt_tokens),
-            completion_tokens=min(LARGEST, self.completion_tokens + other.completion_tokens),
-        )
-
-
-NO_USAGE: Final = Usage(prompt_tokens=0, completion_tokens=0)
 
 
 class AdoptedResult(BaseModel):
