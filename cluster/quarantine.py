@@ -58,7 +58,7 @@ class Told:
     def take(self, stored: StoredEvent) -> None:
         """Note an event; in the order of the log."""
         event = stored.event
-        if event.id == self.event:
+        if event.id == self.event and self.place is None:  # who repeats an id hides nothing
             self.place = stored.stream_sequence
         match event.payload() if event.type in _TOLD else None:
             case IdentityIssued(role=role, name=name):

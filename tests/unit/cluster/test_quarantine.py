@@ -1,5 +1,7 @@
 """What the log tells of agents and quarantines."""
 
+from dataclasses import replace
+
 import pytest
 
 from bus.event import Draft
@@ -20,6 +22,16 @@ async def test_an_event_is_found_by_its_id() -> None:
     stored = await submit(log, "r2")
     assert (await told(log, stored.event.id)).place == 2
     assert (await told(log, "nothing")).place is None
+
+
+async def test_who_says_something_else_under_the_same_id_moves_no_place() -> None:
+    log = MemoryLog()
+    await submit(log)
+    stored = await submit(log, "r2")
+    known = Told(event=stored.event.id)
+    for place in (2, 9):
+        known.take(replace(stored, stream_sequence=place))
+    assert known.place == 2
 
 
 def test_an_agent_is_named_with_or_without_its_role() -> None:
