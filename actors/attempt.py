@@ -19,6 +19,7 @@ from bus.errors import PublishConflict, SealingFailed
 from bus.event import Draft, StoredEvent, derive_id
 from bus.log import EventLog, Expected
 from bus.memory_payloads import ItemReference
+from bus.payload import LARGEST
 from bus.payloads import (
     Answer,
     AssignmentDead,
@@ -86,6 +87,11 @@ class _Trail:
     claims: int
     is_over: bool
 
+    @property
+    def is_used_up(self) -> bool:
+        """Whether a claim, which an agent of ours would not have made, leaves no higher epoch."""
+        return self.epoch >= LARGEST
+
 
 class Place(TypedDict):
     """Which attempt an event speaks of."""
@@ -110,7 +116,7 @@ class Desk:
         self._clock = clock
 
     async def claim(self, assigned: StepAssigned, delivery: Delivery) -> Attempt | None:
-        """Claim an assignment; None if it is over, or its run was cancelled.
+        """Claim an assignment; None if it is over, its run was cancelled, or no epoch is left.
 
         Costs one round trip, unless the assignment was delivered or claimed before.
 
@@ -123,7 +129,9 @@ class Desk:
         while True:
             if standing:
                 trail = await self._trail(delivery.assignment, assigned)
-                if trail.is_over:
+                if trail.is_used_up:
+                    log.error("step.not_claimed", step=assigned.step, reason="no epoch is left")
+                if trail.is_over or trail.is_used_up:
                     return None
                 epoch = max(epoch, trail.epoch + 1)
                 begun = min(delivery.deliveries, trail.claims + 1)

@@ -8,8 +8,9 @@ import pytest
 
 from actors.attempt import Attempt, Desk, Report
 from actors.run_end import RunEnded
-from bus.event import StoredEvent
+from bus.event import Draft, StoredEvent
 from bus.log import EventLog
+from bus.payload import LARGEST
 from bus.payloads import StepClaimed, StepCompleted, Usage
 from bus.trust import ChainTracker
 from tests.broker import Broker
@@ -89,6 +90,31 @@ async def test_an_agent_does_not_take_its_own_earlier_claim_for_a_new_one(
         assert first is not None
         assert second is not None
         assert (first.epoch, second.epoch) == (1, 2)
+
+
+async def test_an_agent_outlives_a_claim_that_leaves_no_epoch(broker: Broker, run: str) -> None:
+    """Such a claim keeps one assignment; who is handed that one goes on to the next."""
+    async with (
+        broker.joined("coordinator") as coordinator,
+        broker.joined("coder", "coder-1") as rogue,
+        broker.joined("coder", "coder-2") as other,
+    ):
+        assignment = await coordinator.append(assigned(run))
+        place = work(assignment)
+        last = StepClaimed(
+            step=place.step,
+            iteration=place.iteration,
+            attempt=place.attempt,
+            epoch=LARGEST,
+            agent="coder-1",
+        )
+        draft = Draft(
+            run=run, payload=last, id="last", suffix=("coder",), cause=assignment.event.id
+        )
+        await rogue.append(draft)
+        assert await claim(other, assignment, deliveries=2) is None
+        following = await coordinator.append(assigned(run, attempt=2))
+        assert await claim(other, following) is not None
 
 
 async def test_an_answered_assignment_is_not_claimed_again(broker: Broker, run: str) -> None:
