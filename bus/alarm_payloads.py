@@ -4,7 +4,7 @@ from typing import ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bus.payload import Count, Ordinal, Payload
+from bus.payload import MAX_PAYLOAD_BYTES, Count, Ordinal, Payload
 
 _MOST_SOURCE_CHARS: Final = 160
 """``swarm://``, a role and a name, each of at most 64 characters."""
@@ -14,6 +14,7 @@ class EventRefused(Payload):
     """An event in the log was not acted on; the evidence stays where it is."""
 
     TYPE: ClassVar[str] = "swarm.event.refused.v1"
+    MOST_BYTES: ClassVar[int] = MAX_PAYLOAD_BYTES
     stream_sequence: Ordinal
     subject: str = Field(max_length=512)
     digest: str = Field(description="Hex SHA-256 of the data as received.", max_length=64)

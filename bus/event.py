@@ -20,14 +20,14 @@ from urllib.parse import unquote
 from bus.attributes import MOST_CHARS, TRACE_HEADER, is_canonical, is_misspelt, is_plain, misnamed
 from bus.errors import MalformedEvent
 from bus.nkey import decode_base64url
-from bus.payloads import Payload, payload_model
+from bus.payload import MAX_PAYLOAD_BYTES
+from bus.payloads import Payload, most_bytes, payload_model
 from bus.reference import DATAREF, ObjectReference
 from bus.sealing import sealed_body, withheld_body
 
 DOMAIN: Final = "vllm-swarm/event/v1"
 FIRST_PREVIOUS: Final = "0" * 64
 """What ce-previous holds in the first event of a chain."""
-MAX_PAYLOAD_BYTES: Final = 256 * 1024
 KEY_HEADER: Final = "swarm-key"
 SIGNATURE_HEADER: Final = "swarm-signature"
 SEALED_FOR: Final = "ce-sealedfor"
@@ -159,10 +159,10 @@ class Event:
         """The object that holds the payload, None where the event itself does.
 
         Raises:
-            MalformedEvent: the attribute names no object, or one over 16 MiB.
+            MalformedEvent: the attribute names no object, or too large a one for the type.
         """
         text = _optional(self.headers, DATAREF)
-        return None if text is None else ObjectReference.parse(text)
+        return None if text is None else ObjectReference.parse(text, most_bytes(self.type))
 
     @property
     def sealed_for(self) -> str | None:

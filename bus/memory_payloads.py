@@ -9,12 +9,24 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
-from bus.payload import ERASED, Count, EventId, Name, Ordinal, Payload, Person, Reason
+from bus.payload import (
+    ERASED,
+    MAX_PAYLOAD_BYTES,
+    Count,
+    EventId,
+    Name,
+    Ordinal,
+    Payload,
+    Person,
+    Reason,
+)
 from bus.storable import STORABLE, Metadata
 
 MAX_CONTENT_CHARS: Final = 32_768
 MOST_SOURCES: Final = 1_024
 """Of a version: more than a step reads. None may be left out, or a quarantine would miss it."""
+MOST_WRITTEN_BYTES: Final = 2 * 1024 * 1024
+"""Content, metadata and sources as JSON, each as long as it may be, and sealed."""
 LONGEST_LIFE_S: Final = 10 * 365 * 24 * 3600
 
 Namespace = Annotated[
@@ -63,6 +75,7 @@ class MemoryWritten(Payload):
     """Somebody wants an item to be so."""
 
     TYPE: ClassVar[str] = "swarm.memory.written.v1"
+    MOST_BYTES: ClassVar[int] = MOST_WRITTEN_BYTES
     PERSONAL: ClassVar[Mapping[str, JsonValue]] = {
         "content": ERASED,
         "metadata": {},
@@ -86,6 +99,7 @@ class MemoryDeleted(Payload):
     """Somebody wants an item not to be there any more."""
 
     TYPE: ClassVar[str] = "swarm.memory.deleted.v1"
+    MOST_BYTES: ClassVar[int] = MAX_PAYLOAD_BYTES
     PERSONAL: ClassVar[Mapping[str, JsonValue]] = {"reason": ERASED}
     namespace: Namespace
     item: Item

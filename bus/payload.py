@@ -5,6 +5,8 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from bus.reference import MAX_OBJECT_BYTES
+
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
 LARGEST: Final = 2**63 - 1
 """What every database can hold; JSON itself has no bound."""
@@ -13,6 +15,8 @@ Ordinal = Annotated[int, Field(ge=1, le=LARGEST)]
 EventId = Annotated[str, Field(min_length=1, max_length=64)]
 Person = Annotated[str, Field(min_length=1, max_length=128)]
 Reason = Annotated[str, Field(max_length=500)]
+MAX_PAYLOAD_BYTES: Final = 256 * 1024
+"""Of a payload that stands in its event; of a larger one, the event says where it is."""
 ERASED: Final = "[erased]"
 """Stands where a text was that nobody can read any more."""
 
@@ -43,6 +47,9 @@ class Payload(BaseModel):
     PERSONAL: ClassVar[Mapping[str, JsonValue]] = {}
     """Fields about a person, sealed on the wire (bus/sealing.py), and what stands in the place
     of each for who has no key."""
+    MOST_BYTES: ClassVar[int] = MAX_OBJECT_BYTES
+    """Of the payload as JSON. Every reader of the event holds it in memory, at many times the size:
+    what any agent may say is as small as it can be."""
 
 
 class StepPayload(Payload):

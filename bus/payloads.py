@@ -16,6 +16,7 @@ from bus.errors import MalformedEvent
 from bus.memory_payloads import MEMORY, ItemReference
 from bus.payload import (
     ERASED,
+    MAX_PAYLOAD_BYTES,
     NO_USAGE,
     Count,
     EventId,
@@ -201,6 +202,7 @@ class StepClaimed(StepPayload):
     """An agent took the assignment; the epoch fences off earlier claims of the attempt."""
 
     TYPE: ClassVar[str] = "swarm.step.claimed.v1"
+    MOST_BYTES: ClassVar[int] = MAX_PAYLOAD_BYTES
     epoch: Ordinal
     agent: Name
 
@@ -225,6 +227,7 @@ class StepFailed(StepPayload):
     """An attempt ended without an answer."""
 
     TYPE: ClassVar[str] = "swarm.step.failed.v1"
+    MOST_BYTES: ClassVar[int] = MAX_PAYLOAD_BYTES
     PERSONAL: ClassVar[Mapping[str, JsonValue]] = {"message": ERASED, "digests": None}
     epoch: Ordinal
     code: str = Field(max_length=64)
@@ -240,6 +243,7 @@ class AssignmentDead(StepPayload):
     """An agent gives an assignment up that nobody brought to an end: a dead letter."""
 
     TYPE: ClassVar[str] = "swarm.assignment.dead.v1"
+    MOST_BYTES: ClassVar[int] = MAX_PAYLOAD_BYTES
     epoch: Ordinal
     deliveries: Ordinal
     reason: Reason
@@ -320,6 +324,7 @@ class AgentStarted(Payload):
     """A process began to act under the key of this event."""
 
     TYPE: ClassVar[str] = "swarm.agent.started.v1"
+    MOST_BYTES: ClassVar[int] = MAX_PAYLOAD_BYTES
     role: Name
     name: Name
     pid: Ordinal
@@ -330,6 +335,7 @@ class AgentStopped(Payload):
     """A clean stop: this event is the last of its chain."""
 
     TYPE: ClassVar[str] = "swarm.agent.stopped.v1"
+    MOST_BYTES: ClassVar[int] = MAX_PAYLOAD_BYTES
     role: Name
     name: Name
     last_sequence: Ordinal = Field(description="The number of this event in its chain.")
@@ -373,6 +379,11 @@ PAYLOADS: Final[Mapping[str, type[Payload]]] = {
         AgentStopped,
     )
 } | {model.TYPE: model for model in (*PEOPLE, *MEMORY, *USAGE)}
+
+
+def most_bytes(event_type: str) -> int:
+    """What a payload of an event type may have; of one that is not known, as much as any."""
+    return PAYLOADS.get(event_type, Payload).MOST_BYTES
 
 
 def payload_model(event_type: str) -> type[Payload]:

@@ -39,20 +39,20 @@ class ObjectReference:
     """Bytes, at most `MAX_OBJECT_BYTES`."""
 
     @classmethod
-    def to(cls, content: bytes) -> "ObjectReference":
+    def to(cls, content: bytes, most_bytes: int = MAX_OBJECT_BYTES) -> "ObjectReference":
         """Refer to these bytes.
 
         Raises:
             PayloadTooLarge: more than an object may have.
         """
-        if len(content) > MAX_OBJECT_BYTES:
+        if len(content) > most_bytes:
             raise PayloadTooLarge(
-                f"a payload of {len(content)} bytes is over the limit of {MAX_OBJECT_BYTES}"
+                f"a payload of {len(content)} bytes is over the limit of {most_bytes}"
             )
         return cls(digest=hashlib.sha256(content).hexdigest(), size=len(content))
 
     @classmethod
-    def parse(cls, text: str) -> "ObjectReference":
+    def parse(cls, text: str, most_bytes: int = MAX_OBJECT_BYTES) -> "ObjectReference":
         """Read the attribute.
 
         Raises:
@@ -62,9 +62,9 @@ class ObjectReference:
         if match is None:
             raise MalformedEvent(f"dataref {text[:120]!r} does not name an object")
         size = int(match[2])
-        if size > MAX_OBJECT_BYTES:
+        if size > most_bytes:
             raise MalformedEvent(
-                f"dataref names an object of {size} bytes; the limit is {MAX_OBJECT_BYTES}"
+                f"dataref names an object of {size} bytes; the limit is {most_bytes}"
             )
         return cls(digest=match[1], size=size)
 

@@ -100,7 +100,7 @@ class Sender:
         opened = None if draft.sealed is None or draft.is_erased else draft.plain
         if draft.needs_object:
             data, content = b"", draft.body
-            headers[DATAREF] = str(ObjectReference.to(content))
+            headers[DATAREF] = str(ObjectReference.to(content, draft.payload.MOST_BYTES))
         event = Event(
             subject=subject,
             headers=headers,

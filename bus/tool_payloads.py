@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field, JsonValue
 
-from bus.payload import ERASED, Count, Ordinal, StepPayload
+from bus.payload import ERASED, MAX_PAYLOAD_BYTES, Count, Ordinal, StepPayload
 
 ToolName = Annotated[
     str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)?$")
@@ -21,6 +21,7 @@ class ToolCalled(StepPayload):
     """An agent is about to use a tool, if it may."""
 
     TYPE: ClassVar[str] = "swarm.tool.called.v1"
+    MOST_BYTES: ClassVar[int] = MAX_PAYLOAD_BYTES
     PERSONAL: ClassVar[Mapping[str, JsonValue]] = {"arguments": {}}
     epoch: Ordinal
     call: Ordinal = Field(description="Counts the calls of the attempt.")
@@ -32,6 +33,7 @@ class ToolAnswered(StepPayload):
     """What came of a call; its cause is the call."""
 
     TYPE: ClassVar[str] = "swarm.tool.answered.v1"
+    MOST_BYTES: ClassVar[int] = MAX_PAYLOAD_BYTES
     PERSONAL: ClassVar[Mapping[str, JsonValue]] = {"result": None, "digest": "", "message": ERASED}
     epoch: Ordinal
     call: Ordinal

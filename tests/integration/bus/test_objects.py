@@ -11,9 +11,10 @@ import pytest
 
 from bus.connection import StreamRefusal
 from bus.errors import LogFull, PayloadTooLarge, PublishDenied, PublishUnconfirmed
-from bus.event import MAX_PAYLOAD_BYTES, SIGNATURE_HEADER, Draft, Event, StoredEvent, derive_id
+from bus.event import SIGNATURE_HEADER, Draft, Event, StoredEvent, derive_id
 from bus.log import EventLog
 from bus.nkey import encode_base64url
+from bus.payload import MAX_PAYLOAD_BYTES
 from bus.payloads import StepCompleted, Usage
 from bus.received import RefusedEvent
 from bus.reference import (

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from bus import verifier
-from bus.event import MAX_PAYLOAD_BYTES, Event, StoredEvent
+from bus.event import Event, StoredEvent
+from bus.payload import MAX_PAYLOAD_BYTES
 from bus.received import RefusedEvent
 from bus.signing import SubjectPolicy
 from bus.subjects import RESERVED_RUNS

@@ -12,8 +12,8 @@ from nacl.signing import SigningKey
 from actors.auditor import Auditor, Sign
 from actors.authority import acting_authority
 from actors.member import Enrolment, joined
-from bus.event import MAX_PAYLOAD_BYTES
 from bus.log import EventLog
+from bus.payload import MAX_PAYLOAD_BYTES
 from bus.provision import provision
 from cluster import state as states
 from cluster.errors import AlreadyRunning, NotRunning, RecoveryUnfinished

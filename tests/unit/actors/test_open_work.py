@@ -4,7 +4,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from actors.open_work import OpenWork
-from bus.event import MAX_PAYLOAD_BYTES, Draft, StoredEvent, derive_id
+from bus.event import Draft, StoredEvent, derive_id
+from bus.payload import MAX_PAYLOAD_BYTES
 from bus.payloads import (
     Payload,
     ResultRefused,

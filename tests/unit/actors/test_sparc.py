@@ -2,7 +2,7 @@
 
 from actors.run_state import RunState
 from actors.sparc import REFINEMENT_ROUNDS, SPARC
-from bus.event import MAX_PAYLOAD_BYTES
+from bus.payload import MAX_PAYLOAD_BYTES
 from bus.payloads import MAX_OBJECTIVE_CHARS, RunCompleted, StepAssigned
 from tests.unit.actors.simulation import SimulatedRun, longest_answer
 

@@ -1,5 +1,6 @@
 """What an event says in place of a large payload."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bus.errors import MalformedEvent, ObjectMismatch, PayloadTooLarge, SubjectMismatch
-from bus.event import MAX_PAYLOAD_BYTES, Event
+from bus.event import Draft, Event
+from bus.payload import MAX_PAYLOAD_BYTES
+from bus.payloads import PAYLOADS, most_bytes
 from bus.reference import (
     CHUNK_BYTES,
     DATAREF,
@@ -15,6 +18,7 @@ from bus.reference import (
     ObjectReference,
     objects_filter,
 )
+from bus.tool_payloads import ToolCalled
 from tests.sending import new_sender, submitted
 
 SIZES = st.integers(1, MAX_OBJECT_BYTES)
@@ -80,6 +84,40 @@ def large_event() -> Event:
     )
     draft = submitted("r1")
     return new_sender().sign(type(draft)(run=draft.run, payload=payload, id=draft.id))
+
+
+SMALL = Draft(
+    run="r1",
+    payload=ToolCalled(
+        step="code",
+        iteration=1,
+        attempt=1,
+        epoch=1,
+        call=1,
+        tool="run",
+        arguments={"text": "x" * MAX_PAYLOAD_BYTES},
+    ),
+    id="call",
+    suffix=("coder",),
+)
+
+
+def test_what_any_agent_may_say_of_its_work_refers_to_no_object() -> None:
+    """Each reader would fetch it, and hold it in memory at many times its size."""
+    coder = new_sender("coder", "coder-1")
+    with pytest.raises(PayloadTooLarge):
+        coder.sign(SMALL)
+    payload = SMALL.payload.model_copy(update={"arguments": {}})
+    event = coder.sign(replace(SMALL, payload=payload))
+    for size, is_refused in ((MAX_PAYLOAD_BYTES, False), (MAX_PAYLOAD_BYTES + 1, True)):
+        headers = {**event.headers, DATAREF: f"swarm-object:sha256:{'0' * 64}:{size}"}
+        with pytest.raises(MalformedEvent) if is_refused else nullcontext():
+            assert Event.parse(event.subject, headers, b"").reference is not None
+
+
+@pytest.mark.parametrize("event_type", PAYLOADS)
+def test_what_a_payload_may_have_at_most_is_what_an_object_may(event_type: str) -> None:
+    assert MAX_PAYLOAD_BYTES <= most_bytes(event_type) <= MAX_OBJECT_BYTES
 
 
 def test_a_large_payload_is_read_only_where_it_was_fetched() -> None:

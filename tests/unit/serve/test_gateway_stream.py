@@ -12,7 +12,8 @@ import pytest
 from pydantic import JsonValue
 
 from bus.errors import BusUnreachable
-from bus.event import MAX_PAYLOAD_BYTES, SIGNATURE_HEADER, StoredEvent
+from bus.event import SIGNATURE_HEADER, StoredEvent
+from bus.payload import MAX_PAYLOAD_BYTES
 from bus.payloads import RetryRequested, RunCompleted
 from bus.received import Received, RefusedEvent
 from serve.stream import HEARTBEAT, ends_run, frame, run_events, until_end, with_heartbeats
