@@ -49,6 +49,15 @@ def error_document(message: str, code: int) -> str:
     return json.dumps({"error": {"message": message, "type": kind, "code": code}})
 
 
+def object_in(document: str) -> dict[str, JsonValue] | None:
+    """The object that a document is; None where it is none, or nested too deep to be read."""
+    try:
+        read = json.loads(document)
+    except (ValueError, RecursionError):
+        return None
+    return read if isinstance(read, dict) else None
+
+
 def completion_document(answer: Answer, *, created: int) -> str:
     """The one document of an answer that is not streamed; `created` is in Unix seconds."""
     message = {"role": "assistant", "content": "".join(answer.pieces)}

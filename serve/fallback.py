@@ -15,7 +15,7 @@ from typing import Final
 import httpx
 from pydantic import JsonValue
 
-from serve.completion import Task
+from serve.completion import Task, object_in
 from serve.errors import ModelTimeout, ProviderFailed
 from serve.fingerprint import fallback_fingerprint
 
@@ -144,15 +144,16 @@ class Provider:
         Raises:
             ProviderFailed: it is no piece of an answer.
         """
-        try:
-            document = json.loads(text)
-        except ValueError:
-            document = None
-        if not isinstance(document, dict) or not isinstance(document.get("choices"), list):
-            raise ProviderFailed(f"{self.config.name} answered something else than a completion")
+        failed = ProviderFailed(f"{self.config.name} answered something else than a completion")
+        document = object_in(text)
+        if document is None or not isinstance(document.get("choices"), list):
+            raise failed
         theirs = document.get("system_fingerprint")
         mark = fallback_fingerprint(self.config.name, theirs)
-        return json.dumps({**document, "model": self.config.model, "system_fingerprint": mark})
+        try:
+            return json.dumps({**document, "model": self.config.model, "system_fingerprint": mark})
+        except RecursionError as error:  # where it could just be read
+            raise failed from error
 
     @contextmanager
     def _translated(self, deadline_s: float) -> Iterator[None]:

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from actors.fact import GATEWAY
 from bus.errors import SwarmError
 from policies.caller import Caller
-from serve.completion import Task
+from serve.completion import Task, object_in
 from serve.fingerprint import FALLBACK, origin_of
 from serve.metering import Metered, Outcome, Question
 from serve.ports import GatewayParts
@@ -105,7 +105,8 @@ def _marks(first: str) -> dict[str, str]:
     """Says who answered in place of the swarm's own model, where somebody did."""
     if FALLBACK not in first:
         return {}
-    provider = origin_of(json.loads(first).get("system_fingerprint")).provider
+    mark = (object_in(first) or {}).get("system_fingerprint")
+    provider = origin_of(mark if isinstance(mark, str) else None).provider
     return {PROVIDER_HEADER: provider} if provider else {}
 
 
@@ -189,8 +190,8 @@ class _Stream(StreamingResponse):
 
 def _refusal_in(piece: str) -> RequestRefused | None:
     """What an error document says, as a refusal; a fault of the model's own is not quoted."""
-    document = json.loads(piece)
-    error = document.get("error") if isinstance(document, dict) else None
+    document = object_in(piece)
+    error = {} if document is None else document.get("error")
     if error is None:
         return None
     code = error.get("code") if isinstance(error, dict) else None

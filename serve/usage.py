@@ -13,7 +13,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from serve.completion import Task
+from serve.completion import Task, object_in
 from serve.problems import FieldReason, InvalidFields
 
 UNSAID_TOKENS: Final = 2_048
@@ -207,7 +207,10 @@ def _find(document: str) -> _Found | None:
     value = begin + len(_KEY)
     while document[value : value + 1].isspace():
         value += 1
-    said, end = _DECODER.raw_decode(document, value)
+    try:
+        said, end = _DECODER.raw_decode(document, value)
+    except (ValueError, RecursionError):  # it says nothing that can be read
+        return None
     if not isinstance(said, dict):
         return None
     tally = Tally(
@@ -221,7 +224,10 @@ def _without(document: str, found: _Found) -> str:
     before = document[: found.begin].rstrip()
     if before.endswith(","):
         return before[:-1] + document[found.end :]
-    return json.dumps({k: v for k, v in json.loads(document).items() if k != "usage"})
+    read = object_in(document)
+    if read is None:
+        return document
+    return json.dumps({name: value for name, value in read.items() if name != "usage"})
 
 
 def _count(said: Mapping[str, JsonValue], name: str) -> int:
@@ -231,11 +237,7 @@ def _count(said: Mapping[str, JsonValue], name: str) -> int:
 
 def _said_in(document: str) -> Iterator[Mapping[str, JsonValue]]:
     """What each choice of a document says, in OpenAI's words."""
-    try:
-        read = json.loads(document)
-    except ValueError:
-        return
-    choices = read.get("choices") if isinstance(read, dict) else None
+    choices = (object_in(document) or {}).get("choices")
     for choice in choices if isinstance(choices, list) else ():
         if isinstance(choice, dict):
             said = choice.get("delta") or choice.get("message") or choice

@@ -111,6 +111,8 @@ async def test_a_request_that_no_model_could_answer_does_not_reach_one(
         (error(500), 502),
         (error(None), 502),
         ('{"error": "odd"}', 502),
+        ("no JSON", 502),
+        ("[" * 100_000, 502),
         (ModelBusy("10.0.0.7"), 429),
         (ModelUnavailable("replica 7 on 10.0.0.7 died"), 503),
         (ModelTimeout("10.0.0.7"), 504),

@@ -346,3 +346,35 @@ async def test_a_provider_that_breaks_off_is_told() -> None:
         assert json.loads(await anext(documents))["model"] == "outside-1"
         with pytest.raises(ProviderFailed, match="broke off"):
             await anext(documents)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_provider_whose_answer_is_nested_without_end_has_failed(*, stream: bool) -> None:
+    nested = '{"choices": [], "x": ' + "[" * 100_000 + "]" * 100_000 + "}"
+
+    def odd(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, text=f"data: {nested}\n\n" if stream else nested)
+
+    provider = Provider(CONFIG, httpx.MockTransport(odd))
+    async with aclosing(provider.stream({"stream": stream}, deadline_s=5)) as documents:
+        with pytest.raises(ProviderFailed, match="something else") as failed:
+            await anext(documents)
+    assert failed.value.was_asked
+
+
+async def test_what_of_a_provider_can_just_be_read_is_passed_on_or_has_failed() -> None:
+    """To write takes a little more of the stack than to read."""
+
+    def odd(request: httpx.Request) -> httpx.Response:
+        depth = json.loads(request.content)["depth"]
+        return httpx.Response(200, text='{"choices": [], "x": ' + "[" * depth + "]" * depth + "}")
+
+    provider = Provider(CONFIG, httpx.MockTransport(odd))
+    ends = set()
+    for depth in range(700, 1000):
+        try:
+            async with aclosing(provider.stream({"depth": depth}, deadline_s=5)) as documents:
+                ends.add(json.loads(await anext(documents))["model"])
+        except ProviderFailed as error:
+            ends.add(error.code)
+    assert ends == {"outside-1", "provider_failed"}

@@ -109,3 +109,26 @@ def test_a_number_that_the_engine_may_read_otherwise_is_refused(
 ) -> None:
     with pytest.raises(InvalidFields, match=field):
         extent_of({"messages": ["x"], field: wrong}, "chat")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "nested", ["[" * 100_000 + "]" * 100_000, "[" * 100_000], ids=["closed", "open"]
+)
+def test_what_cannot_be_read_says_nothing_of_usage(nested: str, *, stream: bool) -> None:
+    listener = Listener({"stream": stream}, "chat")
+    for document in (f'{{"choices":[],"usage":{nested}}}', f'{{"choices":[],"x":{nested}}}'):
+        if stream:
+            assert listener.chunk(document) == document
+        else:
+            listener.whole(document)
+    assert listener.heard is None
+    assert listener.reckoned == 0
+
+
+def test_what_cannot_be_read_is_shown_as_it_is() -> None:
+    nested = "[" * 100_000 + "]" * 100_000
+    document = f'{{"usage":{{"prompt_tokens":5}},"choices":[{{"index":0,"x":{nested}}}]}}'
+    listener = Listener({"stream": True}, "chat")
+    assert listener.chunk(document) == document
+    assert listener.heard == Tally(prompt=5)
