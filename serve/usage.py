@@ -25,7 +25,10 @@ TEMPLATE_TOKENS: Final = 64
 BYTES_PER_TOKEN: Final = 4
 """About what a token stands for in English; it never stands for less than a byte."""
 _MOST_TOKENS: Final = 10**12
-"""No answer took more, whatever a provider says: sums of it still fit everywhere."""
+"""No answer took more, whatever a provider says: sums of it still fit everywhere. No request is
+granted more either: the counters reckon in doubles, exact up to 2**53."""
+_MOST_NUMBER: Final = 10**9
+"""In one field of a request; no model writes so many tokens or answers."""
 _WRITTEN: Final = ("content", "text", "refusal", "tool_calls", "function_call")
 _NOT_WRITTEN: Final = frozenset({"id", "type"})
 _KEY: Final = '"usage":'
@@ -81,7 +84,8 @@ def extent_of(body: Mapping[str, JsonValue], task: Task) -> Extent:
     """How much a request may use up.
 
     Raises:
-        InvalidFields: it says so otherwise than in whole numbers.
+        InvalidFields: it says so otherwise than in whole numbers, or in larger ones than can be
+            counted.
     """
     read = [body[name] for name in _PROMPTS[task] if body.get(name)]
     size = sum(
@@ -93,12 +97,12 @@ def extent_of(body: Mapping[str, JsonValue], task: Task) -> Extent:
     prompts = len(prompt) if isinstance(prompt, list) else 1
     answers = prompts * max(1, _number(body, "n") or 1, _number(body, "best_of") or 1)
     said = [_number(body, name) for name in ("max_tokens", "max_completion_tokens")]
-    return Extent(
-        prompt_bytes=size,
-        answers=answers,
-        each=max((each for each in said if each is not None), default=None),
-        unsaid=UNSAID_TOKENS if task == "chat" else UNSAID_COMPLETION_TOKENS,
-    )
+    each = max((each for each in said if each is not None), default=None)
+    unsaid = UNSAID_TOKENS if task == "chat" else UNSAID_COMPLETION_TOKENS
+    if answers * (unsaid if each is None else each) > _MOST_TOKENS:
+        field = "n" if each is None else "max_tokens"
+        raise _refused(field, f"all answers together may have {_MOST_TOKENS} tokens")
+    return Extent(prompt_bytes=size, answers=answers, each=each, unsaid=unsaid)
 
 
 def _number(body: Mapping[str, JsonValue], name: str) -> int | None:
@@ -106,9 +110,14 @@ def _number(body: Mapping[str, JsonValue], name: str) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        reason = "a whole number is wanted"
-        raise InvalidFields(f"{name}: {reason}.", fields=(FieldReason(field=name, reason=reason),))
+        raise _refused(name, "a whole number is wanted")
+    if value > _MOST_NUMBER:
+        raise _refused(name, f"a whole number up to {_MOST_NUMBER} is wanted")
     return value
+
+
+def _refused(field: str, reason: str) -> InvalidFields:
+    return InvalidFields(f"{field}: {reason}.", fields=(FieldReason(field=field, reason=reason),))
 
 
 def counting(body: Mapping[str, JsonValue]) -> dict[str, JsonValue]:

@@ -5,6 +5,7 @@ import json
 import pytest
 from pydantic import JsonValue
 
+from bus.payload import LARGEST
 from serve.completion import Task
 from serve.problems import InvalidFields
 from serve.usage import Listener, Tally, counting, extent_of
@@ -132,3 +133,32 @@ def test_what_cannot_be_read_is_shown_as_it_is() -> None:
     listener = Listener({"stream": True}, "chat")
     assert listener.chunk(document) == document
     assert listener.heard == Tally(prompt=5)
+
+
+@pytest.mark.parametrize("number", [10**9 + 1, 10**10, 10**19, 10**400])
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens", "n", "best_of"])
+def test_a_number_that_no_counter_holds_is_refused(field: str, number: int) -> None:
+    with pytest.raises(InvalidFields, match=f"{field}: a whole number up to"):
+        extent_of({"messages": ["x"], field: number}, "chat")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"n": 10**9, "max_tokens": 10**9},
+        {"prompt": ["a"] * 1_000, "n": 10**9},
+        {"prompt": ["a"] * 1_001, "max_tokens": 10**9},
+        {"prompt": ["a"] * 100_000, "best_of": 10**6},
+    ],
+)
+def test_numbers_that_only_together_are_too_large_are_refused(body: dict[str, JsonValue]) -> None:
+    for task in ("chat", "completion"):
+        with pytest.raises(InvalidFields, match="all answers together"):
+            extent_of(body, task)
+
+
+def test_what_is_granted_fits_the_counters() -> None:
+    extent = extent_of({"messages": ["x"], "n": 1_000, "max_tokens": 10**9}, "chat")
+    assert extent.each is not None
+    most = extent.prompt_most + extent.answers * extent.each
+    assert most < 2**53 < LARGEST
