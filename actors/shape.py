@@ -14,7 +14,6 @@ from jsonschema.exceptions import SchemaError, ValidationError
 from pydantic import JsonValue
 from pydantic_core import from_json, to_json
 from referencing import Registry
-from referencing.exceptions import Unresolvable
 
 from actors.errors import AnswerRejected, InvalidStep
 from actors.roles import role_spec
@@ -23,8 +22,6 @@ MAX_SCHEMA_BYTES: Final = 16_384
 """A schema goes with every assignment of its step."""
 _PART_CHARS: Final = 80
 _CACHED: Final = 512
-_NOT_APPLICABLE: Final = (Unresolvable, RecursionError, SchemaError, ArithmeticError)
-"""What the validator raises; the last for multiples of a fraction that a huge number may be."""
 
 Schema = Mapping[str, JsonValue]
 
@@ -77,7 +74,9 @@ def check_answer(
         return
     try:
         why = _misfit(schema, answer)
-    except _NOT_APPLICABLE as broken:
+    except Exception as broken:
+        # Whatever the validator raises: unresolvable references and endless ones, arithmetic with
+        # huge numbers, and anything at all where a reference leads to what is no schema.
         raise AnswerRejected(f"the schema of step {step} cannot be applied") from broken
     if why is not None:
         raise AnswerRejected(f"the answer of step {step} does not fit its schema: {why}")
@@ -87,7 +86,7 @@ def misfit(schema: Schema, value: Mapping[str, JsonValue]) -> str | None:
     """Where the value does not fit the schema, without repeating it; None where it does."""
     try:
         return _misfit(schema, value)
-    except _NOT_APPLICABLE:
+    except Exception:  # noqa: BLE001 - as in `check_answer`
         return "its schema cannot be applied"
 
 

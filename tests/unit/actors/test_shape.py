@@ -93,6 +93,23 @@ def test_a_schema_that_leads_nowhere_refuses_every_answer(schema: dict[str, Any]
         check_answer("poet", "poem", schema, {})
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "required": ["a"], "$ref": "#/required"},
+        {"allOf": [{}], "$ref": "#/allOf/x"},
+        {"x": {"items": {"multipleOf": 0}}, "properties": {"a": {"$ref": "#/x"}}},
+        {"x": {"pattern": "("}, "properties": {"b": {"$ref": "#/x"}}},
+    ],
+)
+def test_a_schema_that_leads_to_what_is_none_refuses_every_answer(schema: dict[str, Any]) -> None:
+    check_schema("poem", schema)
+    answer = {"a": [1], "b": "text"}
+    with pytest.raises(AnswerRejected, match="cannot be applied"):
+        check_answer("poet", "poem", schema, answer)
+    assert misfit(schema, answer) == "its schema cannot be applied"
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_nothing_is_fetched_for_a_schema_that_was_not_checked(
     monkeypatch: pytest.MonkeyPatch,
