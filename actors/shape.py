@@ -34,6 +34,11 @@ def check_schema(step: str, schema: Schema) -> None:
     """
     try:
         written = to_json(schema)
+        if len(written) > MAX_SCHEMA_BYTES:  # before any work is done on it
+            raise InvalidStep(
+                f"the answer schema of step {step} has {len(written)} bytes, "
+                f"at most {MAX_SCHEMA_BYTES}"
+            )
         Draft202012Validator.check_schema(from_json(written))
     except SchemaError as error:
         where = ".".join(map(str, error.path)) or "its top"
@@ -42,10 +47,6 @@ def check_schema(step: str, schema: Schema) -> None:
         ) from error
     except ValueError as error:
         raise InvalidStep(f"the answer schema of step {step} is not JSON") from error
-    if len(written) > MAX_SCHEMA_BYTES:
-        raise InvalidStep(
-            f"the answer schema of step {step} has {len(written)} bytes, at most {MAX_SCHEMA_BYTES}"
-        )
     foreign = next((name for name in _references(schema) if not name.startswith("#")), None)
     if foreign is not None:
         raise InvalidStep(

@@ -77,6 +77,7 @@ def test_a_role_that_nobody_knows_has_none() -> None:
         ({"$ref": "https://example.org/schema"}, "refers to 'https://example.org/schema'"),
         ({"properties": {"a": {"$ref": "file:///etc/passwd"}}}, "refers to 'file:///etc/passwd'"),
         ({"description": "x" * MAX_SCHEMA_BYTES}, "bytes, at most"),
+        ({"type": "text", "description": "x" * MAX_SCHEMA_BYTES}, "bytes, at most"),
     ],
 )
 def test_what_is_no_schema_or_reads_elsewhere_is_refused(
