@@ -1,8 +1,8 @@
 """Tools of MCP servers (modelcontextprotocol.io), by its Python SDK.
 
 Each call has a connection of its own: a server that dies, hangs or answers nonsense ends that
-call, and takes nothing along. Arguments are checked here against the schema that the server
-gave, before it is asked.
+call, and takes nothing along. Arguments are checked here against a copy of the schema that the
+server gave (`actors.mcp_schema`), before it is asked.
 """
 
 import asyncio
@@ -19,9 +19,10 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp_types import TextContent
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from actors.errors import InvalidStep, ServerFailed, ToolFailed, ToolMisused
+from actors.errors import InvalidStep, InvalidTool, ServerFailed, ToolFailed, ToolMisused
+from actors.mcp_schema import bounded
 from actors.mcp_servers import McpServer
-from actors.shape import check_schema, misfit
+from actors.shape import MAX_SCHEMA_BYTES, check_schema, misfit
 from actors.tool import Tool
 from bus.payloads import StepAssigned
 from bus.tool_payloads import ToolName
@@ -30,6 +31,8 @@ log = structlog.get_logger()
 
 MAX_PAGES: Final = 16
 """Of a listing of tools; a server that goes on has too many for a prompt."""
+MAX_COPY_BYTES: Final = 2 * MAX_SCHEMA_BYTES
+"""Of a schema in which each reference is replaced by what it refers to."""
 _REASON_CHARS: Final = 300
 _JSON: Final[TypeAdapter[JsonValue]] = TypeAdapter(JsonValue)
 _NAME: Final[TypeAdapter[str]] = TypeAdapter(ToolName)
@@ -42,6 +45,7 @@ class McpTool:
     name: str
     description: str
     schema: Mapping[str, JsonValue]
+    """The server's own takes no more than this one, and maybe less."""
     timeout_s: float
     of_server: str
     """What the server calls it."""
@@ -55,7 +59,7 @@ class McpTool:
             ToolFailed: it says that it failed, or said nothing that can be read.
             ServerFailed: it ended, or could not be reached.
         """
-        reason = misfit(self.schema, arguments)
+        reason = await asyncio.to_thread(misfit, self.schema, arguments)
         if reason is not None:
             raise ToolMisused(f"{self.name}: {reason}")
         async with _connected(self.name, self.server) as client:
@@ -86,7 +90,8 @@ async def _listed(name: str, server: McpServer) -> list[Tool]:
             for _ in range(MAX_PAGES):
                 page = await client.list_tools(cursor=cursor)
                 for each in page.tools:
-                    made = _tool(name, server, each.name, each.description, each.input_schema)
+                    told = (each.name, each.description, each.input_schema)
+                    made = await asyncio.to_thread(_tool, name, server, *told)
                     tools += [] if made is None else [made]
                 cursor = page.next_cursor
                 if cursor is None:
@@ -107,14 +112,21 @@ def _tool(
     name = f"{server_name}.{of_server}"
     try:
         _NAME.validate_python(name)
-        check_schema(name[:_REASON_CHARS], schema)
-    except (ValidationError, InvalidStep) as error:
-        log.warning("mcp.tool_left_out", server=server_name, reason=str(error)[:_REASON_CHARS])
+        check_schema(name, schema)
+        copy = bounded(schema)
+        check_schema(name, copy, max_bytes=MAX_COPY_BYTES)
+    except (ValidationError, InvalidStep, InvalidTool) as error:
+        log.warning(
+            "mcp.tool_left_out",
+            server=server_name,
+            tool=of_server[:_REASON_CHARS],
+            reason=str(error)[:_REASON_CHARS],
+        )
         return None
     return McpTool(
         name=name,
         description=" ".join((description or of_server).split()),
-        schema=schema,
+        schema=copy,
         timeout_s=server.timeout_s,
         of_server=of_server,
         server=server,

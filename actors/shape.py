@@ -26,18 +26,17 @@ _CACHED: Final = 512
 Schema = Mapping[str, JsonValue]
 
 
-def check_schema(step: str, schema: Schema) -> None:
+def check_schema(step: str, schema: Schema, *, max_bytes: int = MAX_SCHEMA_BYTES) -> None:
     """Refuse what cannot be the schema of an answer.
 
     Raises:
-        InvalidStep: it is no JSON schema, is over `MAX_SCHEMA_BYTES`, or refers to another.
+        InvalidStep: it is no JSON schema, is over `max_bytes`, or refers to another.
     """
     try:
         written = to_json(schema)
-        if len(written) > MAX_SCHEMA_BYTES:  # before any work is done on it
+        if len(written) > max_bytes:  # before any work is done on it
             raise InvalidStep(
-                f"the answer schema of step {step} has {len(written)} bytes, "
-                f"at most {MAX_SCHEMA_BYTES}"
+                f"the answer schema of step {step} has {len(written)} bytes, at most {max_bytes}"
             )
         Draft202012Validator.check_schema(from_json(written))
     except SchemaError as error:
