@@ -83,7 +83,7 @@ async def tools_of(servers: Mapping[str, McpServer], role: str) -> list[Tool]:
 
 
 async def _listed(name: str, server: McpServer) -> list[Tool]:
-    tools: list[Tool] = []
+    tools: dict[str, Tool] = {}
     try:
         async with asyncio.timeout(server.timeout_s), _connected(name, server) as client:
             cursor = None
@@ -92,13 +92,15 @@ async def _listed(name: str, server: McpServer) -> list[Tool]:
                 for each in page.tools:
                     told = (each.name, each.description, each.input_schema)
                     made = await asyncio.to_thread(_tool, name, server, *told)
-                    tools += [] if made is None else [made]
+                    if made is not None and tools.setdefault(made.name, made) is not made:
+                        reason = "it is listed twice"
+                        log.warning("mcp.tool_left_out", server=name, tool=each.name, reason=reason)
                 cursor = page.next_cursor
                 if cursor is None:
                     break
     except (ServerFailed, TimeoutError) as error:
         log.warning("mcp.server_without_tools", server=name, reason=str(error) or "no answer")
-    return tools
+    return list(tools.values())
 
 
 def _tool(

@@ -18,13 +18,16 @@ SERVER = McpServer.model_validate({"command": ("town",), "roles": ("researcher",
 PLAIN: dict[str, Any] = {"type": "object", "properties": {"place": {"type": "string"}}}
 
 
-async def listed(monkeypatch: pytest.MonkeyPatch, **schemas: dict[str, Any]) -> dict[str, Tool]:
+async def listed(
+    monkeypatch: pytest.MonkeyPatch, *, times: int = 1, **schemas: dict[str, Any]
+) -> dict[str, Tool]:
     """The tools of a server that lists these."""
     page = SimpleNamespace(
         tools=[
             SimpleNamespace(name=name, description=None, input_schema=schema)
             for name, schema in schemas.items()
-        ],
+        ]
+        * times,
         next_cursor=None,
     )
 
@@ -38,7 +41,9 @@ async def listed(monkeypatch: pytest.MonkeyPatch, **schemas: dict[str, Any]) -> 
         yield Client()
 
     monkeypatch.setattr(mcp_tool, "_connected", connected)
-    return {each.name: each for each in await tools_of({"town": SERVER}, "researcher")}
+    tools = await tools_of({"town": SERVER}, "researcher")
+    assert len(tools) == len({each.name for each in tools})
+    return {each.name: each for each in tools}
 
 
 @pytest.mark.parametrize(
@@ -85,3 +90,9 @@ async def test_arguments_are_judged_without_the_servers_regular_expressions(
     assert tools["town.hours"].schema == PLAIN
     assert misfit(tools["town.hours"].schema, {"place": "a" * 40 + "!"}) is None
     assert misfit(tools["town.hours"].schema, {"place": 1}) == 'place: type "string"'
+
+
+async def test_a_tool_that_is_listed_twice_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with capture_logs() as logs:
+        assert set(await listed(monkeypatch, times=2, hours=PLAIN)) == {"town.hours"}
+    assert [said["reason"] for said in logs] == ["it is listed twice"]
