@@ -74,10 +74,10 @@ def build_messages(
     if memory:
         texts.append((RECALLED, memory))
     texts += found
-    texts = [(title, _harmless(text)) for title, text in texts]
-    own = _cut(_harmless(instructions.strip()), budget_bytes // 3)
+    texts = [(title, harmless(text)) for title, text in texts]
+    own = _cut(harmless(instructions.strip()), budget_bytes // 3)
     prompt = spec.prompt_with_tools if (tools or found) and spec.prompt_with_tools else spec.prompt
-    system = _system(prompt, own, answer_schema, spec, _harmless(tools))
+    system = _system(prompt, own, answer_schema, spec, harmless(tools))
     request = _request(spec, each, has_tools=bool(tools))
     user = _fit(texts, request, budget_bytes - len(system.encode()))
     if user is None:
@@ -123,7 +123,7 @@ def _system(
     prompt: str, instructions: str, answer_schema: Schema | None, spec: RoleSpec, tools: str
 ) -> str:
     own = f"\n\nFor this job in particular:\n{instructions}" if instructions else ""
-    shape = _own_fields(spec) if answer_schema is None else _harmless(_fields(answer_schema))
+    shape = _own_fields(spec) if answer_schema is None else harmless(_fields(answer_schema))
     ask = f"{tools}\nThe answer is an object" if tools else "Answer with one JSON object"
     return (
         f"{prompt}{own}\n\n"
@@ -209,7 +209,7 @@ def _cut(text: str, limit_bytes: int) -> str:
     return f"{kept.rstrip()}\n[{len(text) - len(kept)} characters left out]"
 
 
-def _harmless(text: str) -> str:
+def harmless(text: str) -> str:
     """The text without a mark that would end the message it stands in."""
     return _TEMPLATE_MARK.sub(r"\g<0> ", text)
 

@@ -7,6 +7,7 @@ is cut with it to fit the model's context. After so many calls an answer is due.
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
+import structlog
 from pydantic import JsonValue
 from pydantic_core import from_json, to_json
 
@@ -16,12 +17,14 @@ from actors.prompt import build_messages, parse_answer, schema_for
 from actors.question import Meter, Question, ask, usage_of
 from actors.roles import RoleSpec
 from actors.tool import Tool
+from actors.tool_introduction import Introduction, introduce
 from actors.toolbox import Came, Wanted
 from bus.payloads import StepAssigned
 
+log = structlog.get_logger()
+
 MAX_CALLS: Final = 4
 """In one attempt; a small model calls without end."""
-_DESCRIPTION_CHARS: Final = 200
 _NAME_CHARS: Final = 128
 
 Schema = Mapping[str, JsonValue]
@@ -68,7 +71,8 @@ async def answer_with_tools(
         RunEnded, PublishError: a call could not be written down.
         serve.errors.ModelError: it did not answer.
     """
-    tools = at_hand.tools
+    introduced = _introduced(at_hand, assigned.role)
+    tools = introduced.tools
     made: list[Wanted] = []
     found: list[tuple[str, str]] = []
     while True:
@@ -78,6 +82,7 @@ async def answer_with_tools(
             assigned,
             offered,
             found,
+            introduction=introduced.text if offered else "",
             number=len(made),
             only_call=tool_first and not made,
             memory=memory,
@@ -141,12 +146,20 @@ def told(wanted: Wanted, came: Came) -> str:
     return f"Asked: {asked}\nAnswer: {answer}"
 
 
+def _introduced(at_hand: AtHand, role: str) -> Introduction:
+    introduced = introduce(at_hand.tools)
+    if introduced.left_out:
+        log.warning("tools.left_out", role=role, tools=introduced.left_out)
+    return introduced
+
+
 def _question(
     spec: RoleSpec,
     assigned: StepAssigned,
     tools: Sequence[Tool],
     found: Sequence[tuple[str, str]],
     *,
+    introduction: str,
     number: int,
     only_call: bool,
     memory: str,
@@ -159,7 +172,7 @@ def _question(
         each=assigned.each,
         instructions=assigned.instructions,
         answer_schema=assigned.answer_schema,
-        tools=_introduction(tools) if tools else "",
+        tools=introduction,
         found=found,
         memory=memory,
     )
@@ -169,30 +182,6 @@ def _question(
         max_tokens=spec.max_tokens,
         number=number,
     )
-
-
-def _introduction(tools: Sequence[Tool]) -> str:
-    lines = (
-        f"- {tool.name}: {tool.description[:_DESCRIPTION_CHARS]} "
-        f"Arguments: {to_json(_fields(tool.schema)).decode()}"
-        for tool in tools
-    )
-    return (
-        'To call a tool, write {"call": its name, "arguments": {...}}. These are the tools:\n'
-        + "\n".join(lines)
-        + '\n\nTo answer, write {"answer": {...}}.'
-    )
-
-
-def _fields(schema: Schema) -> dict[str, JsonValue]:
-    properties = schema.get("properties")
-    if not isinstance(properties, dict):
-        return {}
-    return {
-        name: each.get("description") or each.get("type", "any")
-        for name, each in properties.items()
-        if isinstance(each, dict)
-    }
 
 
 def _object(properties: dict[str, JsonValue]) -> dict[str, JsonValue]:
