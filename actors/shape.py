@@ -20,6 +20,8 @@ from actors.roles import role_spec
 
 MAX_SCHEMA_BYTES: Final = 16_384
 """A schema goes with every assignment of its step."""
+MAX_LEVELS: Final = 64
+"""Of an answer: events that hand it on nest it deeper, and who reads them goes to 200 at most."""
 _PART_CHARS: Final = 80
 _CACHED: Final = 512
 
@@ -103,12 +105,21 @@ def says_accepted(schema: Schema) -> bool:
 
 
 def _misfit(schema: Schema, value: Mapping[str, JsonValue]) -> str | None:
+    if not _is_as_deep(value, MAX_LEVELS):
+        return f"it is nested over {MAX_LEVELS} levels"
     try:
         from_json(to_json(value), allow_inf_nan=False)
     except ValueError:
         return "it has a number that is none, or too large to be told"
     error: ValidationError | None = next(_validator(to_json(schema)).iter_errors(value), None)
     return None if error is None else _reason(error)
+
+
+def _is_as_deep(value: JsonValue | Mapping[str, JsonValue], most: int) -> bool:
+    if not isinstance(value, Mapping | list):
+        return True
+    parts = value.values() if isinstance(value, Mapping) else value
+    return most > 0 and all(_is_as_deep(part, most - 1) for part in parts)
 
 
 @lru_cache(maxsize=_CACHED)

@@ -6,7 +6,15 @@ from typing import Any
 import pytest
 
 from actors.errors import AnswerRejected, InvalidStep, UnknownRole
-from actors.shape import MAX_SCHEMA_BYTES, check_answer, check_schema, misfit, says_accepted
+from actors.shape import (
+    MAX_LEVELS,
+    MAX_SCHEMA_BYTES,
+    check_answer,
+    check_schema,
+    misfit,
+    says_accepted,
+)
+from bus.payloads import NO_USAGE, AdoptedResult, Fork, RunSubmitted, StepAssigned
 from tests.unit.actors.simulation import LISTING, answer_for
 
 
@@ -56,6 +64,44 @@ def test_a_number_that_no_schema_can_judge_is_refused(number: float) -> None:
 def test_a_number_that_is_none_is_in_no_answer(number: float) -> None:
     with pytest.raises(AnswerRejected, match="a number that is none"):
         check_answer("poet", "poem", {"type": "object"}, {"deep": [{"in": number}]})
+
+
+def nested(levels: int) -> dict[str, Any]:
+    """Something that has so many levels."""
+    inner: Any = "x"
+    for _ in range(levels - 1):
+        inner = [inner]
+    return {"x": inner}
+
+
+def test_what_is_accepted_can_be_read_wherever_it_is_handed_on() -> None:
+    anything: dict[str, Any] = {"type": "object"}
+    with pytest.raises(AnswerRejected, match="nested over 64 levels"):
+        check_answer("poet", "poem", anything, nested(MAX_LEVELS + 1))
+    deepest = nested(MAX_LEVELS)
+    check_answer("poet", "poem", anything, deepest)
+    assigned = StepAssigned(
+        step="next",
+        iteration=1,
+        attempt=1,
+        role="poet",
+        objective="o",
+        inputs={"poem": {"parts": [deepest] * 2}},
+        deadline_s=1.0,
+        each=deepest["x"],
+    )
+    assert StepAssigned.model_validate_json(assigned.model_dump_json()) == assigned
+    adopted = AdoptedResult(
+        step="poem", iteration=1, event="e", answer=deepest, model="m", usage=NO_USAGE
+    )
+    forked = RunSubmitted(
+        objective="o",
+        workflow="w",
+        model="m",
+        requested_by="ann",
+        fork=Fork(parent="r1", at="e", adopted=(adopted,)),
+    )
+    assert RunSubmitted.model_validate_json(forked.model_dump_json()) == forked
 
 
 def test_a_built_in_role_has_a_shape_of_its_own() -> None:
