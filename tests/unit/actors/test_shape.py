@@ -151,7 +151,7 @@ def test_a_schema_that_leads_nowhere_refuses_every_answer(schema: dict[str, Any]
 )
 def test_a_schema_that_leads_to_what_is_none_refuses_every_answer(schema: dict[str, Any]) -> None:
     check_schema("poem", schema)
-    answer = {"a": [1], "b": "text"}
+    answer: dict[str, Any] = {"a": [1], "b": "text"}
     with pytest.raises(AnswerRejected, match="cannot be applied"):
         check_answer("poet", "poem", schema, answer)
     assert misfit(schema, answer) == "its schema cannot be applied"
