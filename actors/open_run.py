@@ -109,29 +109,29 @@ def stall_notice(run: OpenRun, now: datetime, queued: Sequence[AssignStep]) -> D
         now: in UTC.
         queued: assignments that are held back because too many others of their roles are out.
     """
-    state, submission = run.state, run.state.submission
-    return Draft(
-        run=state.run,
-        payload=_queued(state, now, queued) if queued else _waiting(state, now),
-        id=derive_id("stall.noticed", state.run, run.last_id),
-        cause=run.last_id,
-        on_behalf_of=submission.on_behalf_of if submission else None,
-        traceparent=submission.traceparent if submission else None,
-    )
+    state = run.state
+    payload = _queued(state, now, queued) if queued else _waiting(state, now)
+    return _notice(run, state.run, payload, derive_id("stall.noticed", state.run, run.last_id))
 
 
 def defect_notice(run: OpenRun, run_id: str, now: datetime) -> Draft:
     """Say that a run stands still by a fault of ours, until a coordinator without it comes."""
-    submission = run.state.submission
     kind = type(run.defect).__name__
+    payload = StallNoticed(
+        code=DEFECT,
+        waits_for=f"a coordinator that can read it: this one met {kind}, see its log",
+        since=run.state.moved_at or now,
+    )
+    event_id = derive_id("stall.noticed", run_id, DEFECT, run.last_id)
+    return _notice(run, run_id, payload, event_id)
+
+
+def _notice(run: OpenRun, run_id: str, payload: StallNoticed, event_id: str) -> Draft:
+    submission = run.state.submission
     return Draft(
         run=run_id,
-        payload=StallNoticed(
-            code=DEFECT,
-            waits_for=f"a coordinator that can read it: this one met {kind}, see its log",
-            since=run.state.moved_at or now,
-        ),
-        id=derive_id("stall.noticed", run_id, DEFECT, run.last_id),
+        payload=payload,
+        id=event_id,
         cause=run.last_id,
         on_behalf_of=submission.on_behalf_of if submission else None,
         traceparent=submission.traceparent if submission else None,

@@ -162,14 +162,11 @@ class Provider:
             yield
         except TimeoutError as error:
             raise ModelTimeout(f"no answer from {name} within {deadline_s:g} s") from error
-        except httpx.TimeoutException as error:
-            was_asked = not isinstance(error, _NO_CONNECTION)
-            message = f"{name} cannot be reached in time"
-            raise ProviderFailed(message, was_asked=was_asked) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
+            is_late = isinstance(error, httpx.TimeoutException)
+            why = " in time" if is_late else f": {type(error).__name__}"
             was_asked = not isinstance(error, _NO_CONNECTION)
-            message = f"{name} cannot be reached: {type(error).__name__}"
-            raise ProviderFailed(message, was_asked=was_asked) from error
+            raise ProviderFailed(f"{name} cannot be reached{why}", was_asked=was_asked) from error
         except (OSError, UnicodeError):  # which may quote the key
             raise ProviderFailed(f"the key for {name} cannot be used on this node") from None
 

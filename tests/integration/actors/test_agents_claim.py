@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from actors.attempt import Attempt, Desk, Report
+from actors.attempt import Attempt, Desk, Report, place_of
 from actors.run_end import RunEnded
 from bus.event import Draft, StoredEvent
 from bus.log import EventLog
@@ -100,14 +100,7 @@ async def test_an_agent_outlives_a_claim_that_leaves_no_epoch(broker: Broker, ru
         broker.joined("coder", "coder-2") as other,
     ):
         assignment = await coordinator.append(assigned(run))
-        place = work(assignment)
-        last = StepClaimed(
-            step=place.step,
-            iteration=place.iteration,
-            attempt=place.attempt,
-            epoch=LARGEST,
-            agent="coder-1",
-        )
+        last = StepClaimed(**place_of(work(assignment)), epoch=LARGEST, agent="coder-1")
         draft = Draft(
             run=run, payload=last, id="last", suffix=("coder",), cause=assignment.event.id
         )
