@@ -44,8 +44,6 @@ TEXTS: Final = 256
 """That are embedded in each round."""
 WEIGHTS: Final = Path(tempfile.gettempdir()) / "swarm-bench-weights"
 """Kept: they take a minute to make."""
-RAYS_NICENESS: Final = "15"
-"""Of Ray's workers, which the engine of a swarm is one of."""
 START_S: Final = 300.0
 ANSWER_S: Final = 300.0
 GATEWAY: Final = "through the gateway"
@@ -101,7 +99,6 @@ async def vllm_up(profile: ModelProfile) -> AsyncIterator[httpx.AsyncClient]:
     environment = process_env(profile, cores=cores, preload=preload_libraries())
     with tempfile.TemporaryFile() as output:
         server = await asyncio.create_subprocess_exec(
-            *("nice", "-n", RAYS_NICENESS),
             *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
             *("--model", str(WEIGHTS / profile.name), "--served-model-name", profile.served_name),
             *("--host", "127.0.0.1", "--port", str(port), "--disable-uvicorn-access-log"),

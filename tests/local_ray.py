@@ -18,6 +18,8 @@ def ray_environment() -> Iterator[Path]:
     # Ray makes a token in the home directory unless it is given one.
     environment.setenv("RAY_AUTH_TOKEN", TOKEN)
     environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    environment.setenv("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "30")
+    environment.setenv("RAY_worker_niceness", "0")
     with warnings.catch_warnings(), tempfile.TemporaryDirectory(dir="/tmp") as folder:
         warnings.simplefilter("ignore")
         environment.setenv("RAY_TMPDIR", folder)

@@ -23,6 +23,12 @@ _SETTINGS = {
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     # Serve asks its proxy every ten seconds whether it lives; nobody is served meanwhile.
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+    # On a busy machine a proxy needs longer than Serve's five seconds to start; Serve would kill
+    # it meanwhile, and begin again.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
+    # Ray gives its workers the lowest share but four of a core (15); whatever else the machine
+    # does would starve agents, coordinator and gateway, and their leases with them.
+    "RAY_worker_niceness": "0",
 }
 
 SHM = Path("/dev/shm")  # nosec B108 # noqa: S108  Linux's shared memory, where Ray puts its object store

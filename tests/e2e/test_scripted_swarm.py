@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 import httpx
 import nats
+import psutil
 import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_binary_event
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
@@ -36,6 +37,13 @@ async def test_status_tells_every_part_and_its_health(shell: Shell) -> None:
     assert {"gateway", "nats", "postgres", "redis", "qdrant", "dashboard", "model"} <= set(
         status["parts"]
     )
+
+
+def test_every_process_has_the_share_of_a_busy_machine_that_its_user_has(shell: Shell) -> None:
+    """Ray takes it from its workers, unless told otherwise: agents, coordinator and gateway."""
+    shares = {process.name(): process.nice() for process in shell.processes()}
+    assert any(name.startswith("ray::") for name in shares)
+    assert set(shares.values()) == {psutil.Process().nice()}, shares
 
 
 async def test_a_job_ends_with_a_document_and_a_complete_audit(shell: Shell) -> None:

@@ -57,7 +57,7 @@ def test_every_node_installs_the_locked_requirements_and_the_same_wheel(
     assert f"ray=={version('ray')}" in lock or f"ray[serve]=={version('ray')}" in lock
 
 
-def test_every_node_starts_with_the_token_and_no_dashboard_on_the_network(
+def test_every_node_starts_with_the_token_full_shares_and_no_dashboard_on_the_network(
     cluster: dict[str, Any],
 ) -> None:
     assert "/home/ubuntu/.ray/auth_token" in cluster["file_mounts"]
@@ -65,4 +65,5 @@ def test_every_node_starts_with_the_token_and_no_dashboard_on_the_network(
         starts = [command for command in cluster[commands] if "ray start" in command]
         assert len(starts) == 1
         assert "RAY_AUTH_MODE=token" in starts[0]
+        assert "RAY_worker_niceness=0" in starts[0]
     assert "--dashboard-host=127.0.0.1" in cluster["head_start_ray_commands"][-1]
