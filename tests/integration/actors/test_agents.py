@@ -42,6 +42,8 @@ from tests.swarming import ScriptedAnswers, agent, in_background
 
 NO_TOKENS = Usage(prompt_tokens=0, completion_tokens=0)
 STOPS_WITHIN_S = 1.0
+LONG_S = 30.0
+"""A lease that runs out in no test: who counts deliveries hands them back itself."""
 
 
 class Thinking:
@@ -237,6 +239,7 @@ async def test_an_assignment_that_nobody_brings_to_an_end_becomes_a_dead_letter(
     broker: Broker, run: str
 ) -> None:
     model = ScriptedAnswers()
+    await make_queue_anew(broker, lease_s=LONG_S)
     async with broker.joined("coordinator") as coordinator:
         assignment = await coordinator.append(assigned(run))
         await drop(broker, 2)
@@ -254,6 +257,7 @@ async def test_an_assignment_that_nobody_brings_to_an_end_becomes_a_dead_letter(
 
 
 async def test_the_last_delivery_within_the_limit_is_worked_on(broker: Broker, run: str) -> None:
+    await make_queue_anew(broker, lease_s=LONG_S)
     async with broker.joined("coordinator") as coordinator:
         await coordinator.append(assigned(run))
         await drop(broker, 1)
@@ -263,6 +267,7 @@ async def test_the_last_delivery_within_the_limit_is_worked_on(broker: Broker, r
 
 
 async def test_deliveries_that_nobody_began_do_not_count(broker: Broker, run: str) -> None:
+    await make_queue_anew(broker, lease_s=LONG_S)
     async with broker.joined("coordinator") as coordinator:
         await coordinator.append(assigned(run))
         await drop(broker, 5, begin=False)
