@@ -57,7 +57,7 @@ def test_every_node_installs_the_locked_requirements_and_the_same_wheel(
     assert f"ray=={version('ray')}" in lock or f"ray[serve]=={version('ray')}" in lock
 
 
-def test_every_node_starts_with_the_token_full_shares_and_no_dashboard_on_the_network(
+def test_every_node_starts_with_the_token_and_no_dashboard_on_the_network(
     cluster: dict[str, Any],
 ) -> None:
     assert "/home/ubuntu/.ray/auth_token" in cluster["file_mounts"]
