@@ -82,13 +82,19 @@ def old_signing_keys_out(asked: TrustChange, *, at_once: bool) -> Change:
     return change
 
 
-def new_root(asked: TrustChange) -> Change:
-    """Another operator vouches for the account from here on."""
+def new_root(asked: TrustChange, vouch: Callable[[AgentKey], str]) -> Change:
+    """Another operator vouches for the account, and for the audit log's key, from here on.
+
+    Args:
+        asked: who asked, and why.
+        vouch: the word of an operator over the key of the audit log.
+    """
 
     def change(authority: Authority) -> tuple[Ring, tuple[AgentKey, ...]]:
         ring, new = authority.ring, AgentKey.generate(OPERATOR)
         old = authority.keys[ring.operator]
-        return with_new_root(ring, old, new, now=time.time(), change=asked), (new,)
+        ring = with_new_root(ring, old, new, now=time.time(), change=asked, log_key_jwt=vouch(new))
+        return ring, (new,)
 
     return change
 

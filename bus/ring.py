@@ -130,9 +130,24 @@ def with_revoked(
 
 
 def with_new_root(
-    ring: Ring, old: AgentKey, new: AgentKey, *, now: float, change: TrustChange
+    ring: Ring,
+    old: AgentKey,
+    new: AgentKey,
+    *,
+    now: float,
+    change: TrustChange,
+    log_key_jwt: str = "",
 ) -> Ring:
-    """Another operator vouches from here on; the old one says so, and the new one too."""
+    """Another operator vouches from here on; the old one says so, and the new one too.
+
+    Args:
+        ring: before.
+        old: the operator in force.
+        new: the one that follows.
+        now: seconds since 1970.
+        change: who asked, and why.
+        log_key_jwt: the new one's word over the audit log's key, where that is known.
+    """
     statement = succession(old.public, new.public)
     ring = replace(ring, operator=new.public)
     account_jwt = _account(ring, new, now)
@@ -141,6 +156,7 @@ def with_new_root(
         endorsement=encode_base64url(old.sign(statement)),
         acceptance=encode_base64url(new.sign(statement)),
         account_jwt=account_jwt,
+        log_key_jwt=log_key_jwt,
         requested_by=change.requested_by,
         reason=change.reason,
     )

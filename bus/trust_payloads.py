@@ -45,6 +45,9 @@ class RootRotated(TrustChange):
         "", description="The new operator's signature of the same, base64url.", max_length=86
     )
     account_jwt: str = Field(description="Signed by the new operator.", max_length=16_384)
+    log_key_jwt: str = Field(
+        "", description="The new operator's word over the audit log's key.", max_length=4_096
+    )
 
 
 class RotationRequested(TrustChange):

@@ -8,6 +8,7 @@ import getpass
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 from actors.member import Domain
 from actors.rotation import (
@@ -30,6 +31,7 @@ from cluster import state as states
 from cluster.errors import UnknownKeyName
 from cluster.home import Home
 from cluster.log_access import acting, domain_in, observing
+from cluster.log_key import log_key_word
 from cluster.settings import Settings
 
 
@@ -72,11 +74,15 @@ async def rotate_authority(settings: Settings, *, reason: str, at_once: bool) ->
 async def rotate_root(settings: Settings, *, reason: str) -> bool:
     """Have another operator vouch for the account; whether a running swarm knows of it already.
 
+    It vouches for the key of the audit log as well: who trusts it needs that for a proof.
+
     Raises:
-        IdentityError: the keys cannot be read or written.
+        IdentityError, HomeNotUsable: the keys cannot be read or written.
         BusUnreachable, ClaimsRefused, PublishError: run it again to bring it to an end.
     """
-    return await _changed(settings, new_root(TrustChange(requested_by=person(), reason=reason)))
+    asked = TrustChange(requested_by=person(), reason=reason)
+    vouch = partial(log_key_word, settings.located_home())
+    return await _changed(settings, new_root(asked, vouch))
 
 
 async def revoke(settings: Settings, key_or_name: str, *, reason: str) -> tuple[KnownKey, ...]:

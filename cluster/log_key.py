@@ -7,7 +7,8 @@ from nacl.signing import SigningKey
 
 from bus import jwt
 from bus.errors import IdentityError
-from bus.identity import Authority
+from bus.identity import Authority, vouch_for_log
+from bus.nkey import AgentKey
 from cluster.errors import HomeNotUsable
 from cluster.home import Home, secret, write_private
 from cluster.people import audit_key_file
@@ -51,6 +52,16 @@ def log_key_jwt(home: Home, root: Authority) -> str:
     except OSError as error:
         raise HomeNotUsable(f"Cannot write {path}: {error.strerror}.") from error
     return fresh
+
+
+def log_key_word(home: Home, root: AgentKey) -> str:
+    """The word over the log's key of a root that is not in force yet; it is kept nowhere here.
+
+    Raises:
+        HomeNotUsable: the key cannot be read or written.
+    """
+    key = log_verifier_key(home)
+    return vouch_for_log(root, key.name, str(key))
 
 
 def _said(token: str) -> tuple[object, ...]:

@@ -7,15 +7,23 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from pydantic import JsonValue, ValidationError
+
+from bus import jwt
+from bus.errors import IdentityError
+from bus.subjects import TRUST_RUN, subject_for
+from bus.trust_payloads import RootRotated
 from storage.audit_reader import StoredCheckpoint
 from storage.evidence import Evidence, ShownLeaf
 from storage.leaf import Leaf, encode_envelope
 
 FORMAT: Final = "vllm-swarm/evidence/v1"
 _POLICY: Final = "ce-policy"
+_ROOTS: Final = subject_for(TRUST_RUN, RootRotated.TYPE)
 
 Json = str | int | None | Sequence["Json"] | Mapping[str, "Json"]
 
@@ -27,7 +35,7 @@ class Anchors:
     Attributes:
         operator: that key.
         account_jwt: the members' account at the beginning of the log, signed by it.
-        log_key_jwt: the key that signs checkpoints, vouched for by a root.
+        log_key_jwt: the key that signs checkpoints, vouched for by the root of the last start.
         policies: documents that events may name by digest without one having been adopted.
     """
 
@@ -51,7 +59,7 @@ def bundle_of(evidence: Evidence, anchors: Anchors) -> bytes:
         "run": evidence.run,
         "operator": anchors.operator,
         "account": anchors.account_jwt,
-        "log_key": anchors.log_key_jwt,
+        "log_key": _log_key(evidence, anchors.log_key_jwt),
         "checkpoint": own_note(evidence.checkpoint),
         "leaves": [_whole(shown) for shown in evidence.leaves],
         "edge": _hashes(evidence.edge),
@@ -69,6 +77,32 @@ def own_note(checkpoint: StoredCheckpoint) -> str:
     """The note under the log's own signature alone: what a bundle holds it must prove."""
     text, _, signatures = checkpoint.note.rpartition("\n\n")
     return f"{text}\n\n{signatures.splitlines()[0]}\n"
+
+
+def _log_key(evidence: Evidence, at_start: str) -> str:
+    """The word over the log's key by the root in force at the checkpoint.
+
+    A root that came since the start gives it where the log tells of it. What is told once more
+    counts where it stands first.
+    """
+    rotations = dict.fromkeys(
+        shown.event.record.data
+        for shown in evidence.leaves
+        if shown.event.record.subject == _ROOTS and shown.event.record.verdict == "accepted"
+    )
+    if not rotations:
+        return at_start
+    with suppress(ValidationError, IdentityError):
+        last = RootRotated.model_validate_json([*rotations][-1])
+        told, known = jwt.decode(last.log_key_jwt), jwt.decode(at_start)
+        if told["iss"] == last.operator and _key_in(told) == _key_in(known):
+            return last.log_key_jwt
+    return at_start
+
+
+def _key_in(claims: jwt.Claims) -> tuple[JsonValue, ...]:
+    """Which key is vouched for, by whomever and whenever."""
+    return tuple(claims.get(name) for name in ("name", "sub", "nats"))
 
 
 def _whole(shown: ShownLeaf) -> Json:

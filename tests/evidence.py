@@ -86,10 +86,13 @@ class Ledger:
 
     @property
     def log_key_jwt(self) -> str:
+        return self.log_key_by(self.root)
+
+    def log_key_by(self, root: AgentKey) -> str:
         key = VerifierKey(name=ORIGIN, public_key=self.log.verify_key.encode())
         nats: dict[str, JsonValue] = {"type": "generic", "version": 2, "tags": ["log"]}
         claims: jwt.Claims = {"name": ORIGIN, "sub": str(key), "iat": 0, "nats": nats}
-        return jwt.encode(claims, self.root)
+        return jwt.encode(claims, root)
 
     def credential(
         self, member: Member, *, start: datetime = NOON, life_s: int = DAY_S, signer: Any = None
@@ -270,7 +273,7 @@ class Ledger:
         return {(node.level, node.index): node.hash for node in nodes}
 
 
-def rotated_root(old: AgentKey, new: AgentKey, account_jwt: str) -> dict[str, str]:
+def rotated_root(old: AgentKey, new: AgentKey, account_jwt: str, **more: str) -> dict[str, str]:
     statement = pre_authentication_encoding(
         b"vllm-swarm/root-rotation/v1", old.public.encode(), new.public.encode()
     )
@@ -279,12 +282,14 @@ def rotated_root(old: AgentKey, new: AgentKey, account_jwt: str) -> dict[str, st
         "endorsement": encode_base64url(old.sign(statement)),
         "acceptance": encode_base64url(new.sign(statement)),
         "account_jwt": account_jwt,
+        "requested_by": "vic",
+        **more,
     }
 
 
-def begun() -> tuple[Ledger, Member, Member, Member]:
+def begun(root: AgentKey | None = None) -> tuple[Ledger, Member, Member, Member]:
     """A log in which an authority has made itself, a gateway and a coder known."""
-    ledger = Ledger()
+    ledger = Ledger(operator=root or AgentKey.generate(OPERATOR))
     authority = Member("authority", "authority-1")
     ledger.announce(authority, authority)
     gateway = ledger.enrolled("gateway", "gateway-1", authority)

@@ -94,8 +94,7 @@ def verify(
     read_checkpoint(bundle.checkpoint, key, "the checkpoint", alone=True)
     extends, extended_by = _check_others(bundle, key, told, old_checkpoint, consistency)
     walk = _walk(bundle, root_key)
-    if key.voucher not in walk.trust.roots:
-        raise NotProven(f"the log key's JWT is signed by {key.voucher}, which is no root here")
+    _check_voucher(key.voucher, root_key, walk.trust.roots)
     return Proven(
         run=bundle.run,
         accepted=sum(whole.is_accepted for whole in mine),
@@ -112,6 +111,17 @@ def verify(
         extends=extends,
         extended_by=extended_by,
     )
+
+
+def _check_voucher(voucher: str, trusted: str, roots: Sequence[str]) -> None:
+    """That the log's key is vouched for by the root that is trusted, or one that followed it.
+
+    Whoever stole a root before it could write another log, and let it end in the true succession.
+    """
+    if voucher in roots[roots.index(trusted) :]:
+        return
+    which = "a root from before the given key" if voucher in roots else "which is no root here"
+    raise NotProven(f"the log key's JWT is signed by {voucher}, {which}")
 
 
 def _stored(whole: Whole) -> datetime:

@@ -1,5 +1,6 @@
 """The ring of keys on disk: whatever moment it is killed at, the old one counts or the new one."""
 
+import json
 import os
 import stat
 from collections.abc import Callable
@@ -9,7 +10,7 @@ import pytest
 
 from bus.accounts import Account
 from bus.errors import IdentityError
-from bus.identity import Authority
+from bus.identity import Authority, vouch_for_log
 from bus.keyring import KeyDirectory
 from bus.nkey import ACCOUNT, OPERATOR, AgentKey
 from bus.ring import (
@@ -20,7 +21,7 @@ from bus.ring import (
     with_revoked,
     without_old_signing_keys,
 )
-from bus.trust_payloads import IdentityRevoked, TrustChange
+from bus.trust_payloads import IdentityRevoked, RootRotated, TrustChange
 
 ASKED = TrustChange(requested_by="vic")
 
@@ -100,6 +101,33 @@ def test_the_private_half_of_a_root_that_was_replaced_is_gone(tmp_path: Path) ->
     seed = before.root_key.export_seed()
     KeyDirectory(tmp_path).commit(*with_another_root(before))
     assert not [path for path in tmp_path.iterdir() if seed in path.read_text()]
+
+
+def test_a_root_that_the_log_was_not_told_of_keeps_its_word_over_the_logs_key(
+    tmp_path: Path,
+) -> None:
+    authority, new = Authority.create(), AgentKey.generate(OPERATOR)
+    authority.save(tmp_path)
+    authority, word = Authority.load(tmp_path), vouch_for_log(new, "a log", "its key")
+    ring = with_new_root(
+        authority.ring, authority.root_key, new, now=100, change=ASKED, log_key_jwt=word
+    )
+    KeyDirectory(tmp_path).commit(ring, {**authority.keys, new.public: new})
+    after = Authority.load(tmp_path).ring
+    payload = after.untold[0].payload
+    assert isinstance(payload, RootRotated)
+    assert (payload.log_key_jwt, after.roots) == (word, (payload,))
+
+
+def test_a_root_that_an_earlier_version_did_not_tell_of_is_told_as_it_was(tmp_path: Path) -> None:
+    Authority.create().save(tmp_path)
+    KeyDirectory(tmp_path).commit(*with_another_root(Authority.load(tmp_path)))
+    kept, file = Authority.load(tmp_path).ring, tmp_path / "ring.json"
+    document = json.loads(file.read_text())
+    for payload in (document["untold"][0]["payload"], *document["roots"]):
+        assert payload.pop("log_key_jwt") == ""
+    file.write_text(json.dumps(document))
+    assert Authority.load(tmp_path).ring == kept
 
 
 def test_an_interrupted_first_creation_is_begun_anew(tmp_path: Path) -> None:
