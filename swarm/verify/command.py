@@ -12,6 +12,8 @@ PROVEN = 0
 NOT_PROVEN = 1
 USAGE = 2
 SHOWN_FINDINGS = 20
+SHOWN_CHARACTERS = 1_000
+"""Of a line, before what cannot be printed is escaped."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -42,11 +44,25 @@ def report(
         proven = verify(raw, root_key, old_checkpoint=old, consistency=proof)
     except NotProven as error:
         sentence = str(error)
-        shown = sentence[:1].upper() + sentence[1:]
-        print(f"NOT PROVEN. {shown}.", file=sys.stderr)  # noqa: T201 - its output
+        line = f"NOT PROVEN. {sentence[:1].upper()}{sentence[1:]}."
+        print(shown(line), file=sys.stderr)  # noqa: T201 - its output
         return NOT_PROVEN
-    print("\n".join(lines(proven)))  # noqa: T201 - its output
+    print("\n".join(map(shown, lines(proven))))  # noqa: T201 - its output
     return PROVEN
+
+
+def shown(line: str) -> str:
+    """A line in printable ASCII, cut where it is very long.
+
+    Names in a bundle are whatever somebody wrote: none may steer the terminal, begin a line of its
+    own, or push the verdict out of sight.
+    """
+    plain = "".join(
+        each if each.isascii() and each.isprintable() else ascii(each)[1:-1]
+        for each in line[:SHOWN_CHARACTERS]
+    )
+    more = len(line) - SHOWN_CHARACTERS
+    return f"{plain}... ({more} characters more)" if more > 0 else plain
 
 
 def lines(proven: Proven) -> list[str]:

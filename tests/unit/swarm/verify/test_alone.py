@@ -3,12 +3,16 @@
 import ast
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import swarm.verify
-from tests.evidence import begun, small
+from swarm.cli import verify as command_line
+from swarm.verify import command
+from swarm.verify.chain import Finding
+from tests.evidence import Member, begun, small
 
 FOLDER = Path(swarm.verify.__file__).parent
 CLOSED = ("swarm", "bus", "storage", "serve", "actors", "pydantic", "nkeys")
@@ -89,3 +93,81 @@ def test_a_file_that_is_not_there_is_no_verdict(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 2
     assert "cannot be read" in done.stderr
+
+
+HOSTILE = "x\x1b[2K\x1b[1GPROVEN.\r\nPROVEN. Run r1\t\x7f\x9b2K\u2028\u202e\u0301"
+
+
+def hostile(folder: Path) -> tuple[Path, str]:
+    """A bundle whose credential has a name that would write another verdict, and the root's key."""
+    ledger, authority, _, _ = begun()
+    named = ledger.announce(Member("coder", HOSTILE), authority)
+    ledger.say(Member("coder", "coder-2", named.key), "step.claimed", suffix=("coder",))
+    bundle = folder / "bundle.json"
+    bundle.write_bytes(ledger.bundle())
+    return bundle, ledger.operator.public
+
+
+def is_plain(text: str) -> bool:
+    return all(each == "\n" or (each.isascii() and each.isprintable()) for each in text)
+
+
+def test_no_name_in_a_bundle_writes_a_verdict_of_its_own(tmp_path: Path) -> None:
+    bundle, root = hostile(tmp_path)
+    command = [sys.executable, str(FOLDER), str(bundle), "--root-key", root]
+    done = subprocess.run(command, capture_output=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, b"")
+    told = done.stderr.decode()
+    assert is_plain(told)
+    assert told.startswith("NOT PROVEN. Leaf 4 ")
+    assert "its credential coder/x\\x1b[2K\\x1b[1GPROVEN.\\r\\nPROVEN. Run r1\\t\\x7f\\x9b" in told
+    assert told.count("\n") == 1
+
+
+def test_the_same_goes_for_swarm_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle, root = hostile(tmp_path)
+    assert command_line.verify(bundle, root_key=root) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("NOT PROVEN. Leaf 4 ")
+    assert is_plain(told.err)
+
+
+def test_what_is_proven_is_shown_as_plainly(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the verifier lets pass in a name: of a log, a sender, a run, a reason, a finding."""
+    bundle = tmp_path / "bundle.json"
+    ledger = small()
+    bundle.write_bytes(ledger.bundle())
+    finding = Finding(index=1, stream_sequence=2, sender=HOSTILE, key="U", what=HOSTILE)
+    proven = replace(
+        swarm.verify.verify(ledger.bundle(), ledger.operator.public),
+        run=HOSTILE,
+        log=HOSTILE,
+        root=HOSTILE,
+        refused={HOSTILE: 1},
+        senders={HOSTILE: HOSTILE},
+        policies=(HOSTILE,),
+        findings=(finding,),
+    )
+    monkeypatch.setattr(command, "verify", lambda *_, **__: proven)
+    assert command.report(bundle, "O", None, None) == 0
+    told = capsys.readouterr().out
+    assert is_plain(told)
+    assert told.splitlines() == [command.shown(line) for line in command.lines(proven)]
+    assert [line for line in told.splitlines() if line.startswith("PROVEN")] == [
+        told.splitlines()[0]
+    ]
+
+
+def test_a_name_without_end_is_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger, authority, _, _ = begun()
+    named = ledger.announce(Member("coder", " " * 100_000), authority)
+    ledger.say(Member("coder", "coder-2", named.key), "step.claimed", suffix=("coder",))
+    bundle = tmp_path / "bundle.json"
+    bundle.write_bytes(ledger.bundle())
+    assert command.report(bundle, ledger.operator.public, None, None) == 1
+    told = capsys.readouterr().err
+    assert len(told) < 1_100
+    assert "characters more" in told
