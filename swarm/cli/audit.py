@@ -59,12 +59,18 @@ def add_to(parent: typer.Typer) -> None:
     parent.add_typer(app)
 
 
-def root_key() -> None:
+def root_key(
+    *,
+    first: Annotated[
+        bool, typer.Option("--first", help="The one at the beginning of the log.")
+    ] = False,
+) -> None:
     """Print the operator's public key: all that swarm verify trusts. Pass it on by another way."""
     home = Settings.load().located_home()
     if not any(home.keys.glob("*.seed")):
         raise NotRunning(f"No swarm has run in {home.root}.")
-    printer().print(authority(home).operator_public_key)
+    ring = authority(home).ring
+    printer().print(ring.first.operator if first else ring.operator)
 
 
 def checkpoint(*, size: Size = None, cosigned: Cosigned = False, out: Out = None) -> None:

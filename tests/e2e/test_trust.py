@@ -119,16 +119,20 @@ async def test_the_whole_log_verifies_afterwards_and_tells_of_it(shell: Shell) -
     assert {RootRotated.TYPE, IdentityRevoked.TYPE} <= set(types)
 
 
-async def test_a_run_after_all_that_is_proven_to_who_has_the_first_root_key(
+async def test_a_run_after_all_that_is_proven_to_who_has_the_first_root_key_or_the_last(
     shell: Shell, tmp_path: Path
 ) -> None:
     bundle = tmp_path / "bundle.json"
     run = json.loads((await shell.swarm("run", OBJECTIVE, "--json")).out)
     exported = await shell.swarm("audit", "export", run["id"], "--out", str(bundle))
     assert exported.code == 0, exported
-    root = (await shell.swarm("audit", "root-key")).out.strip()
-    proven = await shell.swarm("verify", str(bundle), "--root-key", root)
-    assert f"PROVEN. Run {run['id']}" in proven.out, proven
+    first, last = [
+        (await shell.swarm("audit", "root-key", *which)).out.strip() for which in (("--first",), ())
+    ]
+    assert first != last
+    for root in (first, last):
+        proven = await shell.swarm("verify", str(bundle), "--root-key", root)
+        assert f"PROVEN. Run {run['id']}" in proven.out, proven
 
 
 async def test_no_secret_is_in_a_log_an_environment_an_event_or_what_ray_shows(

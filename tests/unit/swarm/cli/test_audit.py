@@ -1,11 +1,14 @@
 """`swarm audit` and `swarm verify`: what they print and write, and how they exit."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
 from bus.identity import Authority
+from cluster.keys import rotate_root
+from cluster.settings import Settings
 from storage.audit_check import Finding
 from storage.log_checker import LogCheck
 from swarm.cli import audit
@@ -95,6 +98,14 @@ def test_the_root_key_is_that_of_the_home(
     (tmp_path / "keys").mkdir()
     root.save(tmp_path / "keys")
     assert command("audit", "root-key") == 0
+    assert capsys.readouterr().out == f"{root.operator_public_key}\n"
+    rotated = asyncio.run(rotate_root(Settings(home=tmp_path), reason="stolen"))
+    assert not rotated  # nobody runs who could be told
+    following = Authority.load(tmp_path / "keys").ring.operator
+    assert following != root.operator_public_key
+    assert command("audit", "root-key") == 0
+    assert capsys.readouterr().out == f"{following}\n"
+    assert command("audit", "root-key", "--first") == 0
     assert capsys.readouterr().out == f"{root.operator_public_key}\n"
 
 
