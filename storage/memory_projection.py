@@ -96,8 +96,10 @@ with released as (
 update memory m set hidden_by = null from released where m.hidden_by = released.event
 returning m.tenant, m.namespace, m.item
 """
+# What the person deleted was not the person's alone: it stays away.
 _FORGET = """
-update memory set content = null, metadata = '{}', reason = '', visible = false, hidden_by = $2
+update memory set content = null, metadata = '{}', reason = '', visible = false,
+    hidden_by = case when deleted then hidden_by else $2 end
 where subject = $1 and place < $3 returning tenant, namespace, item
 """
 _REFUSE = """

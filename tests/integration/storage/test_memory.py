@@ -1,5 +1,6 @@
 """The memory in Postgres: versions, conflicts, quarantines, erasure, expiry, keyword search."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -160,6 +161,21 @@ async def test_nothing_is_kept_of_a_person_who_is_forgotten(memory: Remembering)
     assert await memory.content("ours") == "by bob"
     left = await memory.pool.fetchval("select count(*) from memory where content like '%ada%'")
     assert left == 0
+
+
+async def test_what_a_forgotten_person_deleted_stays_deleted(memory: Remembering) -> None:
+    await memory.apply(
+        memory.written("a", "by bob", subject="bob"),
+        replace(memory.written("a", None, subject="ada"), reason="ada wants it away"),
+        memory.written("a", "by ada", subject="ada"),
+        memory.forget("ada"),
+    )
+    assert await memory.read("a") is None
+    outbox = MemoryOutbox(memory.pool)
+    assert [each.now for each in await outbox.pending(10, now=memory.now)] == [None]
+    assert await memory.pool.fetchval("select count(*) from memory where reason <> ''") == 0
+    await memory.apply(memory.written("a", "anew", base=0, subject="bob"))
+    assert await memory.content("a") == "anew"
 
 
 async def test_an_item_goes_away_by_itself(memory: Remembering) -> None:
