@@ -7,7 +7,7 @@ where it was. Two projections of one database take turns on the place's row.
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import asyncpg
@@ -37,7 +37,8 @@ select (select coalesce(max(version), 0) from memory
         where tenant = $1 and namespace = $2 and item = $3) as head,
        coalesce((select case when deleted or expires_at <= $4 then 0 else version end from memory m
         where tenant = $1 and namespace = $2 and item = $3 and hidden_by is null
-        order by m.version desc limit 1), 0) as seen
+        order by m.version desc limit 1), 0) as seen,
+       (select event from memory_forgotten where person = $5) as forgotten
 """
 _HIDES = """
 select m.hidden_by from memory m
@@ -220,7 +221,7 @@ class MemoryProjection:
                 await connection.fetchval(_LOCK_PLACE)
                 await connection.execute(
                     "truncate memory, memory_source, memory_quarantine, memory_refusal,"
-                    " memory_change"
+                    " memory_forgotten, memory_change"
                 )
                 await connection.execute("update memory_place set stream_sequence = 0")
 
@@ -281,15 +282,14 @@ async def _apply(connection: Connection, change: MemoryChange) -> None:
         case Release():
             await _release(connection, change)
         case Forget():
-            cause = change.cause
-            rows = await connection.fetch(_FORGET, change.person, cause.event, cause.place)
-            await _show_last(connection, _keys(rows))
+            await _forget(connection, change)
 
 
 async def _write(connection: Connection, write: Write) -> None:
+    """Of a person who is forgotten nothing is kept, though the key may be in use for a while."""
     cause = write.cause
     key = (cause.tenant, write.namespace, write.item)
-    [(head, seen)] = await connection.fetch(_HEAD, *key, cause.stored_at)
+    [(head, seen, forgotten)] = await connection.fetch(_HEAD, *key, cause.stored_at, cause.subject)
     if write.base is not None and write.base != seen:
         await _refuse(connection, write, "conflict", version=seen)
         return
@@ -304,6 +304,9 @@ async def _write(connection: Connection, write: Write) -> None:
         [source.version for source in sources],
     )
     hidden_by = await connection.fetchval(_HIDES, cause.tenant, *columns) if sources else None
+    if forgotten:
+        write = replace(write, content=None, metadata={}, reason="")
+        hidden_by = hidden_by if write.is_deletion else forgotten
     await connection.execute(
         _INSERT,
         *key,
@@ -360,6 +363,16 @@ async def _release(connection: Connection, change: Release) -> None:
         bounds = other["event"], other["agent"], other["since"], other["place"]
         touched += _keys(await connection.fetch(_QUARANTINE, *bounds))
     await _show_last(connection, touched)
+
+
+async def _forget(connection: Connection, change: Forget) -> None:
+    cause = change.cause
+    await connection.execute(
+        "insert into memory_forgotten (person, event) values ($1, $2) on conflict do nothing",
+        *(change.person, cause.event),
+    )
+    rows = await connection.fetch(_FORGET, change.person, cause.event, cause.place)
+    await _show_last(connection, _keys(rows))
 
 
 async def _show_last(connection: Connection, touched: Sequence[_Key]) -> None:

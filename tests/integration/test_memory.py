@@ -18,6 +18,7 @@ from actors.errors import MemoryUnavailable, QuestionRefused
 from actors.memory_client import MemoryClient
 from actors.memory_question import MOST_FOUND, Findings, SignedQuestion
 from actors.memory_search import CANDIDATES
+from bus.custody import SubjectKeyDirectory
 from bus.event import StoredEvent, derive_id
 from bus.log import EventLog
 from bus.memory_payloads import (
@@ -34,7 +35,7 @@ from storage.errors import StorageUnavailable
 from storage.memory import MemoryReader
 from storage.memory_filter import MemoryFilters
 from storage.memory_item import Outcome, Scope
-from storage.postgres import Pool
+from storage.postgres import Pool, bundled_migrations
 from storage.vector_index import Point
 from tests.auditing import auditing
 from tests.broker import Broker
@@ -447,22 +448,64 @@ async def test_what_was_sealed_for_a_forgotten_person_is_gone_after_a_rebuild_to
 ) -> None:
     await memory.written(gateway, writing("hers", "ada likes figs", user="ada"))
     await memory.written(gateway, writing("his", "bob likes plums", user="bob"))
-    async with broker.joined("authority", "authority-2") as authority:
-        token = derive_id("subject", "ada")
-        forgotten = SubjectForgotten(
-            subject="ada",
-            forgotten_at=datetime.now(UTC),
-            requested_by="operator",
-            reason="",
-        )
-        await memory.written(
-            authority, replace(drafted(forgotten, None, SYSTEM_RUN), suffix=(token,))
-        )
+    await forgotten(memory, broker, "ada")
     assert "hers" not in [f.item.item for f in (await memory.ask(gateway, "figs")).found]
     assert (await memory.ask(gateway, "plums")).found
     assert await pool.fetchval("select count(*) from memory where content like '%figs%'") == 0
     await passed_on(memory)
     assert len(await points(memory)) == 1
+
+
+async def forgotten(memory: Keeping, broker: Broker, person: str) -> None:
+    """Put on record that a person is forgotten."""
+    payload = SubjectForgotten(
+        subject=person, forgotten_at=datetime.now(UTC), requested_by="operator", reason=""
+    )
+    draft = replace(drafted(payload, None, SYSTEM_RUN), suffix=(derive_id("subject", person),))
+    async with broker.joined("authority", "authority-2") as authority:
+        await memory.written(authority, draft)
+
+
+async def test_who_was_forgotten_before_the_memory_kept_count_of_it_stays_so(
+    memory: Keeping, gateway: EventLog, broker: Broker, pool: Pool
+) -> None:
+    await forgotten(memory, broker, "ada")
+    known = await pool.fetch("select * from memory_forgotten")
+    assert [row["person"] for row in known] == ["ada"]
+    await pool.execute("drop table memory_forgotten")
+    await pool.execute(bundled_migrations()[9].sql)
+    assert await pool.fetch("select * from memory_forgotten") == known
+    await memory.written(gateway, writing("late", "ada likes figs", user="ada"))
+    assert await pool.fetchval("select count(content) from memory") == 0
+
+
+async def test_a_key_that_is_used_on_after_it_was_destroyed_keeps_nothing(
+    broker: Broker, pool: Pool, dsn: str, valkey: ValkeyServer, tmp_path: Path, gateway: EventLog
+) -> None:
+    """Writer and keeper have the key for a while yet; who makes the memory again has not."""
+    rows = "select row_to_json(m)::text as row from memory m order by namespace, item, version"
+    keeper = (broker, pool, dsn, tmp_path / "vectors", valkey.connection_url)
+    async with auditing(broker, pool):
+        async with keeping(*keeper) as memory:
+            await memory.written(gateway, writing("note", "bob likes plums", user="bob"))
+            await memory.written(gateway, writing("hers", "ada likes figs", user="ada"))
+            directory = SubjectKeyDirectory(broker.directory / "subjects")
+            directory.forget("ada", now=datetime.now(UTC))
+            await forgotten(memory, broker, "ada")
+            _, outcome = await memory.written(gateway, writing("note", "ada has figs", user="ada"))
+            assert outcome.is_applied
+            await memory.written(gateway, writing("late", "ada has more figs", user="ada"))
+            [read] = (
+                await memory.keeper.answer(question(gateway, "", "shared/notes", item="note"))
+            ).found
+            assert read.item.content == "bob likes plums"
+            await passed_on(memory)
+            assert [each.item for each in (await points(memory)).values()] == ["note"]
+            before = await pool.fetch(rows)
+            assert not [row["row"] for row in before if "figs" in row["row"]]
+        async with keeping(*keeper) as memory:
+            await memory.keeper.rebuild()
+            assert await pool.fetch(rows) == before
 
 
 @pytest.mark.timeout(300)

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from storage.memory_change import Deny, MemoryChange, Version
+from storage.memory_change import Deny, MemoryChange, Version, Write
 from storage.memory_filter import MemoryFilters
 from storage.memory_item import MemoryItem
 from storage.memory_outbox import MemoryOutbox
@@ -176,6 +176,51 @@ async def test_what_a_forgotten_person_deleted_stays_deleted(memory: Remembering
     assert await memory.pool.fetchval("select count(*) from memory where reason <> ''") == 0
     await memory.apply(memory.written("a", "anew", base=0, subject="bob"))
     assert await memory.content("a") == "anew"
+
+
+async def test_nothing_is_kept_of_what_comes_late_from_a_forgotten_person(
+    memory: Remembering,
+) -> None:
+    """Members may seal and open with a destroyed key for a while: what they said comes behind."""
+    bad = memory.quarantine("coder/coder-1", since=1)
+    changes: list[MemoryChange] = [
+        memory.written("source", "bad"),
+        bad,
+        memory.written("ours", "by bob", subject="bob", author="critic/critic-1"),
+        memory.written("gone", "by bob", subject="bob", author="critic/critic-1"),
+        memory.forget("ada"),
+        memory.written("ours", "by ada", subject="ada", base=1, metadata={"by": "ada"}),
+        memory.written("hers", "of ada", subject="ada", sources=(version("source", 1),)),
+        replace(memory.written("gone", None, subject="ada"), reason="ada wants it away"),
+        memory.written("bobs", "of bob", subject="bob", author="critic/critic-1"),
+        memory.release(bad),
+    ]
+    query = "select row_to_json(m)::text as row from memory m order by item, version"
+    await memory.apply(*changes)
+    seen = {item: await memory.content(item) for item in ("ours", "hers", "gone", "bobs")}
+    assert seen == {"ours": "by bob", "hers": None, "gone": None, "bobs": "of bob"}
+    rows = await memory.pool.fetch(query)
+    assert not [row["row"] for row in rows if " ada" in row["row"] or '"by"' in row["row"]]
+    await memory.projection.clear()
+    erased = [
+        replace(each, content=None, metadata={}, reason="")
+        if isinstance(each, Write) and each.cause.subject == "ada"
+        else each
+        for each in changes
+    ]
+    await memory.apply(*erased)
+    assert await memory.pool.fetch(query) == rows
+    anew = memory.written("hers", "anew", subject="bob", base=0, author="critic/critic-1")
+    await memory.apply(anew)
+    assert await memory.content("hers") == "anew"
+
+
+async def test_a_memory_made_again_without_the_forgetting_has_it_all(memory: Remembering) -> None:
+    await memory.apply(memory.forget("ada"))
+    await memory.projection.clear()
+    memory.place = 0
+    await memory.apply(memory.written("hers", "of ada", subject="ada"))
+    assert await memory.content("hers") == "of ada"
 
 
 async def test_an_item_goes_away_by_itself(memory: Remembering) -> None:
