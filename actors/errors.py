@@ -29,6 +29,7 @@ ActorError              (SwarmError, bus/errors.py)
   QuestionRefused       a question to the memory that nobody may ask, or that nobody signed
   ItemNameTaken         no new item of the memory is called so
   MemoryUnavailable     retry: nobody answers for the memory
+    MemorySealed        retry: it is not given the key to what it is to keep
   ToolError             a tool that did not do what an agent asked of it
     InvalidTool         a function that cannot be a tool
     ToolMisused         arguments that are none for the tool
@@ -225,6 +226,16 @@ class MemoryUnavailable(ActorError):
 
     code = "memory_unavailable"
     retryable = True
+
+
+class MemorySealed(MemoryUnavailable):
+    """The memory is not given the key to an event, and keeps nothing that follows."""
+
+    code = "memory_sealed"
+    hint = (
+        "See that SWARM_HOME/keys/subjects is whole and can be read by the user of the swarm,"
+        " and that the policy lets the role memory unseal."
+    )
 
 
 class ToolError(ActorError):

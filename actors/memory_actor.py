@@ -99,6 +99,11 @@ class MemoryActor(MemberActor):
         await (await self._keeper).rebuild()
 
     @ray.method
+    async def is_following(self) -> bool:
+        """Whether what is written takes effect."""
+        return (await self._keeper).is_following
+
+    @ray.method
     async def is_indexing(self) -> bool:
         """Whether the vector index and the sessions follow the memory."""
         return (await self._keeper).is_indexing

@@ -6,30 +6,30 @@ nothing is skipped, and what can be answered without the missing part is.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 import structlog
 
-from actors.errors import MemoryUnavailable, QuestionRefused
-from actors.memory_events import change_of
+from actors.errors import MemorySealed, MemoryUnavailable, QuestionRefused
+from actors.memory_changes import MemoryChanges
 from actors.memory_indexer import MemoryIndexer, utc_now
 from actors.memory_question import Findings, Found, Question, SignedQuestion, opened
 from actors.memory_search import MemorySearch
-from bus.errors import MalformedEvent, SwarmError
-from bus.event import Draft, Event, StoredEvent, derive_id
+from actors.worker import SEALED_RETRY_S
+from bus.errors import SwarmError
+from bus.event import Draft, StoredEvent, derive_id
 from bus.identity import Credential
 from bus.log import EventLog
 from bus.memory_payloads import MemoryRefused
-from bus.payloads import PolicyAdopted, RunFailed, RunSubmitted
-from bus.subjects import DEFAULT_TENANT, TRUST_RUN, subject_for, tenant_of
+from bus.payloads import RunSubmitted
+from bus.subjects import DEFAULT_TENANT, subject_for, tenant_of
 from policies.capabilities import Capabilities
 from storage.memory import MemoryReader
-from storage.memory_change import MemoryChange
 from storage.memory_item import MemoryItem, Outcome, Scope
-from storage.memory_log import MemoryLog, RecordedEvent
+from storage.memory_log import MemoryLog
 from storage.memory_projection import MemoryProjection, Refusal
 from storage.run_owners import RunOwnerReader
 
@@ -80,13 +80,15 @@ class MemoryKeeper:
         self._log = event_log
         self._stores = stores
         self._policy = policy
-        self._policies = {policy.digest: policy}
+        self._changes = MemoryChanges(event_log, stores.log, policy)
         self._clock = clock
         self._moved = asyncio.Condition()
         self._place = 0
         self._changed = asyncio.Event()
         self._refused = asyncio.Event()
         self._owners: dict[str, str] = {}
+        self.is_following = True
+        """Whether what is written takes effect; not while an event cannot be read or kept."""
         self.is_indexing = True
         """Whether the indexes follow; not while one of them is away."""
 
@@ -243,14 +245,19 @@ class MemoryKeeper:
                 if is_well:
                     log.warning(waits, reason=str(error))
                 is_well = False
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(SEALED_RETRY_S if isinstance(error, MemorySealed) else RETRY_S)
             else:
                 is_well = True
 
     def _follow(self, grew: asyncio.Event) -> "_Work":
         async def follow() -> None:
             await _set_within(LOOK_S, grew)
-            await self._catch_up()
+            try:
+                await self._catch_up()
+            except SwarmError:
+                self.is_following = False
+                raise
+            self.is_following = True
 
         return follow
 
@@ -280,14 +287,18 @@ class MemoryKeeper:
         return expire
 
     async def _catch_up(self) -> None:
-        """Apply what the audit log holds by now."""
+        """Apply what the audit log holds by now, in order: what cannot be read holds up the rest.
+
+        Raises:
+            MemorySealed: the key to an event is refused.
+        """
         place = await self._stores.projection.place()
         while True:
             stretch = await self._stores.log.after(place)
-            changes = [change for event in stretch.events if (change := await self._change(event))]
-            if stretch.until > place:
+            reading = await self._changes.read(stretch, after=place)
+            if reading.until > place:
                 place = await self._stores.projection.apply(
-                    changes, after=place, until=stretch.until
+                    reading.changes, after=place, until=reading.until
                 )
             async with self._moved:
                 self._place = place
@@ -296,49 +307,8 @@ class MemoryKeeper:
                 return
             self._changed.set()
             self._refused.set()
-
-    async def _change(self, recorded: RecordedEvent) -> MemoryChange | None:
-        try:
-            event = await self._opened(recorded)
-            await self._know_policy(event.policy)
-            objective = await self._objective(event) if event.type == RunFailed.TYPE else ""
-            return change_of(
-                event,
-                place=recorded.stream_sequence,
-                stored_at=recorded.stored_at,
-                policy_of=self._policies.__getitem__,
-                objective=objective,
-            )
-        except MalformedEvent as error:  # the auditor accepted it; say so and go on
-            log.error("memory.unreadable", place=recorded.stream_sequence, reason=str(error))
-            return None
-
-    async def _opened(self, recorded: RecordedEvent) -> Event:
-        event = Event.parse(recorded.subject, recorded.headers, recorded.data)
-        if recorded.content is not None:
-            event = event.with_content(recorded.content)
-        return await self._log.opened(event)
-
-    async def _objective(self, ended: Event) -> str:
-        """What the run was to do that has failed."""
-        recorded = await self._stores.log.submission(ended.run)
-        if recorded is None or ended.is_erased:
-            return ""
-        submitted = (await self._opened(recorded)).payload()
-        return submitted.objective if isinstance(submitted, RunSubmitted) else ""
-
-    async def _know_policy(self, digest: str) -> None:
-        """Read the policies that were adopted, if there is one that is not known."""
-        if digest in self._policies:
-            return
-        subject = subject_for(TRUST_RUN, PolicyAdopted.TYPE)
-        async with aclosing(self._log.read(subject)) as adoptions:
-            async for received in adoptions:
-                adopted = received.payload() if isinstance(received, StoredEvent) else None
-                if isinstance(adopted, PolicyAdopted):
-                    self._policies[adopted.digest] = Capabilities(adopted.document.encode())
-        if digest not in self._policies:
-            raise MalformedEvent(f"policy {digest[:16]} was never adopted")
+            if reading.obstacle is not None:
+                raise reading.obstacle
 
     async def _tell(self) -> None:
         """Put on record which writes did not take effect, once."""

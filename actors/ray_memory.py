@@ -49,6 +49,15 @@ class RayMemory:
         )
         return outcome
 
+    async def is_following(self, *, deadline_s: float) -> bool:
+        """Whether what is written takes effect.
+
+        Raises:
+            MemoryUnavailable: nobody answers in time.
+        """
+        actor = await self._found()
+        return bool(await self._in_time(actor.is_following.remote(), deadline_s))
+
     async def is_indexing(self, *, deadline_s: float) -> bool:
         """Whether the vector index and the sessions follow the memory.
 

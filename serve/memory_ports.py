@@ -79,6 +79,10 @@ class SessionRecords(Protocol):
 class MemoryKeeping(MemoryService, Protocol):
     """Who keeps the memory; must pickle. Each raises MemoryUnavailable where nobody answers."""
 
+    async def is_following(self, *, deadline_s: float) -> bool:
+        """Whether what is written takes effect."""
+        ...
+
     async def is_indexing(self, *, deadline_s: float) -> bool:
         """Whether the vector index and the sessions follow the memory."""
         ...

@@ -8,6 +8,7 @@ from serve.memory_ports import MemoryKeeping
 from serve.ports import ChatModel
 from serve.resilience import ResilientModel
 
+HELD_UP: Final = "what is written takes no effect for now: the log says what the memory waits for"
 BY_WORDS: Final = "the vector index does not follow: searches are by words"
 
 
@@ -34,5 +35,6 @@ async def memory_state(memory: MemoryKeeping, *, deadline_s: float) -> str | Non
     Raises:
         MemoryUnavailable: it does not answer.
     """
-    follows = await memory.is_indexing(deadline_s=deadline_s)
-    return None if follows else BY_WORDS
+    if not await memory.is_following(deadline_s=deadline_s):
+        return HELD_UP
+    return None if await memory.is_indexing(deadline_s=deadline_s) else BY_WORDS

@@ -56,6 +56,9 @@ class KeptHere:
     async def settled(self, event: str, place: int, *, deadline_s: float) -> Outcome:
         return await self._there().keeper.settled(event, place, deadline_s=deadline_s)
 
+    async def is_following(self, *, deadline_s: float) -> bool:  # noqa: ARG002 - the port has it
+        return self._there().keeper.is_following
+
     async def is_indexing(self, *, deadline_s: float) -> bool:  # noqa: ARG002 - the port has it
         return self._there().keeper.is_indexing
 

