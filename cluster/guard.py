@@ -122,7 +122,8 @@ def kill_descendants(*, grace_s: float) -> None:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
         time.sleep(_POLL_S)
-    sys.stderr.write("Some processes could not be killed; the kernel holds them in I/O.\n")
+    with suppress(OSError):  # a full disk is no reason to leave the swarm without a guard
+        sys.stderr.write("Some processes could not be killed; the kernel holds them in I/O.\n")
 
 
 def _reap_until(supervisor: int) -> int:

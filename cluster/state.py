@@ -212,8 +212,8 @@ class ProgressWriter:
         write_private(self._path, b"")
 
     def write(self, progress: Progress) -> None:
-        """Add a line, at once visible to readers."""
-        with self._path.open("a", encoding="utf-8") as file:
+        """Add a line, at once visible to readers; it is lost where the disk is full."""
+        with suppress(OSError), self._path.open("a", encoding="utf-8") as file:
             file.write(progress.model_dump_json() + "\n")
 
 
@@ -226,11 +226,23 @@ class ProgressReader:
 
     def read(self, on_progress: Callable[[Progress], None]) -> None:
         """Pass on the lines added since the last call."""
-        with suppress(FileNotFoundError), self._path.open(encoding="utf-8") as file:
+        with (
+            suppress(FileNotFoundError),
+            self._path.open(encoding="utf-8", errors="replace") as file,
+        ):
             file.seek(self._position)
             while line := _whole_line(file):
                 self._position = file.tell()
-                on_progress(Progress.model_validate_json(line))
+                if (progress := _parsed(line)) is not None:
+                    on_progress(progress)
+
+
+def _parsed(line: str) -> Progress | None:
+    """None: a full disk cut it off."""
+    try:
+        return Progress.model_validate_json(line)
+    except ValidationError:
+        return None
 
 
 def _whole_line(file: TextIO) -> str:

@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Protocol
 
 import psutil
@@ -297,7 +298,8 @@ def main(launch: Launch = _launch_actors) -> int:
 
     async def supervise(after: State | None) -> int:
         status = await Supervisor(settings, home, launch, after=after).run()
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stderr.flush()
         # Not a return: that would wait for worker threads, and one that hangs in Ray never ends.
         os._exit(status)
 

@@ -2,9 +2,11 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from cluster import control, stragglers
@@ -163,6 +165,21 @@ async def test_a_supervisor_killed_as_it_stops_is_followed_by_none(
     assert await all_gone(home)
 
 
+async def test_a_swarm_whose_log_has_no_room_keeps_its_parts_up_and_ends_cleanly(
+    home: Home, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # what is buffered fails once more
+    state = await up(configure(home), _ignore, command=(*FAKE, "ready", "unlogged"))
+    (before,) = _brokers(home)
+    before.kill()
+    await until(lambda: before not in (there := _brokers(home)) and len(there) == 1, "no broker")
+    assert read_state(configure(home)).supervisor_pid == state.supervisor_pid
+    os.kill(state.supervisor_pid, signal.SIGTERM)
+    _, status = await asyncio.to_thread(os.waitpid, state.guard_pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert await all_gone(home)
+
+
 async def test_a_swarm_whose_guard_was_killed_goes_on_and_can_be_stopped(
     home: Home, configure: Configure
 ) -> None:
@@ -191,6 +208,15 @@ async def test_killing_supervisor_and_guard_leaves_no_process_and_the_next_start
         read_state(settings)
     assert (await _up(settings)).phase is Phase.READY
     await down(settings, _ignore)
+
+
+def _brokers(home: Home) -> list[psutil.Process]:
+    found = []
+    for process in stragglers.find(home):
+        with suppress(psutil.NoSuchProcess):
+            if "nats" in process.name():
+                found.append(process)
+    return found
 
 
 def _ready_after(home: Home, supervisor_pid: int) -> bool:

@@ -106,6 +106,23 @@ def test_progress_is_read_line_by_line_as_it_grows(home: Home) -> None:
     assert [p.seconds for p in seen] == [0.0, 0.5]
 
 
+def test_progress_for_which_there_is_no_room_is_lost_and_harms_nobody(home: Home) -> None:
+    progress_file(home).symlink_to("/dev/full")
+    ProgressWriter(home).write(Progress(part="nats", phase="starting"))
+
+
+def test_a_line_that_a_full_disk_cut_off_is_passed_over(home: Home) -> None:
+    seen: list[Progress] = []
+    writer, reader = ProgressWriter(home), ProgressReader(home)
+    writer.write(Progress(part="nats", phase="starting"))
+    with progress_file(home).open("ab") as file:
+        file.write('{"part":"nats","phase":"failed","detail":"é'.encode()[:-1])
+    for phase in ("stopping", "stopped"):
+        writer.write(Progress(part="nats", phase=phase))
+    reader.read(seen.append)
+    assert [p.phase for p in seen] == ["starting", "stopped"]
+
+
 def test_a_reader_from_now_skips_what_was_written_before(home: Home) -> None:
     seen: list[Progress] = []
     writer = ProgressWriter(home)
