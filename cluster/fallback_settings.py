@@ -1,7 +1,8 @@
 """The settings of an outside provider that answers where the swarm's own model cannot."""
 
+from contextlib import suppress
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings
@@ -12,6 +13,24 @@ PREFIX = "SWARM_"
 def either(name: str) -> AliasChoices:
     """Accept SWARM_NAME, and NAME as other tools call it."""
     return AliasChoices(PREFIX + name.upper(), name.upper())
+
+
+def parts_of(url: str) -> SplitResult:
+    """The parts of a URL, with a port that can be read.
+
+    Raises:
+        ValueError: they cannot be told apart; nothing of the URL is repeated, since a password may
+            be what stands where the port or the path should be.
+    """
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        _ = parts.port  # raises, and repeats what it could not read
+        if "@" not in parts.path + parts.query.partition("=")[0] + parts.fragment:
+            return parts
+    raise ValueError(
+        "its parts cannot be told apart: / # ? @ [ and ] in a password must be percent-encoded "
+        "(/ is %2F, # is %23, ? is %3F, @ is %40), and a port is a number up to 65535"
+    )
 
 
 class FallbackSettings(BaseSettings):
@@ -34,7 +53,7 @@ class FallbackSettings(BaseSettings):
     @classmethod
     def _check_fallback_url(cls, value: str | None) -> str | None:
         if value is not None:
-            parts = urlsplit(value)
+            parts = parts_of(value)
             if (
                 parts.scheme not in ("http", "https")
                 or not parts.hostname

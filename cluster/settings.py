@@ -8,7 +8,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     Field,
@@ -21,7 +20,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict, SettingsError
 
 from cluster import home as homes
 from cluster.errors import ConfigurationError
-from cluster.fallback_settings import PREFIX, FallbackSettings, either
+from cluster.fallback_settings import PREFIX, FallbackSettings, either, parts_of
 from cluster.gateway_settings import GatewaySettings, Port
 from storage.cosignature import WitnessAddress
 from storage.errors import BadCheckpoint
@@ -209,7 +208,7 @@ class Settings(GatewaySettings, FallbackSettings):
     def _check_url(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         schemes = _SCHEMES[info.field_name or ""]
         if value is not None:
-            parts = urlsplit(value.get_secret_value())
+            parts = parts_of(value.get_secret_value())
             if parts.scheme not in schemes or not parts.hostname:
                 raise ValueError(f"expected a URL such as {schemes[0]}://host:port")
         return value

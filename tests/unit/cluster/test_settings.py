@@ -64,6 +64,56 @@ def test_a_bad_url_is_not_repeated_because_it_may_hold_a_password(
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "secrets"),
+    [
+        ("DATABASE_URL", "postgresql://swarm:Tr0ub4/dor@db/swarm", ("Tr0ub4", "dor")),
+        ("DATABASE_URL", "postgresql://swarm:Tr0ub4#dor@db/swarm", ("Tr0ub4", "dor")),
+        ("DATABASE_URL", "postgresql://swarm:Tr0ub4?dor@db/swarm?sslmode=require", ("Tr0ub4",)),
+        ("DATABASE_URL", "postgresql://swarm:4711/dor@db/swarm", ("4711", "dor")),
+        ("DATABASE_URL", "postgresql://swarm:4711#dor@db/swarm", ("4711", "dor")),
+        ("DATABASE_URL", "postgresql://swarm:4711?dor@db/swarm?sslmode=require", ("4711", "dor")),
+        ("DATABASE_URL", "postgresql://swarm:Tr0@ub4/dor@db/swarm", ("Tr0", "ub4", "dor")),
+        ("DATABASE_URL", "postgresql://swarm:Tr0[ub4]dor@db/swarm", ("Tr0", "ub4", "dor")),
+        ("DATABASE_URL", "postgresql://swarm:Tr0ub4\u2100dor@db/swarm", ("Tr0ub4", "dor")),
+        ("SWARM_REDIS_URL", "redis://:Tr0ub4/dor@cache:6379/0", ("Tr0ub4", "dor")),
+        ("SWARM_REDIS_URL", "redis://:hunter2@cache:70000/0", ("hunter2",)),
+        ("NATS_URL", "nats://broker:port", ()),
+        ("SWARM_FALLBACK_URL", "https://me:Tr0ub4/dor@llm.example/v1", ("Tr0ub4", "dor")),
+        ("SWARM_FALLBACK_URL", "https://llm.example:70000/v1", ()),
+    ],
+)
+def test_a_url_that_its_password_cuts_short_is_refused_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, secrets: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.load()
+    told = str(caught.value)
+    assert told.startswith(f"{variable} cannot be used: ")
+    assert "must be percent-encoded" in told
+    assert "a number up to 65535" in told
+    assert not [secret for secret in secrets if secret in told]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://swarm:Tr0%2Fub4%40dor@db:5432/swarm",
+        "postgresql://swarm:Tr0@ub4@db/swarm",
+        "postgresql://db/swarm?user=me@server&sslmode=require",
+        "postgresql://swarm:pw@[::1]:5432/swarm",
+    ],
+)
+def test_a_url_whose_parts_can_be_told_apart_is_taken(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    taken = Settings.load().database_url
+    assert taken is not None
+    assert taken.get_secret_value() == url
+
+
 @pytest.mark.parametrize("variable", ["NATS_URL", "SWARM_NATS_URL"])
 def test_an_external_server_is_named_with_or_without_our_prefix(
     monkeypatch: pytest.MonkeyPatch, variable: str
