@@ -12,7 +12,7 @@ from cluster.home import Home
 from cluster.parts.qdrant import LocalQdrant
 from cluster.process import Probe
 from cluster.settings import Settings
-from cluster.state import State
+from cluster.state import State, no_address
 from serve.inference import EMBEDDING_APP, app_of
 from serve.tls import trusting_only
 
@@ -54,7 +54,8 @@ async def check(state: State, settings: Settings) -> list[PartHealth]:
                 for app, profile in applications_of(state).items()
             ),
         ]
-    return list(await asyncio.gather(*(_ask(*question) for question in asked)))
+    absence = no_address(state)
+    return list(await asyncio.gather(*(_ask(*question, absence) for question in asked)))
 
 
 def applications_of(state: State) -> dict[str, str]:
@@ -82,7 +83,10 @@ def application_status(document: str, name: str) -> str:
     return "running"
 
 
-async def _ask(name: str, address: str, ask: Probe) -> PartHealth:
+async def _ask(name: str, address: str, ask: Probe, absence: str) -> PartHealth:
+    """Ask one; `absence` is said of one that has no address."""
+    if not address:
+        return PartHealth(name=name, address="", healthy=False, detail=absence, latency_ms=0.0)
     began = time.perf_counter()
     try:
         async with asyncio.timeout(PROBE_LIMIT_S):

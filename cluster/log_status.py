@@ -21,7 +21,7 @@ from bus.scan import QueueDepth, queue_depth
 from bus.subjects import SYSTEM_RUN, subject_for
 from cluster.log_servers import of_running, reading
 from cluster.settings import MiB, Settings
-from cluster.state import State
+from cluster.state import State, no_address
 from cluster.swaps import swaps_in
 from cluster.witness_status import WitnessStatus, witness_statuses
 from policies.capabilities import queue_name
@@ -121,6 +121,8 @@ class LogStatus:
 
 async def log_status(settings: Settings, state: State) -> LogStatus:
     """Ask; takes `LIMIT_S` at most and never raises for a sick part."""
+    if not state.addresses.nats:
+        return LogStatus(error=no_address(state))
     began = time.perf_counter()
     try:
         async with asyncio.timeout(LIMIT_S):

@@ -104,6 +104,11 @@ class State(_Document):
         return False
 
 
+def no_address(state: State) -> str:
+    """What is said of a part whose address the state does not have."""
+    return f"no address yet: the swarm is {state.phase}"
+
+
 def state_file(home: Home) -> Path:
     """Where the state is."""
     return home.run / "state.json"

@@ -1,10 +1,12 @@
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from cluster.errors import NotAnswering
-from cluster.health import application_status, applications_of
+from cluster.health import application_status, applications_of, check
+from cluster.settings import Settings
 from cluster.state import Phase, PublicAddresses, State
 
 
@@ -32,9 +34,9 @@ def test_anything_else_is_not(document: str, words: str) -> None:
         application_status(document, "model")
 
 
-def test_the_application_of_each_model_is_asked_after() -> None:
-    state = State(
-        phase=Phase.READY,
+def _state(phase: Phase) -> State:
+    return State(
+        phase=phase,
         guard_pid=1,
         supervisor_pid=2,
         supervisor_started=0.0,
@@ -44,7 +46,19 @@ def test_the_application_of_each_model_is_asked_after() -> None:
         further_profiles=("qwen3-32b",),
         addresses=PublicAddresses(),
     )
-    assert applications_of(state) == {
+
+
+async def test_parts_that_have_no_address_yet_are_starting_and_not_healthy(tmp_path: Path) -> None:
+    parts = await check(_state(Phase.STARTING), Settings(home=tmp_path))
+    assert {part.name for part in parts} == {
+        "gateway", "nats", "postgres", "redis", "qdrant", "ray",
+    }  # fmt: skip
+    assert {part.detail for part in parts} == {"no address yet: the swarm is starting"}
+    assert not any(part.healthy for part in parts)
+
+
+def test_the_application_of_each_model_is_asked_after() -> None:
+    assert applications_of(_state(Phase.READY)) == {
         "model": "qwen3-8b",
         "model-qwen3-32b": "qwen3-32b",
         "embedding": "all-minilm-l6-v2",
