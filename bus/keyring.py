@@ -104,8 +104,15 @@ class KeyDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else changes the ring meanwhile; for the moment of a change only."""
-        descriptor = os.open(self.path / "ring.lock", os.O_CREAT | os.O_RDWR, _PRIVATE)
+        """Nobody else changes the ring meanwhile; for the moment of a change only.
+
+        Raises:
+            IdentityError: the folder is missing, or cannot be written.
+        """
+        try:
+            descriptor = os.open(self.path / "ring.lock", os.O_CREAT | os.O_RDWR, _PRIVATE)
+        except OSError as error:
+            raise IdentityError(f"cannot lock the keys in {self.path}: {error}") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield

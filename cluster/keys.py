@@ -28,7 +28,7 @@ from bus.payloads import IdentityIssued
 from bus.subjects import SYSTEM_RUN, TRUST_RUN, kind_of, run_filter
 from bus.trust_payloads import IdentityRevoked, RotationRequested, TrustChange
 from cluster import state as states
-from cluster.errors import UnknownKeyName
+from cluster.errors import NotRunning, UnknownKeyName
 from cluster.home import Home
 from cluster.log_access import acting, domain_in, observing
 from cluster.log_key import log_key_word
@@ -58,6 +58,7 @@ async def rotate_authority(settings: Settings, *, reason: str, at_once: bool) ->
     member gets a new credential at once.
 
     Raises:
+        NotRunning: no swarm has run in this home: it has no keys.
         IdentityError: the keys cannot be read or written.
         BusUnreachable, ClaimsRefused, PublishError: run it again to bring it to an end.
     """
@@ -77,6 +78,7 @@ async def rotate_root(settings: Settings, *, reason: str) -> bool:
     It vouches for the key of the audit log as well: who trusts it needs that for a proof.
 
     Raises:
+        NotRunning: no swarm has run in this home: it has no keys.
         IdentityError, HomeNotUsable: the keys cannot be read or written.
         BusUnreachable, ClaimsRefused, PublishError: run it again to bring it to an end.
     """
@@ -138,10 +140,11 @@ def enrol(settings: Settings, name: str) -> tuple[str, ...]:
     """Let a member back in whose key was revoked; which ("role/name").
 
     Raises:
+        NotRunning: no swarm has run in this home: it has no keys.
         UnknownKeyName: nobody of that name is kept out.
         IdentityError: the keys cannot be read or written.
     """
-    directory = KeyDirectory(settings.located_home().keys)
+    directory = _keys_in(settings.located_home())
     with directory.locked():
         authority = Authority.load(directory.path)
         barred = authority.ring.barred
@@ -218,7 +221,7 @@ async def _named(home: Home, domain: Domain, key_or_name: str) -> tuple[KnownKey
 
 
 def _decided(settings: Settings, change: Change) -> None:
-    decide(KeyDirectory(settings.located_home().keys), change)
+    decide(_keys_in(settings.located_home()), change)
 
 
 async def _changed(settings: Settings, change: Change) -> bool:
@@ -234,6 +237,13 @@ async def _changed(settings: Settings, change: Change) -> bool:
         decide(directory, change)
         await settle(directory, log, domain.nats_url)
     return True
+
+
+def _keys_in(home: Home) -> KeyDirectory:
+    directory = KeyDirectory(home.keys)
+    if not directory.exists:
+        raise NotRunning(f"No swarm has run in {home.root}.")
+    return directory
 
 
 def _running(settings: Settings) -> tuple[Home, Domain]:

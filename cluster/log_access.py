@@ -7,6 +7,7 @@ from uuid import uuid4
 from actors.authority import acting_authority, vouch
 from actors.member import Domain
 from bus.connection import open_connection
+from bus.errors import BusUnreachable
 from bus.identity import AUTHORITY_ROLE, Authority
 from bus.log import EventLog
 from bus.nkey import AgentKey
@@ -14,15 +15,18 @@ from bus.signing import Sender
 from cluster.home import Home
 from cluster.log_servers import INBOX, READER_ROLE
 from cluster.people import enrolment_secret_file
-from cluster.state import State
+from cluster.state import Phase, State
 
 
 def domain_in(home: Home, state: State) -> Domain:
     """Where the bus of a running swarm is, and its root of trust.
 
     Raises:
+        BusUnreachable: it is starting, and has no bus yet.
         IdentityError: the keys cannot be read.
     """
+    if state.phase is not Phase.READY and not state.addresses.nats:
+        raise BusUnreachable(f"The swarm in {home.root} is not ready: it is {state.phase}.")
     return domain_of(state, Authority.load(home.keys))
 
 

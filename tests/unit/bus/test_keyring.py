@@ -151,6 +151,13 @@ def test_keys_of_a_version_without_a_ring_are_taken_over(tmp_path: Path) -> None
     assert ring.first.jwt == authority.account_jwt
 
 
+def test_a_folder_that_is_not_there_is_named_and_not_made(tmp_path: Path) -> None:
+    folder = tmp_path / "keys"
+    with pytest.raises(IdentityError, match=str(folder)), KeyDirectory(folder).locked():
+        pass
+    assert not folder.exists()
+
+
 def test_a_ring_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     Authority.create().save(tmp_path)
     (tmp_path / "ring.json").write_text("{}")
