@@ -5,7 +5,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -16,7 +16,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_settings import NoDecode, SettingsConfigDict, SettingsError
+from pydantic_settings import DotEnvSettingsSource, NoDecode, SettingsConfigDict, SettingsError
 
 from cluster import home as homes
 from cluster.errors import ConfigurationError
@@ -229,6 +229,8 @@ class Settings(GatewaySettings, FallbackSettings):
         """
         _refuse_unknown(_environment)
         try:
+            file = DotEnvSettingsSource(cls, env_ignore_empty=False)
+            _refuse_unknown((name.upper() for name in file.env_vars), " in .env")
             return cls()
         except ValidationError as error:
             raise ConfigurationError(_sentence(error)) from None
@@ -319,14 +321,14 @@ def child_environment(settings: Settings) -> dict[str, str]:
     return environment
 
 
-def _refuse_unknown(environment: Mapping[str, str]) -> None:
+def _refuse_unknown(names: Iterable[str], place: str = "") -> None:
     """A misspelt variable would be ignored silently otherwise."""
     known = {PREFIX + name.upper() for name in Settings.model_fields} | {MARKER}
-    for name in sorted(environment):
+    for name in sorted(names):
         if name.startswith(PREFIX) and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             suggestion = f" Did you mean {near[0]}?" if near else ""
-            raise ConfigurationError(f"{name} is not a setting.{suggestion}")
+            raise ConfigurationError(f"{name}{place} is not a setting.{suggestion}")
 
 
 def _sentence(error: ValidationError) -> str:

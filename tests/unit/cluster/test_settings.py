@@ -55,6 +55,35 @@ def test_a_misspelt_variable_is_refused_with_the_nearest_name(
         Settings.load()
 
 
+@pytest.mark.parametrize(
+    "line", ["SWARM_WITNESES=x", "SWARM_WITNESES=", "SWARM_WITNESES", "export swarm_witneses='x y'"]
+)
+def test_a_misspelt_name_in_the_file_is_refused_with_the_nearest_name(
+    tmp_path: Path, line: str
+) -> None:
+    (tmp_path / ".env").write_text(f"SWARM_LEASE_S=3\n{line}\nOTHER=1\n")
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.load()
+    assert str(caught.value) == (
+        "SWARM_WITNESES in .env is not a setting. Did you mean SWARM_WITNESSES?"
+    )
+
+
+def test_the_file_may_hold_names_of_other_programs_and_every_one_of_ours(
+    tmp_path: Path,
+) -> None:
+    names = [f"SWARM_{name.upper()}=" for name in Settings.model_fields]
+    others = ["OTHER=1", "SWARMING=1", "POSTGRES_PASSWORD=x", "# SWARM_WITNESES=x", "nonsense"]
+    (tmp_path / ".env").write_text("\n".join([*names, *others, "SWARM_LEASE_S=3"]))
+    assert Settings.load().lease_s == 3
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"SWARM_LEASE_S=\xff\n")
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        Settings.load()
+
+
 def test_a_bad_url_is_not_repeated_because_it_may_hold_a_password(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
