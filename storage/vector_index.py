@@ -21,6 +21,7 @@ from qdrant_client.models import (
     Record,
 )
 
+from storage.errors import StorageUnavailable
 from storage.exact_vectors import ExactVectors, Group
 from storage.memory_item import Scope, is_within
 from storage.vectors import Vectors, translated
@@ -87,10 +88,12 @@ class VectorIndex:
         """
         await self._vectors.ensure_collection(self._collection, self._dimensions)
         if self._vectors.is_local:
-            self._exact = ExactVectors(self._dimensions)
-            self._names = {}
+            # In part it would be searched by another thread while it still grows.
+            exact = ExactVectors(self._dimensions)
+            names: dict[str, tuple[str, str]] = {}
             async for point in self.points():
-                self._remember(point)
+                _keep(point, exact, names)
+            self._exact, self._names = exact, names
         else:
             for field in ("tenant", "scopes"):
                 with translated("make an index of a payload"):
@@ -110,8 +113,9 @@ class VectorIndex:
                     self._collection, [_struct(point) for point in points], wait=True
                 )
         async with self._turn:
-            for point in points:
-                self._remember(point)
+            if self._exact is not None:
+                for point in points:
+                    _keep(point, self._exact, self._names)
 
     async def drop(self, ids: Sequence[str]) -> None:
         """Remove points, those that are there."""
@@ -122,8 +126,8 @@ class VectorIndex:
                 await self._vectors.client.delete(
                     self._collection, PointIdsList(points=list(ids)), wait=True
                 )
-        if self._exact is not None:
-            async with self._turn:
+        async with self._turn:
+            if self._exact is not None:
                 for point in ids:
                     self._names.pop(point, None)
                     self._exact.drop(point)
@@ -131,6 +135,7 @@ class VectorIndex:
     async def clear(self) -> None:
         """Remove the collection with all that is in it, and make it anew."""
         self.is_open = False
+        self._exact = None
         with translated("remove the collection"):
             async with asyncio.timeout(self._deadline_s):
                 await self._vectors.client.delete_collection(self._collection)
@@ -146,9 +151,14 @@ class VectorIndex:
             scope: where to look.
             least: the cosine with it that they have at least.
             limit: most items.
+
+        Raises:
+            StorageUnavailable: also while a folder is being read, which is not searched in part.
         """
-        if self._exact is None:
+        if not self._vectors.is_local:
             return await self._ask(vector, scope, least, limit)
+        if self._exact is None:
+            raise StorageUnavailable("The vector index is not open yet.")
         exact, names = self._exact, self._names
 
         def within(group: Group) -> bool:
@@ -200,10 +210,10 @@ class VectorIndex:
         payloads = [point.payload or {} for point in found.points]
         return [(str(payload["namespace"]), str(payload["item"])) for payload in payloads]
 
-    def _remember(self, point: Point) -> None:
-        if self._exact is not None:
-            self._exact.put(point.id, (point.tenant, point.namespace), point.vector)
-            self._names[point.id] = (point.namespace, point.item)
+
+def _keep(point: Point, exact: ExactVectors, names: dict[str, tuple[str, str]]) -> None:
+    exact.put(point.id, (point.tenant, point.namespace), point.vector)
+    names[point.id] = (point.namespace, point.item)
 
 
 def _scopes(namespace: str) -> Iterable[str]:
