@@ -5,6 +5,7 @@ from collections.abc import Awaitable
 from typing import Any, Final, TypeVar
 
 import ray
+import structlog
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
 
@@ -13,6 +14,8 @@ from actors.memory_question import Findings, SignedQuestion
 from actors.shell import NAMESPACE
 from bus.errors import SwarmError
 from storage.memory_item import Outcome
+
+log = structlog.get_logger()
 
 MEMORY: Final = "memory"
 """The actor's name, and its role."""
@@ -111,4 +114,7 @@ class RayMemory:
         except RayTaskError as error:  # what the actor raised, with its traceback for a message
             if isinstance(error.cause, SwarmError):
                 raise error.cause from error
-            raise
+            fault = type(error.cause).__name__
+            log.error("memory.failed", error=fault, exc_info=error)
+            message = f"the memory failed with {fault}; its traceback is in the log"
+            raise MemoryUnavailable(message) from error
