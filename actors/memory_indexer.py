@@ -21,6 +21,9 @@ EMBED_S: Final = 60.0
 EMBEDDED_CHARS: Final = 4_000
 """Of an item; an encoder reads fewer tokens than that, and what it is about stands first."""
 
+State = tuple[int, int | None]
+"""A change, and the version that there was when it was passed on; None where there was none."""
+
 
 def utc_now() -> datetime:
     """The clock."""
@@ -36,6 +39,7 @@ class MemoryIndexer:
         index: the vectors of the items.
         sessions: the items that go away by themselves.
         embedder: makes vectors.
+        indexed: what the index knows of the changes that the sessions still have to be told of.
     """
 
     outbox: MemoryOutbox
@@ -44,6 +48,7 @@ class MemoryIndexer:
     embedder: Embedder
     clock: Callable[[], datetime] = utc_now
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    indexed: set[State] = field(default_factory=set)
 
     async def pass_on(self) -> int:
         """Pass on the oldest changes, and how many those were; 0 when there are none.
@@ -57,7 +62,7 @@ class MemoryIndexer:
             now = self.clock()
             pending = await self.outbox.pending(BATCH, now=now)
             if pending:
-                await asyncio.gather(self._sessions(pending, now), self._vectors(pending))
+                await self._both(pending, now)
                 await self.outbox.done(pending)
             return len(pending)
 
@@ -71,6 +76,7 @@ class MemoryIndexer:
         """
         async with self.turn:
             count = await self.outbox.all_again()
+            self.indexed.clear()
             await self.index.clear()
             await self.sessions.clear()
             return count
@@ -82,6 +88,18 @@ class MemoryIndexer:
             log.info("memory.index_made_anew", items=count)
         await self.index.open()
 
+    async def _both(self, pending: Sequence[PendingItem], now: datetime) -> None:
+        """Tell the sessions and the index, each to the end, though the other one is away.
+
+        What would go on behind a pass that failed could put back what the next one removes.
+        """
+        told = await asyncio.gather(
+            self._sessions(pending, now), self._vectors(pending), return_exceptions=True
+        )
+        for outcome in told:
+            if outcome is not None:
+                raise outcome
+
     async def _sessions(self, pending: Sequence[PendingItem], now: datetime) -> None:
         for each in pending:
             if each.now is not None and each.now.kind == "session":
@@ -91,9 +109,11 @@ class MemoryIndexer:
 
     async def _vectors(self, pending: Sequence[PendingItem]) -> None:
         """Of what is searched; what lives for a while only is read by its name."""
-        there = [each for each in pending if each.now is not None and each.now.kind != "session"]
+        new = [each for each in pending if _state(each) not in self.indexed]
+        self.indexed.clear()
+        there = [each for each in new if each.now is not None and each.now.kind != "session"]
         kept = {id(each) for each in there}
-        gone = [each for each in pending if id(each) not in kept]
+        gone = [each for each in new if id(each) not in kept]
         await self.index.drop([point_id(e.tenant, e.namespace, e.item) for e in gone])
         texts = [each.now.content[:EMBEDDED_CHARS] for each in there if each.now is not None]
         vectors = await self._embedded(texts)
@@ -110,6 +130,7 @@ class MemoryIndexer:
                 if each.now is not None and vector is not None
             ]
         )
+        self.indexed.update(_state(each) for each in pending)
 
     async def _embedded(self, texts: Sequence[str]) -> list[tuple[float, ...] | None]:
         """A vector for each text; None for one that the model refuses by itself."""
@@ -124,3 +145,7 @@ class MemoryIndexer:
                 log.warning("memory.not_embedded", reason=str(error))
                 return [None]
         return [vector for text in texts for vector in await self._embedded([text])]
+
+
+def _state(pending: PendingItem) -> State:
+    return (pending.change, None if pending.now is None else pending.now.version)

@@ -1,7 +1,8 @@
 # ruff: noqa: F811 - fixtures are imported, and come as arguments
 """Passing the memory on to index and sessions, while one or the other is away."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,9 +44,14 @@ class Outbox(MemoryOutbox):
 
 
 class Sessions(SessionItems):
-    """May be away when all are to be removed."""
+    """May be away when items are to be removed."""
 
     is_away = False
+
+    async def drop(self, tenant: str, namespace: str, item: str) -> None:
+        if self.is_away:
+            raise StorageUnavailable("Redis: away")
+        await super().drop(tenant, namespace, item)
 
     async def clear(self) -> int:
         if self.is_away:
@@ -54,9 +60,25 @@ class Sessions(SessionItems):
 
 
 @dataclass
+class Gated(WordEmbedder):
+    """Says when it is asked, and waits until it is let go on."""
+
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    calls: int = 0
+
+    async def embed(self, texts: Sequence[str], *, deadline_s: float) -> list[tuple[float, ...]]:
+        self.calls += 1
+        self.asked.set()
+        await self.go_on.wait()
+        return await super().embed(texts, deadline_s=deadline_s)
+
+
+@dataclass
 class Passing:
     """An indexer over a memory of a few items."""
 
+    memory: Remembering
     outbox: Outbox
     sessions: Sessions
     vectors: Vectors
@@ -81,7 +103,7 @@ async def passing(pool: Pool, valkey: ValkeyServer, tmp_path: Path) -> AsyncIter
         Cache.open(valkey.connection_url) as cache,
         Vectors.open_path(tmp_path / "vectors") as vectors,
     ):
-        yield Passing(Outbox(pool), Sessions(cache), vectors)
+        yield Passing(memory, Outbox(pool), Sessions(cache), vectors)
 
 
 async def passed_on(indexer: MemoryIndexer) -> int:
@@ -119,5 +141,45 @@ async def test_what_is_removed_comes_back_though_the_sessions_are_away(passing: 
     passing.sessions.is_away = True
     with pytest.raises(StorageUnavailable):
         await indexer.again()
+    passing.sessions.is_away = False
     assert await passing.outbox.backlog() == ITEMS
     assert await passed_on(indexer) == ITEMS
+
+
+async def test_a_pass_that_fails_leaves_nothing_running(passing: Passing) -> None:
+    passing.sessions.is_away = True
+    passing.embedder = embedder = Gated()
+    indexer = passing.indexer()
+    passed = asyncio.create_task(indexer.pass_on())
+    await embedder.asked.wait()
+    for _ in range(10):  # the sessions have failed long before Postgres answers so often
+        await passing.outbox.backlog()
+    assert not passed.done()
+    embedder.go_on.set()
+    with pytest.raises(StorageUnavailable, match="Redis"):
+        await passed
+
+
+async def test_the_index_follows_while_the_sessions_are_away(passing: Passing) -> None:
+    passing.sessions.is_away = True
+    passing.embedder = embedder = Gated()
+    embedder.go_on.set()
+    indexer = passing.indexer()
+    for _ in range(2):
+        with pytest.raises(StorageUnavailable, match="Redis"):
+            await indexer.pass_on()
+    assert len([point async for point in indexer.index.points()]) == ITEMS
+    assert embedder.calls == 1
+    memory = passing.memory
+    place = memory.place
+    changes = [memory.written("i0", None), memory.written("i1", "another text")]
+    await memory.projection.apply(changes, after=place, until=memory.place)
+    with pytest.raises(StorageUnavailable, match="Redis"):
+        await indexer.pass_on()
+    versions = {point.item: point.version async for point in indexer.index.points()}
+    assert versions == {"i1": 2, "i2": 1, "i3": 1, "i4": 1}
+    assert embedder.calls == 2
+    passing.sessions.is_away = False
+    assert await passed_on(indexer) == ITEMS - 1
+    assert await passing.outbox.backlog() == 0
+    assert embedder.calls == 2
