@@ -22,7 +22,7 @@ log = structlog.get_logger()
 CANDIDATES: Final = 50
 """Of each ranking."""
 LOOKED_THROUGH: Final = 5_000
-"""Of the index, where filters leave some of them: it knows nothing of what these ask for."""
+"""Of the index, where filters or kinds leave some of them: it knows nothing of either."""
 DENSE_S: Final = 2.0
 """How long a search waits for what finds by meaning."""
 LEAST_COSINE: Final = 0.25
@@ -74,13 +74,16 @@ class MemorySearch:
         Raises:
             StorageUnavailable: Postgres does not answer.
         """
+        is_narrowed = filters.is_set or scope.kinds is not None
         by_words, by_meaning = await asyncio.gather(
             self.reader.search(scope, text, now=now, limit=CANDIDATES, filters=filters),
-            self._by_meaning(text, scope, CANDIDATES if not filters.is_set else LOOKED_THROUGH),
+            self._by_meaning(text, scope, LOOKED_THROUGH if is_narrowed else CANDIDATES),
         )
-        if by_meaning and filters.is_set:
-            passing = self.reader.passing(scope.tenant, by_meaning, now=now, filters=filters)
-            by_meaning = (await passing)[:CANDIDATES]
+        if by_meaning and is_narrowed:
+            passing = await self.reader.passing(
+                scope.tenant, by_meaning, now=now, filters=filters, kinds=scope.kinds
+            )
+            by_meaning = passing[:CANDIDATES]
         rankings = [(by_words, BY_WORDS), (by_meaning or [], BY_MEANING)]
         names = [name for name, _ in fuse(rankings)]
         there = await self.reader.named(scope.tenant, names, now=now, filters=filters)

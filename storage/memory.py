@@ -8,7 +8,7 @@ from typing import Final
 
 import asyncpg
 
-from storage.memory_change import Version
+from storage.memory_change import MemoryKind, Version
 from storage.memory_filter import UNFILTERED, MemoryFilters
 from storage.memory_item import MemoryItem, Outcome, Scope
 from storage.postgres import Pool, translated
@@ -56,7 +56,9 @@ from memory m join unnest($3::text[], $4::text[]) as t (namespace, item) using (
 where tenant = $1 and {_IS_THERE} and {_filtered(5)}
 """
 _BY_NAME = f"select {_COLUMNS}, '[]' as sources {_NAMED}"  # nosec B608
-_PASSING = f"select namespace, item {_NAMED}"  # nosec B608
+_PASSING = f"""
+select namespace, item {_NAMED} and ($10::text[] is null or kind = any($10))
+"""  # nosec B608
 # The words are joined by "or": a question has more words than a text that answers it.
 _SEARCH = f"""
 with asked as (
@@ -165,9 +167,19 @@ class MemoryReader:
         *,
         now: datetime,
         filters: MemoryFilters,
+        kinds: Sequence[MemoryKind] | None = None,
     ) -> list[tuple[str, str]]:
-        """The names of those, in their order; for many, whose texts nobody wants to read."""
-        rows = await self._named(_PASSING, tenant, names, now, filters)
+        """The names of those, in their order; for many, whose texts nobody wants to read.
+
+        Args:
+            tenant: whose memory.
+            names: by namespace and item.
+            now: what has expired by then is not there.
+            filters: what they must be like.
+            kinds: of which kinds; None for any.
+        """
+        wanted = None if kinds is None else list(kinds)
+        rows = await self._named(_PASSING, tenant, names, now, filters, wanted)
         there = {(row["namespace"], row["item"]) for row in rows}
         return [name for name in names if name in there]
 
@@ -244,6 +256,7 @@ class MemoryReader:
         names: Sequence[tuple[str, str]],
         now: datetime,
         filters: MemoryFilters,
+        *more: object,
     ) -> list[asyncpg.Record]:
         with translated("read items of the memory"):
             async with asyncio.timeout(self._deadline_s):
@@ -251,7 +264,7 @@ class MemoryReader:
                     query,
                     *(tenant, now),
                     *([namespace for namespace, _ in names], [item for _, item in names]),
-                    *_values(filters),
+                    *(*_values(filters), *more),
                 )
         return rows
 
