@@ -15,7 +15,7 @@ import structlog
 
 from actors.run_end import RunEnded, RunWatch
 from bus.answer_receipt import Digests, Receipt
-from bus.errors import PublishConflict, SealingFailed
+from bus.errors import LogFull, PublishConflict, SealingFailed
 from bus.event import Draft, StoredEvent, derive_id
 from bus.log import EventLog, Expected
 from bus.memory_payloads import ItemReference
@@ -38,7 +38,8 @@ from bus.work import Delivery
 
 log = structlog.get_logger()
 
-SEALING_RETRY_S: Final = 1.0
+STORING_RETRY_S: Final = 1.0
+"""Before what cannot be stored for a while is tried again."""
 SURELY_KNOWN: Final = timedelta(seconds=DUPLICATE_WINDOW_S / 2)
 """For so long the stream still knows the id of a claim, and hands out no epoch twice. An older
 assignment may have been claimed longer ago than that: the log is asked first."""
@@ -264,8 +265,11 @@ class Desk:
     async def say(self, cause: StoredEvent, payload: StepPayload, event_id: str) -> StoredEvent:
         """Store what belongs to an attempt, unless its run was cancelled.
 
+        Waits while the log is full or the person's key is not to be had, for as long as the run
+        goes on: what was paid for is not asked for again.
+
         Raises:
-            RunEnded: it was.
+            RunEnded: it was, or ended while this waited.
             PublishError: it could not be stored.
         """
         event = cause.event
@@ -284,11 +288,11 @@ class Desk:
             expected = Expected(subject_filter=cancelled, stream_sequence=position)
             try:
                 return await self._log.append(draft, expected=expected)
-            except SealingFailed as error:  # the lease is kept meanwhile
-                log.warning("step.cannot_be_sealed", run=event.run, reason=str(error))
+            except (SealingFailed, LogFull) as error:  # the lease is kept meanwhile
+                log.warning("step.waits", run=event.run, code=error.code, reason=str(error))
                 if await RunWatch(self._log, event.run, after=cause.stream_sequence).has_ended():
                     raise RunEnded from error
-                await asyncio.sleep(SEALING_RETRY_S)
+                await asyncio.sleep(STORING_RETRY_S)
             except PublishConflict:
                 forged = await self._pass_forgeries(cancelled, after=position)
                 if forged == position:
