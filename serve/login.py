@@ -6,7 +6,7 @@ done with a session that there is already, the record is noted with it and the l
 broker that is away logs nobody out, and lets nobody in.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from math import ceil
 from typing import Final
@@ -58,12 +58,14 @@ async def log_in(
     now, refresh = parts.clock(), make_refresh_token()
     until = expires_at(now, parts.people.rules.refresh_life_s)
     session = await parts.people.sessions.open(
-        user.id,
+        user,
         sha256(refresh.encode()).digest(),
         client=client[:CLIENT_CHARS],
         now=now,
         expires_at=until,
     )
+    if session is None:  # the password was changed since, or the user barred
+        raise await _wrong(parts, username_key(username), address)
     who = str(user.id)
     began = LoginSucceeded(
         user=who, session=str(session.id), origin=parts.people.attempts.hash(address)
@@ -149,14 +151,32 @@ async def _check_password(
     stored = None if user is None or user.disabled else user.password_hash
     verdict = await people.passwords.verify(password, stored)
     if user is None or not isinstance(verdict, Allow):
-        refused = LoginRefused(name=people.attempts.hash(key), origin=people.attempts.hash(address))
-        await people.attempts.record(refused)
-        log.warning("login.refused")
-        raise NotAuthenticated(_WRONG, headers={"WWW-Authenticate": 'Bearer realm="swarm"'})
+        raise await _wrong(parts, key, address)
     await people.throttle.succeeded(key)
     if people.passwords.needs_rehash(user.password_hash):
-        await people.users.set_password_hash(user.id, await new_hash(parts, password))
+        user = await _rehashed(parts, user, password)
+        if user is None:
+            raise await _wrong(parts, key, address)
     return user
+
+
+async def _rehashed(parts: GatewayParts, user: User, password: str) -> User | None:
+    """The user under a hash of today's cost; None where the password is another one by now."""
+    users, made = parts.people.users, await new_hash(parts, password)
+    if await users.set_password_hash(user.id, made, instead_of=user.password_hash):
+        return replace(user, password_hash=made)
+    current = await users.by_id(user.id)  # another login may have been faster
+    stored = None if current is None or current.disabled else current.password_hash
+    verdict = await parts.people.passwords.verify(password, stored)
+    return current if isinstance(verdict, Allow) else None
+
+
+async def _wrong(parts: GatewayParts, key: str, address: str) -> NotAuthenticated:
+    """The refusal of a login, once it is on record."""
+    attempts = parts.people.attempts
+    await attempts.record(LoginRefused(name=attempts.hash(key), origin=attempts.hash(address)))
+    log.warning("login.refused")
+    return NotAuthenticated(_WRONG, headers={"WWW-Authenticate": 'Bearer realm="swarm"'})
 
 
 async def new_hash(parts: GatewayParts, password: str, field_name: str = "password") -> str:

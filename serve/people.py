@@ -69,8 +69,10 @@ class Users(Protocol):
         """
         ...
 
-    async def set_password_hash(self, user_id: UUID, password_hash: str) -> None:
-        """Replace the hash of the same password; UserNotFound."""
+    async def set_password_hash(
+        self, user_id: UUID, password_hash: str, *, instead_of: str
+    ) -> bool:
+        """Replace a hash of the same password; False where there is another one by now."""
         ...
 
 

@@ -16,6 +16,7 @@ from storage.sessions import (
     Session,
     Standing,
 )
+from storage.users import User
 
 
 class Outbox(Protocol):
@@ -30,9 +31,12 @@ class Sessions(Protocol):
     """Logins and what followed from them; see storage/sessions.py for what is atomic."""
 
     async def open(
-        self, user_id: UUID, digest: bytes, *, client: str, now: datetime, expires_at: datetime
-    ) -> Session:
-        """Begin a session with its first refresh token."""
+        self, user: User, digest: bytes, *, client: str, now: datetime, expires_at: datetime
+    ) -> Session | None:
+        """Begin a session with its first refresh token.
+
+        None where the user is barred by now, or has another password hash.
+        """
         ...
 
     async def refresh(

@@ -18,14 +18,19 @@ import asyncpg
 from bus.people import SessionEnded, SessionRefreshed, TokenReused
 from storage.people_event import event_id, noted, noting
 from storage.postgres import Pool, translated
-from storage.users import UserRole
+from storage.users import User, UserRole
 
 ByItsUser = Literal["logout", "revoked"]
 """Why, where its user ended this one."""
 
+# The lock waits for a change of the user that is being made, and holds up one that follows: the
+# change ends this session then.
 _OPEN = """
+with owner as materialized (
+    select id from users where id = $1 and password_hash = $5 and not disabled for share
+)
 insert into sessions (user_id, client, created_at, refreshed_at, expires_at)
-values ($1, $2, $3, $3, $4) returning *
+select id, $2, $3, $3, $4 from owner returning *
 """
 _ADD_FIRST = "insert into refresh_tokens (digest, session_id, expires_at) values ($1, $2, $3)"
 # One statement, so that one round trip decides. The session is locked before its token, always:
@@ -165,12 +170,15 @@ class SessionStore:
         self._deadline_s = deadline_s
 
     async def open(
-        self, user_id: UUID, digest: bytes, *, client: str, now: datetime, expires_at: datetime
-    ) -> Session:
+        self, user: User, digest: bytes, *, client: str, now: datetime, expires_at: datetime
+    ) -> Session | None:
         """Begin a session with its first refresh token; what has expired of the user goes.
 
+        None where the user is barred by now, or has another password hash: a change that ends
+        the sessions of a user ends this one too, or comes before it.
+
         Args:
-            user_id: who logged in.
+            user: who logged in, with the hash that their password was looked at by.
             digest: SHA-256 of the token.
             client: what the client calls itself.
             now: the time.
@@ -182,11 +190,15 @@ class SessionStore:
                 self._pool.acquire() as connection,
                 connection.transaction(),
             ):
-                await connection.execute(
-                    "delete from sessions where user_id = $1 and expires_at <= $2", user_id, now
+                row = await connection.fetchrow(
+                    _OPEN, user.id, client, now, expires_at, user.password_hash
                 )
-                row = await connection.fetchrow(_OPEN, user_id, client, now, expires_at)
-                session = Session.from_row(row)  # type: ignore[arg-type]  # returning gives one
+                if row is None:
+                    return None
+                session = Session.from_row(row)
+                await connection.execute(
+                    "delete from sessions where user_id = $1 and expires_at <= $2", user.id, now
+                )
                 await connection.execute(_ADD_FIRST, digest, session.id, expires_at)
         return session
 

@@ -27,7 +27,9 @@ update users set role = coalesce($2, role), disabled = coalesce($3, disabled),
 where id = $1 returning *
 """
 _ADMINS = "select id from users where role = 'admin' and not disabled"
-_REHASH = "update users set password_hash = $2 where id = $1 returning id"
+_REHASH = """
+update users set password_hash = $2 where id = $1 and password_hash = $3 returning id
+"""
 DEFAULT_TENANT: Final = "default"
 
 
@@ -157,13 +159,12 @@ class UserStore:
         row = await self._row("count the users", "select count(*) as users from users")
         return 0 if row is None else int(row["users"])
 
-    async def set_password_hash(self, user_id: UUID, password_hash: str) -> None:
-        """Replaces the hash of the same password.
-
-        Raises:
-            UserNotFound: no user has that id.
-        """
-        await self._change(_REHASH, user_id, password_hash)
+    async def set_password_hash(
+        self, user_id: UUID, password_hash: str, *, instead_of: str
+    ) -> bool:
+        """Replaces a hash of the same password; False where there is another one by now."""
+        row = await self._row("change a user", _REHASH, user_id, password_hash, instead_of)
+        return row is not None
 
     async def set_disabled(self, user_id: UUID, *, disabled: bool) -> None:
         """Bars the user from logging in, or lets them in again.

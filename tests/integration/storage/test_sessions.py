@@ -33,7 +33,15 @@ async def ada(pool: Pool) -> User:
 
 
 async def opened(store: SessionStore, user: User, first: str = "t1", at: datetime = NOW) -> Session:
-    return await store.open(user.id, digest(first), client="curl", now=at, expires_at=at + MONTH)
+    session = await open_for(store, user, first, at)
+    assert session is not None
+    return session
+
+
+async def open_for(
+    store: SessionStore, user: User, first: str = "t1", at: datetime = NOW
+) -> Session | None:
+    return await store.open(user, digest(first), client="curl", now=at, expires_at=at + MONTH)
 
 
 async def refresh(
@@ -209,3 +217,55 @@ async def test_no_token_is_kept_as_it_was_handed_out(
     rows = await pool.fetch("select * from refresh_tokens")
     assert [row["digest"] for row in rows] == [digest("a very secret token")]
     assert "secret" not in str(rows)
+
+
+async def test_no_session_is_opened_with_a_password_that_was_changed_meanwhile(
+    pool: Pool, store: SessionStore, ada: User
+) -> None:
+    await UserStore(pool).change(ada.id, password_hash="of another password")
+    assert await open_for(store, ada) is None
+    assert await store.of_user(ada.id, now=NOW) == ()
+
+
+async def test_no_session_is_opened_for_who_was_barred_meanwhile(
+    pool: Pool, store: SessionStore, ada: User
+) -> None:
+    await UserStore(pool).change(ada.id, disabled=True)
+    assert await open_for(store, ada) is None
+
+
+async def test_a_session_waits_for_a_change_that_is_being_made(
+    pool: Pool, store: SessionStore, ada: User
+) -> None:
+    async with pool.acquire() as connection:
+        change = connection.transaction()
+        await change.start()
+        await connection.execute("update users set password_hash = 'of another password'")
+        opening = asyncio.create_task(open_for(store, ada))
+        await until_one_waits(pool)
+        await change.commit()
+        assert await opening is None
+
+
+async def test_a_change_ends_the_session_that_is_being_opened(
+    pool: Pool, store: SessionStore, ada: User
+) -> None:
+    ending = SessionsEnd(because="password", now=NOW)
+    for number in range(20):
+        current = await UserStore(pool).by_id(ada.id)
+        assert current is not None
+        await asyncio.gather(
+            open_for(store, current, f"t{number}"),
+            UserStore(pool).change(ada.id, password_hash=f"h{number}", ending=ending),
+        )
+        assert await store.of_user(ada.id, now=NOW) == ()
+
+
+async def until_one_waits(pool: Pool) -> None:
+    """Return once somebody waits for what somebody else has locked."""
+    async with asyncio.timeout(30):
+        while not await pool.fetchval(  # noqa: ASYNC110 - a view has no event to wait for
+            "select count(*) from pg_stat_activity"
+            " where datname = current_database() and wait_event_type = 'Lock'"
+        ):
+            await asyncio.sleep(0.02)

@@ -54,17 +54,28 @@ async def test_one_of_many_at_once_gets_the_name(pool: Pool) -> None:
 async def test_password_and_standing_can_be_changed(pool: Pool) -> None:
     store = UserStore(pool)
     user = await store.create(username="ada", password_hash="h", role="viewer")
-    await store.set_password_hash(user.id, "new")
+    assert await store.set_password_hash(user.id, "new", instead_of="h")
     await store.set_disabled(user.id, disabled=True)
     changed = await store.by_id(user.id)
     assert changed is not None
     assert (changed.password_hash, changed.disabled) == ("new", True)
 
 
+async def test_a_hash_takes_the_place_of_the_one_that_was_looked_at_and_of_no_other(
+    pool: Pool,
+) -> None:
+    store = UserStore(pool)
+    user = await store.create(username="ada", password_hash="h", role="viewer")
+    await store.change(user.id, password_hash="of another password")
+    assert not await store.set_password_hash(user.id, "h anew", instead_of="h")
+    found = await store.by_id(user.id)
+    assert found is not None
+    assert found.password_hash == "of another password"
+
+
 async def test_a_user_that_is_not_there_cannot_be_changed(pool: Pool) -> None:
     store = UserStore(pool)
-    with pytest.raises(UserNotFound):
-        await store.set_password_hash(UUID(int=1), "new")
+    assert not await store.set_password_hash(UUID(int=1), "new", instead_of="h")
     with pytest.raises(UserNotFound):
         await store.set_disabled(UUID(int=1), disabled=True)
 

@@ -160,11 +160,14 @@ class MemoryUsers:
             self.outbox.note(event, by, uuid4().hex)
         return changed
 
-    async def set_password_hash(self, user_id: UUID, password_hash: str) -> None:
+    async def set_password_hash(
+        self, user_id: UUID, password_hash: str, *, instead_of: str
+    ) -> bool:
         user = await self.by_id(user_id)
-        if user is None:
-            raise UserNotFound
+        if user is None or user.password_hash != instead_of:
+            return False
         self.users[username_key(user.username)] = replace(user, password_hash=password_hash)
+        return True
 
 
 class MemorySessions:
@@ -192,10 +195,12 @@ class MemorySessions:
         return session
 
     async def open(
-        self, user_id: UUID, digest: bytes, *, client: str, now: datetime, expires_at: datetime
-    ) -> Session:
-        self._users.check_up()
-        began = self.begin(user_id, now=now, digest=digest)
+        self, user: User, digest: bytes, *, client: str, now: datetime, expires_at: datetime
+    ) -> Session | None:
+        current = await self._users.by_id(user.id)
+        if current is None or current.disabled or current.password_hash != user.password_hash:
+            return None
+        began = self.begin(user.id, now=now, digest=digest)
         session = replace(began, client=client, expires_at=expires_at)
         self.sessions[session.id] = session
         return session
