@@ -16,9 +16,9 @@ from cluster.erasure import Erasure, forget, subject_named
 from cluster.errors import NotRunning
 from cluster.settings import Settings
 from storage.log_checker import LogCheck
+from swarm.cli.connection import local_swarm
 from swarm.cli.lifecycle import Json, print_json
 from swarm.cli.show import complain, harmless, printer
-from swarm.client import AsyncSwarm
 from swarm.errors import Refused
 
 _FAILED = 1
@@ -171,25 +171,25 @@ def _show(done: LogCheck, seconds: float) -> None:
 
 
 async def _forget(subject: str, reason: str) -> Erasure:
-    async with await AsyncSwarm.connect() as swarm:
+    async with await local_swarm() as swarm:
         users = {user.username: user.id for user in await swarm.people.users()}
     return await forget(Settings.load(), subject_named(subject, users), reason=reason)
 
 
 async def _checkpoint(size: int | None, *, cosigned: bool) -> str:
-    async with await AsyncSwarm.connect() as swarm:
+    async with await local_swarm() as swarm:
         return await swarm.checkpoint(size, cosigned=cosigned)
 
 
 async def _prove(leaf: int | None, size: int | None, old: int | None, new: int | None) -> str:
-    async with await AsyncSwarm.connect() as swarm:
+    async with await local_swarm() as swarm:
         if leaf is not None:
             return (await swarm.inclusion(leaf, size)).model_dump_json()
         return (await swarm.consistency(old or 1, new)).model_dump_json()
 
 
 async def _evidence(run: str, size: int | None, since: int | None) -> bytes:
-    async with await AsyncSwarm.connect() as swarm:
+    async with await local_swarm() as swarm:
         return await swarm.run(run).evidence(size, since)
 
 

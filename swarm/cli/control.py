@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from swarm.cli.connection import local_swarm
 from swarm.cli.lifecycle import Json, print_json
 from swarm.cli.show import harmless, printer, show_approvals, show_dead_letters
 from swarm.client import AsyncSwarm
@@ -69,12 +70,12 @@ def dead_letters(*, as_json: Json = False, redrive: Redrive = None) -> None:
 
 
 async def _control(run_id: str, act: Callable[[AsyncRun], Awaitable[RunStatus]]) -> None:
-    async with await AsyncSwarm.connect() as swarm:
+    async with await local_swarm() as swarm:
         _say(await act(swarm.run(run_id)))
 
 
 async def _approvals(*, as_json: bool) -> None:
-    async with await AsyncSwarm.connect() as swarm:
+    async with await local_swarm() as swarm:
         waiting = await swarm.approvals()
     if as_json:
         print_json([approval.model_dump(mode="json") for approval in waiting])
@@ -83,7 +84,7 @@ async def _approvals(*, as_json: bool) -> None:
 
 
 async def _answer(answer: Callable[[AsyncSwarm], Awaitable[Approval]]) -> None:
-    async with await AsyncSwarm.connect() as swarm:
+    async with await local_swarm() as swarm:
         approval = await answer(swarm)
     printer().print(
         harmless(
@@ -94,7 +95,7 @@ async def _answer(answer: Callable[[AsyncSwarm], Awaitable[Approval]]) -> None:
 
 
 async def _dead_letters(redrive: str | None, *, as_json: bool) -> None:
-    async with await AsyncSwarm.connect() as swarm:
+    async with await local_swarm() as swarm:
         if redrive is not None:
             _say(await swarm.redrive(redrive))
             return

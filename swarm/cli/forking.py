@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 from pydantic import JsonValue
 
+from swarm.cli.connection import local_swarm
 from swarm.cli.difference import Answers, answers_of, compare_answers, compare_texts, name_of
 from swarm.cli.lifecycle import Json, print_json
 from swarm.cli.show import harmless, printer
 from swarm.cli.steps import step_line
-from swarm.client import AsyncSwarm
 from swarm.errors import WaitTimeout
 from swarm.run import AsyncRun
 from swarm.view import Forked, RunEvent, RunStatus
@@ -76,7 +76,7 @@ async def _fork(
     wait: bool,
     as_json: bool,
 ) -> int:
-    async with await AsyncSwarm.connect() as swarm:
+    async with await local_swarm() as swarm:
         parent = swarm.run(run_id)
         forked = await parent.fork(at, set=values, instructions=instructions)
         told = forked.forked

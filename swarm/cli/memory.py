@@ -14,9 +14,9 @@ import typer
 from cluster import quarantine as quarantines
 from cluster.quarantine import Quarantined
 from cluster.settings import Settings
+from swarm.cli.connection import local_swarm
 from swarm.cli.lifecycle import Json, print_json
 from swarm.cli.show import harmless, printer, show_table
-from swarm.client import AsyncSwarm
 from swarm.errors import Refused
 from swarm.memory_view import MemoryItem, MemoryKind, MemorySearch, MetadataValue
 
@@ -81,7 +81,7 @@ def write(
     metadata = _metadata(meta)
 
     async def put() -> MemoryItem:
-        async with await AsyncSwarm.connect() as swarm:
+        async with await local_swarm() as swarm:
             return await swarm.memory.write(
                 *(namespace, item, content or ""),
                 base=base,
@@ -99,7 +99,7 @@ def read(namespace: Namespace, item: Item, *, as_json: Json = False) -> None:
     """Print an item; where it is from goes to standard error."""
 
     async def get() -> MemoryItem:
-        async with await AsyncSwarm.connect() as swarm:
+        async with await local_swarm() as swarm:
             return await swarm.memory.read(namespace, item)
 
     found = asyncio.run(get())
@@ -120,7 +120,7 @@ def delete(namespace: Namespace, item: Item, *, base: Base = None, reason: Reaso
     """Delete an item."""
 
     async def drop() -> None:
-        async with await AsyncSwarm.connect() as swarm:
+        async with await local_swarm() as swarm:
             await swarm.memory.delete(namespace, item, base=base, reason=reason)
 
     asyncio.run(drop())
@@ -143,7 +143,7 @@ def search(
     metadata = _metadata(meta)
 
     async def ask() -> MemorySearch:
-        async with await AsyncSwarm.connect() as swarm:
+        async with await local_swarm() as swarm:
             return await swarm.memory.search(
                 *(text, within or None),
                 author=author,
@@ -171,7 +171,7 @@ def list_(namespace: Below = "shared", *, as_json: Json = False) -> None:
     """Show the items of a namespace and of all below it."""
 
     async def collect() -> list[MemoryItem]:
-        async with await AsyncSwarm.connect() as swarm:
+        async with await local_swarm() as swarm:
             return [item async for item in swarm.memory.list(namespace)]
 
     items = asyncio.run(collect())
@@ -186,7 +186,7 @@ def export(namespace: Below = "shared") -> None:
     """Print every item of a namespace and of all below it, one JSON object a line."""
 
     async def pass_on() -> None:
-        async with await AsyncSwarm.connect() as swarm:
+        async with await local_swarm() as swarm:
             async for line in swarm.memory.export(namespace):
                 sys.stdout.write(f"{line}\n")
 
@@ -197,7 +197,7 @@ def reindex() -> None:
     """Make the vector index and the sessions anew, from Postgres."""
 
     async def ask() -> int:
-        async with await AsyncSwarm.connect() as swarm:
+        async with await local_swarm() as swarm:
             return await swarm.memory.reindex()
 
     printer().print(f"{asyncio.run(ask())} items are being indexed anew.")
@@ -207,7 +207,7 @@ def rebuild() -> None:
     """Make all of the memory anew, from the audit log."""
 
     async def ask() -> None:
-        async with await AsyncSwarm.connect() as swarm:
+        async with await local_swarm() as swarm:
             await swarm.memory.rebuild()
 
     asyncio.run(ask())

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from swarm.cli.connection import local_swarm
 from swarm.cli.lifecycle import Json, print_json
 from swarm.cli.show import harmless, printer, show_table
-from swarm.client import AsyncSwarm
 from swarm.errors import NotFound
 from swarm.people import DEFAULT_DAYS, ApiKey, UserAccount, UserRole
 
@@ -68,7 +68,7 @@ def add_user(
     """Make a user."""
 
     async def make() -> UserAccount:
-        async with await AsyncSwarm.connect() as swarm:
+        async with await local_swarm() as swarm:
             return await swarm.people.create_user(username, password, role=role, tenant=tenant)
 
     _say(asyncio.run(make()))
@@ -125,7 +125,7 @@ def create_key(
     """Make a key and print it, once."""
 
     async def make() -> ApiKey:
-        async with await AsyncSwarm.connect() as swarm:
+        async with await local_swarm() as swarm:
             return await swarm.people.create_api_key(name, scope, expires_in_days=days)
 
     key = asyncio.run(make())
@@ -140,7 +140,7 @@ def revoke(key_id: KeyId) -> None:
     """Put a key out of force."""
 
     async def end() -> None:
-        async with await AsyncSwarm.connect() as swarm:
+        async with await local_swarm() as swarm:
             await swarm.people.revoke_api_key(key_id)
 
     asyncio.run(end())
@@ -148,19 +148,19 @@ def revoke(key_id: KeyId) -> None:
 
 
 async def _users() -> tuple[UserAccount, ...]:
-    async with await AsyncSwarm.connect() as swarm:
+    async with await local_swarm() as swarm:
         return await swarm.people.users()
 
 
 async def _keys() -> tuple[ApiKey, ...]:
-    async with await AsyncSwarm.connect() as swarm:
+    async with await local_swarm() as swarm:
         return await swarm.people.api_keys()
 
 
 async def _change(
     username: str, *, role: UserRole | None = None, disabled: bool | None = None
 ) -> UserAccount:
-    async with await AsyncSwarm.connect() as swarm:
+    async with await local_swarm() as swarm:
         for user in await swarm.people.users():
             if user.username.casefold() == username.casefold():
                 return await swarm.people.change_user(user.id, role=role, disabled=disabled)

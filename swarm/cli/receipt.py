@@ -30,6 +30,7 @@ from cluster.settings import Settings
 from policies.capabilities import Capabilities
 from serve.fingerprint import Origin, origin_of
 from serve.inference import chat_request
+from swarm.cli.connection import local_swarm
 from swarm.cli.lifecycle import Json, print_json
 from swarm.cli.reading import find_answer, observed_log, read_run
 from swarm.cli.show import harmless, printer
@@ -145,7 +146,7 @@ async def _check(recorded: Recorded, spec: RoleSpec, rebuilt: Rebuilt) -> Check:
     def differs(text: str) -> str:
         return difference(recorded, spec, text, with_tools=rebuilt.with_tools)
 
-    async with await AsyncSwarm.connect() as swarm:
+    async with await local_swarm() as swarm:
         text, origin = await _ask(swarm, recorded, request)
         greedy = None
         if request.temperature:

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
+from swarm.cli.connection import local_swarm
 from swarm.cli.lifecycle import Json, print_json
 from swarm.cli.show import printer, show_result, show_runs, show_step, show_summary
-from swarm.client import AsyncSwarm
 from swarm.errors import NotReachable, Unavailable, WaitTimeout
 from swarm.run import AsyncRun
 from swarm.view import AuditSummary, Priority, RunStatus
@@ -103,7 +103,7 @@ async def do_run(
         WaitTimeout: the run has not ended in time; it goes on.
     """
     err = printer(to_stderr=True)
-    async with await AsyncSwarm.connect() as swarm:
+    async with await local_swarm() as swarm:
         began = time.monotonic()
         handle = await swarm.submit(
             objective,
@@ -165,7 +165,7 @@ async def _watch(run: AsyncRun) -> int:
 
 
 async def _runs(limit: int, *, as_json: bool) -> None:
-    async with await AsyncSwarm.connect() as swarm:
+    async with await local_swarm() as swarm:
         newest = await swarm.runs(limit)
     if as_json:
         print_json([run.model_dump(mode="json") for run in newest])
@@ -176,7 +176,7 @@ async def _runs(limit: int, *, as_json: bool) -> None:
 async def _events(run_id: str, *, as_json: bool) -> None:
     out = printer()
     async with (
-        await AsyncSwarm.connect() as swarm,
+        await local_swarm() as swarm,
         aclosing(swarm.run(run_id).events()) as following,
     ):
         async for event in following:

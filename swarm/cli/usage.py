@@ -6,6 +6,7 @@ from typing import Annotated, Final, get_args
 
 import typer
 
+from swarm.cli.connection import local_swarm
 from swarm.cli.lifecycle import Json, print_json
 from swarm.cli.show import printer, show_table
 from swarm.client import AsyncSwarm
@@ -53,7 +54,7 @@ def usage(
     parts = _parts(by or ["day", "model"])
 
     async def ask() -> UsageReport:
-        async with await AsyncSwarm.connect() as swarm:
+        async with await local_swarm() as swarm:
             return await swarm.usage(
                 parts,
                 user=None if user is None else await _id_of(swarm, user),
