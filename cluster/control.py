@@ -50,6 +50,7 @@ async def up(
 
     Raises:
         AlreadyRunning: this home has a swarm.
+        HomeInUse: another command works in it.
         HomeNotUsable: the home cannot be created or written.
         PartFailed: a part did not come up; named with its log.
         StartTimeout: not ready in time.
@@ -84,12 +85,13 @@ async def down(settings: Settings, on_progress: OnProgress) -> None:
 
     Raises:
         NotRunning: there is none, nor remains of one.
+        HomeInUse: another command works in the home; nothing is ended.
         ClusterError: something is left that cannot be killed.
     """
     home = settings.located_home()
     progress = ProgressReader(home, from_now=True)
-    state = states.load(home)
-    if state is None or not (state.alive() or states.locked(home)):
+    state = await _running(home)
+    if state is None:
         if not await asyncio.to_thread(_clear_crashed, home):
             raise NotRunning(f"No swarm is running in {home.root}.")
         return
@@ -97,13 +99,15 @@ async def down(settings: Settings, on_progress: OnProgress) -> None:
     listening = state.supervisor_pid if state.alive() else state.guard_pid
     _signal(listening, signal.SIGTERM)
     deadline = time.monotonic() + settings.stop_timeout_s + _GUARD_GRACE_S
-    while states.locked(home) and time.monotonic() < deadline:
+    while states.locked(home) and state.lives_in(home) and time.monotonic() < deadline:
         progress.read(on_progress)
         await asyncio.sleep(_POLL_S)
     progress.read(on_progress)
-    if states.locked(home):
-        _signal(state.supervisor_pid, signal.SIGKILL, only_if=state.alive())
     _reap(state.guard_pid)
+    if states.locked(home):
+        if not state.lives_in(home):
+            return  # another command took the home at once, and ends what was left itself
+        _signal(state.supervisor_pid, signal.SIGKILL, only_if=state.alive())
     await asyncio.to_thread(_end_stragglers, home)
 
 
@@ -160,7 +164,7 @@ class _Start:
             await asyncio.sleep(_POLL_S)
         state = states.load(self._home)
         if self._status == EXIT_ALREADY_RUNNING:
-            raise AlreadyRunning(f"A swarm is already running in {self._home.root}.")
+            raise states.in_use(self._home)
         if state is None or state.guard_pid != self._pid:
             raise PartFailed(f"The supervisor ended unexpectedly. {self._tail()}")
         if state.phase is Phase.STOPPED:
@@ -225,11 +229,32 @@ async def _turn_to_start(home: Home) -> int:
     return turn
 
 
+async def _running(home: Home) -> State | None:
+    """The state of the swarm that has the home; None where nobody has it.
+
+    A supervisor that has just taken the home is waited for until it says so.
+
+    Raises:
+        HomeInUse: another command has the home.
+    """
+    deadline = time.monotonic() + _GUARD_GRACE_S
+    while True:
+        state = states.load(home)
+        if state is not None and state.lives_in(home):
+            return state
+        if not states.locked(home):
+            return None
+        if time.monotonic() > deadline:
+            raise states.in_use(home)
+        await asyncio.sleep(_POLL_S)
+
+
 def _clear_crashed(home: Home) -> bool:
     """End what a killed swarm left; whether there was anything, a stale state included.
 
     Raises:
         AlreadyRunning: it is not dead.
+        HomeInUse: another command has the home.
     """
     if states.locked(home):
         state = states.load(home)
@@ -247,12 +272,12 @@ def _clear_crashed(home: Home) -> bool:
 
 
 def _await_unlocked(home: Home) -> None:
-    """The guard of a dead supervisor is clearing up, or a swarm is about to start."""
+    """The guard of a dead supervisor clears up, a swarm is about to start, a command is at work."""
     deadline = time.monotonic() + _GUARD_GRACE_S
     while states.locked(home):
         state = states.load(home)
         if (state is not None and state.alive()) or time.monotonic() > deadline:
-            raise AlreadyRunning(f"A swarm is already running in {home.root}.")
+            raise states.in_use(home)
         time.sleep(_POLL_S)
 
 

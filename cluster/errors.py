@@ -3,7 +3,8 @@
 ClusterError
   ConfigurationError   a variable with a value that cannot be used
   HomeNotUsable        SWARM_HOME cannot be created, read or written
-  AlreadyRunning       another swarm uses this SWARM_HOME
+  HomeInUse            another command works in this SWARM_HOME
+    AlreadyRunning     another swarm uses it
   NotRunning           no swarm uses this SWARM_HOME
   RecoveryUnfinished   a recovery of the stream was interrupted
   MemberBarred         a member without which there is no swarm was revoked
@@ -44,10 +45,19 @@ class HomeNotUsable(ClusterError):
     hint = "Set SWARM_HOME to a directory of your own on a disk with free space."
 
 
-class AlreadyRunning(ClusterError):
+class HomeInUse(ClusterError):
+    """Another command works in this SWARM_HOME."""
+
+    code = "home_in_use"
+    retryable = True
+    hint = "Try again when it has ended: swarm recover, swarm doctor or swarm audit verify."
+
+
+class AlreadyRunning(HomeInUse):
     """A swarm is already running with this SWARM_HOME."""
 
     code = "already_running"
+    retryable = False
     hint = "Stop it with: swarm down. Or start a second one with another SWARM_HOME."
 
 

@@ -79,7 +79,8 @@ async def of_stopped(settings: Settings) -> AsyncIterator[LogServers]:
     each message here; who writes sees to that in the end.
 
     Raises:
-        AlreadyRunning: a swarm runs there, or something else has the home.
+        AlreadyRunning: a swarm runs there.
+        HomeInUse: another command has the home.
         PartFailed: a server did not start.
         HomeNotUsable: the home cannot be written.
     """

@@ -28,6 +28,7 @@ async def recover(settings: Settings) -> Recovered:
     Raises:
         NotRunning: there is no swarm in this home.
         AlreadyRunning: its swarm runs.
+        HomeInUse: another command has the home.
         ApplicationNotUsable: only the settings say whose queues there are, and cannot be loaded.
         AuditCorrupt: the audit log does not add up; nothing was changed.
         SwarmError: a server did not start or did not answer.

@@ -13,11 +13,12 @@ from typing import Literal, TextIO
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cluster.errors import AlreadyRunning, HomeNotUsable, NotRunning
+from cluster import stragglers
+from cluster.errors import AlreadyRunning, HomeInUse, HomeNotUsable, NotRunning
 from cluster.home import Home, write_private
 
 EXIT_ALREADY_RUNNING = 3
-"""The supervisor's exit status when another one has the home."""
+"""The supervisor's exit status when somebody else has the home."""
 
 _START_TOLERANCE_S = 2.0
 """Process start times are counted in ticks since boot, and the clock may be adjusted."""
@@ -103,6 +104,17 @@ class State(_Document):
             return same and process.status() != psutil.STATUS_ZOMBIE
         return False
 
+    def lives_in(self, home: Home) -> bool:
+        """Whether its supervisor still runs, or its guard, which has another one follow.
+
+        By now another program may have the guard's process id: it does not bear the home's mark.
+        """
+        if self.alive():
+            return True
+        with suppress(psutil.NoSuchProcess):
+            return stragglers.bears_mark(psutil.Process(self.guard_pid), home)
+        return False
+
 
 def no_address(state: State) -> str:
     """What is said of a part whose address the state does not have."""
@@ -162,7 +174,7 @@ def lock(home: Home) -> int:
         The file descriptor that holds the lock.
 
     Raises:
-        AlreadyRunning: another swarm has it.
+        HomeInUse: a swarm or another command has it.
     """
     descriptor = os.open(home.run / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     for _ in range(_LOCK_ATTEMPTS):
@@ -171,11 +183,23 @@ def lock(home: Home) -> int:
             return descriptor
         time.sleep(_LOCK_PAUSE_S)  # `locked` holds it for an instant
     os.close(descriptor)
-    raise AlreadyRunning(f"A swarm is already running in {home.root}.")
+    raise in_use(home)
+
+
+def in_use(home: Home) -> HomeInUse:
+    """Who has a home that is locked, as an error: its swarm, or another command."""
+    state = load(home)
+    if state is not None and state.lives_in(home):
+        return AlreadyRunning(f"A swarm is already running in {home.root}.")
+    return HomeInUse(f"Another command works in {home.root}.")
 
 
 def locked(home: Home) -> bool:
-    """Whether a swarm, or the guard of a dead one that is still clearing up, has the home."""
+    """Whether somebody has the home.
+
+    A swarm, the guard of a dead one that is still clearing up, or a command that has started the
+    servers of a stopped one.
+    """
     try:
         descriptor = os.open(home.run / "lock", os.O_RDWR)
     except FileNotFoundError:

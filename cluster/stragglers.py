@@ -14,12 +14,14 @@ _POLL_S = 0.05
 def find(home: Home) -> list[psutil.Process]:
     """Processes that carry this home's mark in their environment, other than our own line."""
     mine = {process.pid for process in (psutil.Process(), *psutil.Process().parents())}
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            if process.pid not in mine and process.environ().get(MARKER) == home.instance:
-                found.append(process)
-    return found
+    return [p for p in psutil.process_iter() if p.pid not in mine and bears_mark(p, home)]
+
+
+def bears_mark(process: psutil.Process, home: Home) -> bool:
+    """Whether a process carries this home's mark; one that has ended carries none."""
+    with suppress(psutil.Error, OSError):
+        return process.environ().get(MARKER) == home.instance
+    return False
 
 
 def end(home: Home, *, grace_s: float, limit_s: float) -> int:

@@ -27,7 +27,7 @@ from cluster import state as states
 from cluster.addresses import Addresses
 from cluster.application import bundle_of, workers_of
 from cluster.assembly import Assembly, assemble, trust_in
-from cluster.errors import AlreadyRunning, ClusterError, StartTimeout
+from cluster.errors import ClusterError, HomeInUse, StartTimeout
 from cluster.home import Home, open_home
 from cluster.parts.part import Part
 from cluster.settings import Settings
@@ -289,7 +289,7 @@ def main(launch: Launch = _launch_actors) -> int:
         home = open_home(settings.home)
         states.lock(home)
         ProgressWriter(home).clear()
-    except AlreadyRunning as error:
+    except HomeInUse as error:
         log.error("swarm.refused", reason=str(error))
         return EXIT_ALREADY_RUNNING
     except (ClusterError, OSError) as error:

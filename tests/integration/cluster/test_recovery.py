@@ -16,7 +16,7 @@ from bus.log import EventLog
 from bus.payload import MAX_PAYLOAD_BYTES
 from bus.provision import provision
 from cluster import state as states
-from cluster.errors import AlreadyRunning, NotRunning, RecoveryUnfinished
+from cluster.errors import HomeInUse, NotRunning, RecoveryUnfinished
 from cluster.home import Home
 from cluster.log_findings import log_findings
 from cluster.log_servers import LogServers, keeping, of_stopped
@@ -128,8 +128,8 @@ async def test_a_home_in_use_is_left_alone(home: Home, settings: Settings) -> No
         await recover(settings)
     assert await log_findings(settings) == []
     async with of_stopped(settings):
-        with pytest.raises(AlreadyRunning):
+        with pytest.raises(HomeInUse, match="Another command works in"):
             await recover(settings)
         (finding,) = [f for f in await log_findings(settings) if not f.ok]
-        assert "already running" in finding.detail
+        assert "Another command works in" in finding.detail
     os.close(states.lock(home))

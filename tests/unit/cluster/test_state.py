@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster.errors import AlreadyRunning, HomeNotUsable, NotRunning
+from cluster.errors import AlreadyRunning, HomeInUse, HomeNotUsable, NotRunning
 from cluster.home import Home, open_home
 from cluster.state import (
     Failure,
@@ -82,7 +82,10 @@ def test_a_damaged_state_is_an_error_and_not_an_absent_swarm(home: Home) -> None
 def test_a_home_has_one_owner_at_a_time(home: Home) -> None:
     descriptor = lock(home)
     assert locked(home)
-    with pytest.raises(AlreadyRunning):
+    with pytest.raises(HomeInUse, match="Another command works in"):
+        lock(home)
+    save(home, _state())
+    with pytest.raises(AlreadyRunning, match="A swarm is already running in"):
         lock(home)
     os.close(descriptor)
     assert not locked(home)
