@@ -1,6 +1,7 @@
 """The SDK against the real application over parts in memory."""
 
 import asyncio
+import json
 from contextlib import aclosing
 from pathlib import Path
 
@@ -43,6 +44,7 @@ from tests.unit.serve.fakes import (
     quick,
     submit,
 )
+from tests.unit.swarm.conftest import Start
 from tests.unit.swarm.gateways import AwayLine, connected
 
 HELLO = [{"role": "user", "content": "hello there"}]
@@ -322,14 +324,24 @@ async def test_who_waits_for_a_run_loses_patience_in_the_end() -> None:
             await swarm.run("r1").wait()
 
 
-async def test_the_swarm_on_this_machine_is_found_by_its_home(tmp_path: Path) -> None:
+def write_ready(home: Path, guard: int) -> None:
+    """What a swarm says that is ready, and whose guard has that process id."""
+    state = {
+        "phase": "ready",
+        "guard_pid": guard,
+        "supervisor_pid": guard,
+        "supervisor_started": 1.0,
+        "addresses": {"gateway": BASE_URL},
+    }
+    (home / "run").mkdir()
+    (home / "run" / "state.json").write_text(json.dumps(state))
+
+
+async def test_the_swarm_on_this_machine_is_found_by_its_home(tmp_path: Path, start: Start) -> None:
     fakes = Fakes()
     fakes.users.users["admin"] = fakes.users.users["ada"]
-    (tmp_path / "run").mkdir()
     (tmp_path / "keys").mkdir()
-    (tmp_path / "run" / "state.json").write_text(
-        f'{{"phase": "ready", "addresses": {{"gateway": "{BASE_URL}"}}}}'
-    )
+    write_ready(tmp_path, start(tmp_path).pid)
     (tmp_path / "keys" / "admin.password").write_text(PASSWORD + "\n")
     transport = httpx.ASGITransport(create_app(fakes.parts()))
     async with await AsyncSwarm.connect(home=tmp_path, transport=transport) as swarm:
@@ -337,13 +349,12 @@ async def test_the_swarm_on_this_machine_is_found_by_its_home(tmp_path: Path) ->
         assert repr(await swarm.submit("x")).startswith("AsyncRun('r")
 
 
-async def test_the_swarm_on_this_machine_may_be_used_as_somebody_else(tmp_path: Path) -> None:
+async def test_the_swarm_on_this_machine_may_be_used_as_somebody_else(
+    tmp_path: Path, start: Start
+) -> None:
     """There is no admin.password to read here, and none is read."""
     fakes = Fakes()
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "state.json").write_text(
-        f'{{"phase": "ready", "addresses": {{"gateway": "{BASE_URL}"}}}}'
-    )
+    write_ready(tmp_path, start(tmp_path).pid)
     transport = httpx.ASGITransport(create_app(fakes.parts()))
     async with await AsyncSwarm.connect(
         home=tmp_path, username="uma", password=PASSWORD, transport=transport
@@ -372,6 +383,23 @@ async def test_the_password_in_the_home_is_not_sent_elsewhere(tmp_path: Path) ->
         await AsyncSwarm.connect(
             "http://elsewhere.test", home=tmp_path, transport=httpx.MockTransport(answer)
         )
+    assert asked == []
+
+
+async def test_nothing_is_sent_to_who_has_the_port_of_a_swarm_that_was_killed(
+    tmp_path: Path, start: Start
+) -> None:
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(200, json={"access_token": "t"})
+
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "admin.password").write_text(PASSWORD)
+    write_ready(tmp_path, start().pid)
+    with pytest.raises(NotReachable, match="the last one was killed"):
+        await AsyncSwarm.connect(home=tmp_path, transport=httpx.MockTransport(answer))
     assert asked == []
 
 
