@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -39,7 +40,11 @@ def children(pid: int) -> list[psutil.Process]:
 
 
 def child_of(pid: int) -> psutil.Process:
-    (child,) = children(pid)
+    """The one that checks for it; for an instant after its start it shows no command line."""
+    deadline = time.monotonic() + 10
+    while not (found := children(pid)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    (child,) = found
     return child
 
 
