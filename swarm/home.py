@@ -1,13 +1,9 @@
 """What a swarm on this machine leaves for its user in SWARM_HOME: its address, a password."""
 
-import hashlib
 import json
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
-
-import psutil
 
 from swarm.errors import NotAuthenticated, NotReachable
 
@@ -15,9 +11,6 @@ DEFAULT_HOME: Final = Path("~/.swarm")
 ADMIN: Final = "admin"
 """The user whose password the swarm writes down when it first starts."""
 _READY: Final = "ready"
-_MARKER: Final = "SWARM_INSTANCE"
-"""What cluster/settings.py gives every process of a swarm, with the digest of its home."""
-_START_TOLERANCE_S: Final = 2.0
 
 
 def find_home(home: Path | str | None = None) -> Path:
@@ -31,9 +24,9 @@ def find_home(home: Path | str | None = None) -> Path:
 def gateway_url(home: Path) -> str:
     """The address of the gateway of the swarm that runs in this home.
 
-    Reads ``run/state.json`` as cluster/state.py writes it, of which only the phase, the
-    gateway's address and who keeps the swarm up matter here. Where that was killed, another
-    program may listen at the address by now: it is to be told no password.
+    Reads ``run/state.json`` as cluster/state.py writes it, of which only the phase and
+    the gateway's address matter here. Where the swarm was killed, another program may listen
+    at the address by now: it is to be told no password.
 
     Raises:
         NotReachable: no swarm is running there, or it is not ready.
@@ -41,10 +34,9 @@ def gateway_url(home: Path) -> str:
     state = _state(home)
     try:
         phase, url = state["phase"], state["addresses"]["gateway"]
-        is_dead = phase == _READY and not _lives(state, home)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError) as error:
         raise _unreadable(home) from error
-    if is_dead:
+    if phase == _READY and not _is_held(home):
         raise NotReachable(f"No swarm is running in {home}: the last one was killed.")
     if phase != _READY or not isinstance(url, str) or not url:
         raise NotReachable(f"The swarm in {home} is not ready: it is {str(phase)[:20]}.")
@@ -89,20 +81,27 @@ def _state(home: Path) -> dict[str, Any]:
     return state
 
 
-def _lives(state: dict[str, Any], home: Path) -> bool:
-    """Whether its supervisor still runs, or its guard, which has another one follow.
+def _is_held(home: Path) -> bool:
+    """Whether the home's lock is held: by its swarm, or a guard that has a supervisor follow.
 
-    By now other programs may have their process ids: those do not bear the home's mark.
+    The system gives it up for who is killed. Commands that work with a killed swarm's servers
+    (``swarm recover``) hold it too. A process id would tell more, but nothing to who reads the
+    home from inside a container.
     """
-    mark = hashlib.sha256(os.fsencode(os.path.realpath(home))).hexdigest()[:16]
-    for pid in (state["guard_pid"], state["supervisor_pid"]):
-        with suppress(psutil.Error, OSError):
-            if psutil.Process(pid).environ().get(_MARKER) == mark:
-                return True
-    with suppress(psutil.NoSuchProcess):  # as cluster/state.py tells it
-        supervisor = psutil.Process(state["supervisor_pid"])
-        late_s = abs(supervisor.create_time() - state["supervisor_started"])
-        return late_s < _START_TOLERANCE_S and supervisor.status() != psutil.STATUS_ZOMBIE
+    import fcntl  # noqa: PLC0415  not on every system on which the SDK asks a swarm elsewhere
+
+    try:
+        descriptor = os.open(home / "run" / "lock", os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise _unreadable(home) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
     return False
 
 

@@ -1,34 +1,29 @@
-import subprocess
-import sys
+import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from cluster.home import locate
-from cluster.settings import MARKER
+from cluster.state import lock
 from swarm import http
 
-Start = Callable[..., subprocess.Popen[bytes]]
+Hold = Callable[[Path], Callable[[], None]]
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
-    """Starts a process that does nothing; given a home, one of the swarm there."""
-    started: list[subprocess.Popen[bytes]] = []
+def hold() -> Iterator[Hold]:
+    """Takes the lock of a home, as the swarm there has it; what comes back gives it up."""
+    with ExitStack() as held:
 
-    def make(home: Path | None = None) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [sys.executable, "-c", "import time; time.sleep(600)"],
-            env={} if home is None else {MARKER: locate(home).instance},
-        )
-        started.append(process)
-        return process
+        def take(home: Path) -> Callable[[], None]:
+            (home / "run").mkdir(exist_ok=True)
+            one = held.enter_context(ExitStack())
+            one.callback(os.close, lock(locate(home)))
+            return one.close
 
-    yield make
-    for process in started:
-        process.kill()
-        process.wait()
+        yield take
 
 
 @pytest.fixture(autouse=True)

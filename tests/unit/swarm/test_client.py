@@ -44,7 +44,7 @@ from tests.unit.serve.fakes import (
     quick,
     submit,
 )
-from tests.unit.swarm.conftest import Start
+from tests.unit.swarm.conftest import Hold
 from tests.unit.swarm.gateways import AwayLine, connected
 
 HELLO = [{"role": "user", "content": "hello there"}]
@@ -324,24 +324,19 @@ async def test_who_waits_for_a_run_loses_patience_in_the_end() -> None:
             await swarm.run("r1").wait()
 
 
-def write_ready(home: Path, guard: int) -> None:
-    """What a swarm says that is ready, and whose guard has that process id."""
-    state = {
-        "phase": "ready",
-        "guard_pid": guard,
-        "supervisor_pid": guard,
-        "supervisor_started": 1.0,
-        "addresses": {"gateway": BASE_URL},
-    }
-    (home / "run").mkdir()
+def write_ready(home: Path) -> None:
+    """What a swarm says that is ready."""
+    state = {"phase": "ready", "addresses": {"gateway": BASE_URL}}
+    (home / "run").mkdir(exist_ok=True)
     (home / "run" / "state.json").write_text(json.dumps(state))
 
 
-async def test_the_swarm_on_this_machine_is_found_by_its_home(tmp_path: Path, start: Start) -> None:
+async def test_the_swarm_on_this_machine_is_found_by_its_home(tmp_path: Path, hold: Hold) -> None:
     fakes = Fakes()
     fakes.users.users["admin"] = fakes.users.users["ada"]
     (tmp_path / "keys").mkdir()
-    write_ready(tmp_path, start(tmp_path).pid)
+    write_ready(tmp_path)
+    hold(tmp_path)
     (tmp_path / "keys" / "admin.password").write_text(PASSWORD + "\n")
     transport = httpx.ASGITransport(create_app(fakes.parts()))
     async with await AsyncSwarm.connect(home=tmp_path, transport=transport) as swarm:
@@ -350,11 +345,12 @@ async def test_the_swarm_on_this_machine_is_found_by_its_home(tmp_path: Path, st
 
 
 async def test_the_swarm_on_this_machine_may_be_used_as_somebody_else(
-    tmp_path: Path, start: Start
+    tmp_path: Path, hold: Hold
 ) -> None:
     """There is no admin.password to read here, and none is read."""
     fakes = Fakes()
-    write_ready(tmp_path, start(tmp_path).pid)
+    write_ready(tmp_path)
+    hold(tmp_path)
     transport = httpx.ASGITransport(create_app(fakes.parts()))
     async with await AsyncSwarm.connect(
         home=tmp_path, username="uma", password=PASSWORD, transport=transport
@@ -387,7 +383,7 @@ async def test_the_password_in_the_home_is_not_sent_elsewhere(tmp_path: Path) ->
 
 
 async def test_nothing_is_sent_to_who_has_the_port_of_a_swarm_that_was_killed(
-    tmp_path: Path, start: Start
+    tmp_path: Path, hold: Hold
 ) -> None:
     asked: list[httpx.Request] = []
 
@@ -397,7 +393,8 @@ async def test_nothing_is_sent_to_who_has_the_port_of_a_swarm_that_was_killed(
 
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "admin.password").write_text(PASSWORD)
-    write_ready(tmp_path, start().pid)
+    write_ready(tmp_path)
+    hold(tmp_path)()
     with pytest.raises(NotReachable, match="the last one was killed"):
         await AsyncSwarm.connect(home=tmp_path, transport=httpx.MockTransport(answer))
     assert asked == []

@@ -1,15 +1,13 @@
 """Finding the swarm on this machine."""
 
 import json
-import os
 from pathlib import Path
 
-import psutil
 import pytest
 
 from swarm.errors import NotAuthenticated, NotReachable
 from swarm.home import admin_password, find_home, gateway_url
-from tests.unit.swarm.conftest import Start
+from tests.unit.swarm.conftest import Hold
 
 
 def write_state(home: Path, text: str) -> None:
@@ -17,23 +15,8 @@ def write_state(home: Path, text: str) -> None:
     (home / "run" / "state.json").write_text(text)
 
 
-def state(
-    phase: str = "ready",
-    gateway: object = "http://127.0.0.1:8000",
-    *,
-    guard: int = 1,
-    supervisor: int = 1,
-    started: float = 1.0,
-) -> str:
-    document = {
-        "phase": phase,
-        "guard_pid": guard,
-        "supervisor_pid": supervisor,
-        "supervisor_started": started,
-        "addresses": {"gateway": gateway},
-        "more": 1,
-    }
-    return json.dumps(document)
+def state(phase: str = "ready", gateway: object = "http://127.0.0.1:8000") -> str:
+    return json.dumps({"phase": phase, "addresses": {"gateway": gateway}, "more": 1})
 
 
 def test_the_home_is_the_one_given_or_that_of_the_environment_or_the_default(
@@ -46,55 +29,43 @@ def test_the_home_is_the_one_given_or_that_of_the_environment_or_the_default(
     assert find_home() == Path("~/.swarm").expanduser()
 
 
-def test_the_address_of_a_ready_swarm_is_read(tmp_path: Path, start: Start) -> None:
-    write_state(tmp_path, state(guard=start(tmp_path).pid, supervisor=start(tmp_path).pid))
+def test_the_address_of_a_ready_swarm_is_read(tmp_path: Path, hold: Hold) -> None:
+    hold(tmp_path)
+    write_state(tmp_path, state())
     assert gateway_url(tmp_path) == "http://127.0.0.1:8000"
 
 
-def test_a_home_may_be_named_by_a_link(tmp_path: Path, start: Start) -> None:
+def test_a_home_may_be_named_by_a_link(tmp_path: Path, hold: Hold) -> None:
     home, link = tmp_path / "home", tmp_path / "link"
     home.mkdir()
     link.symlink_to(home)
-    write_state(home, state(guard=start(home).pid))
+    hold(home)
+    write_state(home, state())
     assert gateway_url(link) == "http://127.0.0.1:8000"
 
 
-def test_a_swarm_whose_supervisor_or_guard_was_killed_is_still_there(
-    tmp_path: Path, start: Start
-) -> None:
-    write_state(tmp_path, state(guard=start(tmp_path).pid, supervisor=start().pid))
-    assert gateway_url(tmp_path) == "http://127.0.0.1:8000"
-    write_state(tmp_path, state(guard=start().pid, supervisor=start(tmp_path).pid))
-    assert gateway_url(tmp_path) == "http://127.0.0.1:8000"
-
-
-def test_a_supervisor_whose_environment_cannot_be_read_is_known_by_its_start(
-    tmp_path: Path, start: Start
-) -> None:
-    supervisor = start().pid
-    began = psutil.Process(supervisor).create_time()
-    write_state(tmp_path, state(supervisor=supervisor, started=began))
-    assert gateway_url(tmp_path) == "http://127.0.0.1:8000"
-
-
-def test_a_swarm_that_was_killed_is_none_though_others_have_its_process_ids(
-    tmp_path: Path, start: Start
-) -> None:
-    (tmp_path / "other").mkdir()
-    elsewhere = start(tmp_path / "other").pid
-    write_state(tmp_path, state(guard=start().pid, supervisor=elsewhere))
+@pytest.mark.parametrize("has_begun", [True, False])
+def test_a_swarm_that_was_killed_is_none(tmp_path: Path, hold: Hold, *, has_begun: bool) -> None:
+    if has_begun:
+        hold(tmp_path)()
+    write_state(tmp_path, state())
     with pytest.raises(NotReachable, match="the last one was killed") as killed:
         gateway_url(tmp_path)
     assert "swarm up" in killed.value.hint
 
 
-def test_processes_that_nobody_has_waited_for_are_dead(tmp_path: Path, start: Start) -> None:
-    guard = start(tmp_path)
-    began = psutil.Process(guard.pid).create_time()
-    guard.kill()
-    os.waitid(os.P_PID, guard.pid, os.WEXITED | os.WNOWAIT)
-    write_state(tmp_path, state(guard=guard.pid, supervisor=guard.pid, started=began))
-    with pytest.raises(NotReachable, match="the last one was killed"):
+def test_who_looks_for_the_swarm_keeps_nobody_from_the_home(tmp_path: Path, hold: Hold) -> None:
+    hold(tmp_path)()
+    write_state(tmp_path, state())
+    with pytest.raises(NotReachable):
+        gateway_url(tmp_path)
+    hold(tmp_path)
+
+
+def test_a_lock_that_cannot_be_read_is_said_to_be(tmp_path: Path) -> None:
+    write_state(tmp_path, state())
+    (tmp_path / "run" / "lock").symlink_to("lock")
+    with pytest.raises(NotReachable, match="cannot be read"):
         gateway_url(tmp_path)
 
 
