@@ -167,7 +167,12 @@ class MemoryKeeper:
         return count
 
     async def rebuild(self) -> None:
-        """Make all of it anew from the audit log; returns when everything is begun."""
+        """Make all of it anew from the audit log; returns when everything is begun.
+
+        Raises:
+            MemorySealed: the key to an event is refused; nothing is changed.
+        """
+        await self._look_through()
         await self._stores.projection.clear()
         await self._stores.indexer.again()
         async with self._moved:
@@ -235,19 +240,19 @@ class MemoryKeeper:
 
     async def _patiently(self, waits: str, work: "_Work") -> None:
         """Do it over and over, with a pause where it fails for a while."""
-        is_well = True
+        told = ""
         while True:
             try:
                 await work()
             except SwarmError as error:
                 if not error.retryable or self._log.connection.is_closed:
                     raise
-                if is_well:
+                if str(error) != told:
                     log.warning(waits, reason=str(error))
-                is_well = False
+                told = str(error)
                 await asyncio.sleep(SEALED_RETRY_S if isinstance(error, MemorySealed) else RETRY_S)
             else:
-                is_well = True
+                told = ""
 
     def _follow(self, grew: asyncio.Event) -> "_Work":
         async def follow() -> None:
@@ -309,6 +314,15 @@ class MemoryKeeper:
             self._refused.set()
             if reading.obstacle is not None:
                 raise reading.obstacle
+
+    async def _look_through(self) -> None:
+        """See that all of the audit log can be read by now; MemorySealed if not."""
+        place = 0
+        while (stretch := await self._stores.log.after(place)).events:
+            reading = await self._changes.read(stretch, after=place)
+            if reading.obstacle is not None:
+                raise reading.obstacle
+            place = stretch.until
 
     async def _tell(self) -> None:
         """Put on record which writes did not take effect, once."""

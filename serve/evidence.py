@@ -80,10 +80,10 @@ def own_note(checkpoint: StoredCheckpoint) -> str:
 
 
 def _log_key(evidence: Evidence, at_start: str) -> str:
-    """The word over the log's key by the root in force at the checkpoint.
+    """The word over the log's key by the last root of which the bundle tells.
 
-    A root that came since the start gives it where the log tells of it. What is told once more
-    counts where it stands first.
+    Else the one that was in force at the start, also where the checkpoint is older than that
+    root. What is told once more counts where it stands first.
     """
     rotations = dict.fromkeys(
         shown.event.record.data

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 from fastapi import APIRouter, Header, Path, Query, Response
 from starlette.responses import StreamingResponse
 
-from actors.errors import MemoryUnavailable
+from actors.errors import MemorySealed, MemoryUnavailable
 from bus.memory_payloads import Item, Kind, MemoryDeleted, MemoryWritten, Namespace, NewItem, Why
 from policies.caller import Caller
 from policies.roles import Deny
@@ -28,7 +28,7 @@ from serve.memory_view import (
 )
 from serve.memory_writing import Asked, ask, event_of, refuse, settled_before, used_otherwise
 from serve.ports import GatewayParts
-from serve.problems import FieldReason, InvalidFields, NotAllowed, NotFound, TooSlow
+from serve.problems import FieldReason, InvalidFields, NotAllowed, NotFound, TooSlow, Unavailable
 from serve.routers.runs import IdempotencyKey
 from storage.memory_item import MemoryItem, Scope
 
@@ -93,6 +93,8 @@ async def rebuild_memory(parts: Parts, caller: MemoryManager) -> None:  # noqa: 
     """Make all of the memory anew, from the audit log; the vector index follows."""
     try:
         await parts.memory.keeping.rebuild(deadline_s=parts.limits.upkeep_s)
+    except MemorySealed as error:
+        raise Unavailable(f"Nothing was changed: {error}. {error.hint}") from error
     except MemoryUnavailable as error:
         raise TooSlow("The memory did not answer in time; it may be at work still.") from error
 

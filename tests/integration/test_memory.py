@@ -572,6 +572,28 @@ async def test_what_the_keeper_may_not_open_is_waited_for_and_not_taken_for_eras
     assert not [content for content in contents if "[erased]" in content]
 
 
+async def test_a_memory_that_cannot_be_made_anew_stays_as_it_is(
+    broker: Broker,
+    pool: Pool,
+    dsn: str,
+    valkey: ValkeyServer,
+    tmp_path: Path,
+    gateway: EventLog,
+) -> None:
+    parts = (broker, pool, dsn, tmp_path / "vectors", valkey.connection_url)
+    async with auditing(broker, pool):
+        async with keeping(*parts) as memory:
+            for item, user in (("first", "ada"), ("second", "bob")):
+                await memory.written(gateway, writing(item, "figs", user=user))
+        key_file(broker, "ada").write_text("{}")
+        async with keeping(*parts) as memory:  # one that has no key in mind
+            with pytest.raises(MemorySealed, match="is not given the key"):
+                await memory.keeper.rebuild()
+            assert memory.keeper.is_following
+    rows = await pool.fetch("select item, content from memory where visible order by place")
+    assert [tuple(row) for row in rows] == [("first", "figs"), ("second", "figs")]
+
+
 async def test_an_objective_that_is_erased_is_not_quoted(
     memory: Keeping, gateway: EventLog, broker: Broker, pool: Pool
 ) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from actors.errors import MemoryUnavailable
+from actors.errors import MemorySealed, MemoryUnavailable
 from actors.memory_client import MemoryService
 from actors.memory_events import change_of
 from actors.memory_question import Findings, Found, SignedQuestion
@@ -37,6 +37,8 @@ class FakeMemory:
     keeps_up: bool = True
     follows: bool = True
     upkeep: list[str] = field(default_factory=list)
+    is_sealed: bool = False
+    """Whether the key to an event is refused."""
     asked: list[tuple[str, tuple[str, ...], str]] = field(default_factory=list)
 
     def ports(self) -> Memory:
@@ -196,6 +198,8 @@ class _Keeping(MemoryService):
 
     async def rebuild(self, *, deadline_s: float) -> None:  # noqa: ARG002 - the port has it
         self._answer()
+        if self.memory.is_sealed:
+            raise MemorySealed("event e7 of run r7 is sealed")
         self.memory.upkeep.append("rebuild")
 
     def _answer(self) -> None:

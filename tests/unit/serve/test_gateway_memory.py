@@ -360,6 +360,16 @@ async def test_an_admin_has_it_made_anew() -> None:
     assert fakes.memory.upkeep == ["reindex", "rebuild"]
 
 
+async def test_an_admin_is_told_why_it_cannot_be_made_anew() -> None:
+    fakes = Fakes()
+    fakes.memory.is_sealed = True
+    async with fakes.client("ada") as client:
+        answer = await client.post("/v1/memory/rebuild")
+    assert answer.status_code == 503
+    assert "Nothing was changed: event e7 of run r7 is sealed. " in answer.json()["detail"]
+    assert fakes.memory.upkeep == []
+
+
 async def test_health_shows_a_memory_that_is_held_up_or_without_its_index_as_degraded() -> None:
     fakes = Fakes()
     fakes.probes["memory"] = partial(memory_state, fakes.memory.ports().keeping, deadline_s=1)
