@@ -31,8 +31,6 @@ SUPERVISOR = (sys.executable, "-P", "-m", "cluster.supervisor")
 _POLL_S = 0.05
 _GUARD_GRACE_S = 15.0
 """After the supervisor's own deadline for stopping: the guard's time to kill what is left."""
-_LET_GO_S = 1.0
-"""Between the end of a process, for who looks at it, and that of its lock."""
 _KILL_LIMIT_S = 15.0
 _LOG_TAIL_LINES = 12
 
@@ -101,16 +99,16 @@ async def down(settings: Settings, on_progress: OnProgress) -> None:
     listening = state.supervisor_pid if state.alive() else state.guard_pid
     _signal(listening, signal.SIGTERM)
     deadline = time.monotonic() + settings.stop_timeout_s + _GUARD_GRACE_S
-    while states.locked(home) and state.lives_in(home) and time.monotonic() < deadline:
+    while states.locked(home) and time.monotonic() < deadline:
+        if not state.lives_in(home):  # the last of its threads may hold the lock for a moment
+            deadline = min(deadline, time.monotonic() + _GUARD_GRACE_S)
         progress.read(on_progress)
         await asyncio.sleep(_POLL_S)
     progress.read(on_progress)
     _reap(state.guard_pid)
-    if not state.lives_in(home):
-        await _let_go(home)  # a process that ends has no environment before it has no lock
     if states.locked(home):
         if not state.lives_in(home):
-            return  # another command took the home at once, and ends what was left itself
+            return  # another command took the home meanwhile, and ends what was left itself
         _signal(state.supervisor_pid, signal.SIGKILL, only_if=state.alive())
     await asyncio.to_thread(_end_stragglers, home)
 
@@ -250,12 +248,6 @@ async def _running(home: Home) -> State | None:
             return None
         if time.monotonic() > deadline:
             raise states.in_use(home)
-        await asyncio.sleep(_POLL_S)
-
-
-async def _let_go(home: Home) -> None:
-    deadline = time.monotonic() + _LET_GO_S
-    while states.locked(home) and time.monotonic() < deadline:  # noqa: ASYNC110 - of another process
         await asyncio.sleep(_POLL_S)
 
 

@@ -31,17 +31,20 @@ def start() -> Iterator[Start]:
 
     def make(home: Home | None = None, *, holding: int = -1) -> Started:
         process = subprocess.Popen(
-            [sys.executable, "-c", "import time; time.sleep(600)"],
+            [sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"],
             env={} if home is None else {MARKER: home.instance},
             pass_fds=() if holding < 0 else (holding,),
+            stdout=subprocess.PIPE,
         )
         started.append(process)
+        assert process.stdout is not None
+        process.stdout.readline()  # for an instant it would show no environment
         return process
 
     yield make
     for process in started:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 @pytest.fixture
@@ -139,9 +142,30 @@ async def test_a_swarm_between_two_supervisors_can_be_stopped(
     assert not states.locked(home)
 
 
-async def test_a_command_that_takes_the_home_as_its_swarm_ends_is_left_alone(
-    home: Home, configure: Configure, start: Start
+async def test_remains_are_ended_though_the_lock_outlives_who_held_it_for_a_moment(
+    home: Home, configure: Configure, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A process with threads has ended, by its state, before the last of them lets go."""
+    guard, server, stranger = start(home), start(home), start()
+    states.save(home, said(Phase.READY, guard=guard.pid, supervisor=stranger.pid))
+    lock, looks, really = states.lock(home), [0], states.locked
+
+    def locked(home: Home) -> bool:
+        looks[0] += guard.poll() is not None
+        if looks[0] == 3:
+            os.close(lock)
+        return really(home)
+
+    monkeypatch.setattr(states, "locked", locked)
+    await down(configure(home), lambda _: None)
+    assert server.poll() is not None
+    assert stranger.poll() is None
+
+
+async def test_a_command_that_takes_the_home_as_its_swarm_ends_is_left_alone(
+    home: Home, configure: Configure, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "_GUARD_GRACE_S", SHORT_S)
     guard, server, stranger = start(home), start(home), start()
     states.save(home, said(Phase.READY, guard=guard.pid, supervisor=stranger.pid))
     lock = states.lock(home)  # as if it had been waiting for it
