@@ -23,7 +23,7 @@ SMALL = 1 << 20
 """Of both streams; a quarter of it is for objects."""
 LARGE = 300_000
 """An answer that is an object, and larger than that quarter."""
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 
 
 async def _open() -> None:

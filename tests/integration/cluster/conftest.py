@@ -10,7 +10,7 @@ from cluster import stragglers
 from cluster.home import Home, locate
 from cluster.settings import MARKER, Settings
 
-GONE_LIMIT_S = 20.0
+GONE_LIMIT_S = 60.0
 
 Configure = Callable[..., Settings]
 
