@@ -14,7 +14,7 @@ from serve.ports import GatewayParts
 from tests.unit.serve.fakes import PASSWORD, Fakes
 from tests.unit.serve.quiet_ray import serve
 
-SETTLED_S = 1.0
+SETTLED_S = 5.0
 """After which an engine must have let go of what nobody waits for."""
 
 
