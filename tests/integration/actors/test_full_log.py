@@ -24,6 +24,9 @@ SMALL = 1 << 20
 LARGE = 300_000
 """An answer that is an object, and larger than that quarter."""
 WITHIN_S = 60.0
+LEASE_S = 3.0
+OUTLASTING = 5
+"""Tries, with a second between two, that take longer than a lease."""
 
 
 async def _open() -> None:
@@ -73,19 +76,19 @@ async def agent(broker: Broker, todo: Work, name: str = "coder-1") -> AsyncItera
         log.append = counted  # type: ignore[method-assign]
         member = Answering(log)
         member.todo = todo
-        async with in_background(member.run(WorkQueue(log, queue_name("coder"), lease_s=1.0))):
+        async with in_background(member.run(WorkQueue(log, queue_name("coder"), lease_s=LEASE_S))):
             yield
 
 
 @pytest.fixture
 async def coordinator(broker: Broker) -> AsyncIterator[EventLog]:
-    await broker.provision(lease_s=1.0, max_bytes=SMALL)
+    await broker.provision(lease_s=LEASE_S, max_bytes=SMALL)
     async with broker.joined("coordinator") as log:
         yield log
 
 
 async def make_room(broker: Broker) -> None:
-    await broker.provision(lease_s=1.0, max_bytes=STORE_BYTES)
+    await broker.provision(lease_s=LEASE_S, max_bytes=STORE_BYTES)
 
 
 async def fill(log: EventLog) -> None:
@@ -117,7 +120,7 @@ async def test_an_answer_that_finds_no_room_is_kept_until_there_is_some(
     todo = Work()
     async with agent(broker, todo):
         await coordinator.append(assigned(run))
-        await todo.refusals(3)  # the lease is one second, and so is the pause between two tries
+        await todo.refusals(OUTLASTING)
         await make_room(broker)
         await settled(coordinator)
     events = await said(coordinator, run)
@@ -133,7 +136,7 @@ async def test_so_it_is_where_the_events_have_no_room(
         todo = Work(size=2_000, gate=lambda: fill(other))
         async with agent(broker, todo):
             await coordinator.append(assigned(run))
-            await todo.refusals(3)
+            await todo.refusals(OUTLASTING)
             await make_room(broker)
             await settled(coordinator)
     events = await said(coordinator, run)

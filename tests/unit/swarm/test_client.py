@@ -324,6 +324,17 @@ async def test_who_waits_for_a_run_loses_patience_in_the_end() -> None:
             await swarm.run("r1").wait()
 
 
+class Stranger:
+    """Lets everybody in, and keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.told.append(request)
+        return httpx.Response(200, json={"access_token": "t"})
+
+
 def write_ready(home: Path) -> None:
     """What a swarm says that is ready."""
     state = {"phase": "ready", "addresses": {"gateway": BASE_URL}}
@@ -367,37 +378,27 @@ async def test_the_swarm_on_this_machine_may_be_used_as_somebody_else(
 
 
 async def test_the_password_in_the_home_is_not_sent_elsewhere(tmp_path: Path) -> None:
-    asked: list[httpx.Request] = []
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
-        return httpx.Response(200, json={"access_token": "t"})
-
+    stranger = Stranger()
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "admin.password").write_text(PASSWORD)
     with pytest.raises(NotAuthenticated):
         await AsyncSwarm.connect(
-            "http://elsewhere.test", home=tmp_path, transport=httpx.MockTransport(answer)
+            "http://elsewhere.test", home=tmp_path, transport=httpx.MockTransport(stranger)
         )
-    assert asked == []
+    assert stranger.told == []
 
 
 async def test_nothing_is_sent_to_who_has_the_port_of_a_swarm_that_was_killed(
     tmp_path: Path, hold: Hold
 ) -> None:
-    asked: list[httpx.Request] = []
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
-        return httpx.Response(200, json={"access_token": "t"})
-
+    stranger = Stranger()
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "admin.password").write_text(PASSWORD)
     write_ready(tmp_path)
     hold(tmp_path)()
     with pytest.raises(NotReachable, match="the last one was killed"):
-        await AsyncSwarm.connect(home=tmp_path, transport=httpx.MockTransport(answer))
-    assert asked == []
+        await AsyncSwarm.connect(home=tmp_path, transport=httpx.MockTransport(stranger))
+    assert stranger.told == []
 
 
 def test_events_with_fields_of_a_later_version_are_understood() -> None:
