@@ -119,7 +119,7 @@ async def team(
         yield
 
 
-async def until_end(log: EventLog, run: str, deadline_s: float = 30.0) -> list[StoredEvent]:
+async def until_end(log: EventLog, run: str, deadline_s: float = 60.0) -> list[StoredEvent]:
     """Every event of a run, up to the one that ends it."""
     events: list[StoredEvent] = []
     async with asyncio.timeout(deadline_s), aclosing(log.follow(run_filter(run))) as following:

@@ -152,14 +152,15 @@ async def test_a_trimmed_run_is_read_from_the_audit_log_as_it_was_read_from_the_
             await gateway.append(submission("run1"))
             await until_end(gateway, "run1")
             await publish_raw(gateway, forged(await gateway.append(submission("run2"))))
-            async with asyncio.timeout(20), aclosing(gateway.follow(run_filter("run1"))) as events:
+            async with asyncio.timeout(60), aclosing(gateway.follow(run_filter("run1"))) as events:
                 while (await anext(events)).subject != subject_for("run1", EventRefused.TYPE):
                     pass
+            await until_end(gateway, "run2")
         before = await read_run(reader, settings, "run1")
         assert any(isinstance(received, RefusedEvent) for received in before)
         assert len(before) == await in_stream(reader, "run1")
         await until_audited(reader, pool)
-        assert await trimmed(broker, domain, dsn) == 1
+        assert await trimmed(broker, domain, dsn) == 2
         assert await in_stream(reader, "run1") == 0
         after = await read_run(reader, settings, "run1")
         assert [*map(shown, after)] == [*map(shown, before)]
