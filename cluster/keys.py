@@ -144,7 +144,7 @@ def enrol(settings: Settings, name: str) -> tuple[str, ...]:
         UnknownKeyName: nobody of that name is kept out.
         IdentityError: the keys cannot be read or written.
     """
-    directory = _keys_in(settings.located_home())
+    directory = keys_in(settings.located_home())
     with directory.locked():
         authority = Authority.load(directory.path)
         barred = authority.ring.barred
@@ -188,6 +188,18 @@ async def known_keys(log: EventLog) -> tuple[KnownKey, ...]:
     return tuple(keys.values())
 
 
+def keys_in(home: Home) -> KeyDirectory:
+    """The keys of a home in which a swarm has run.
+
+    Raises:
+        NotRunning: none has.
+    """
+    directory = KeyDirectory(home.keys)
+    if not directory.exists:
+        raise NotRunning(f"No swarm has run in {home.root}.")
+    return directory
+
+
 def person() -> str:
     """Who asks: the user of this machine."""
     return getpass.getuser()[:128]
@@ -221,7 +233,7 @@ async def _named(home: Home, domain: Domain, key_or_name: str) -> tuple[KnownKey
 
 
 def _decided(settings: Settings, change: Change) -> None:
-    decide(_keys_in(settings.located_home()), change)
+    decide(keys_in(settings.located_home()), change)
 
 
 async def _changed(settings: Settings, change: Change) -> bool:
@@ -237,13 +249,6 @@ async def _changed(settings: Settings, change: Change) -> bool:
         decide(directory, change)
         await settle(directory, log, domain.nats_url)
     return True
-
-
-def _keys_in(home: Home) -> KeyDirectory:
-    directory = KeyDirectory(home.keys)
-    if not directory.exists:
-        raise NotRunning(f"No swarm has run in {home.root}.")
-    return directory
 
 
 def _running(settings: Settings) -> tuple[Home, Domain]:

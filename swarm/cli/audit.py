@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
+from bus.identity import Authority
 from bus.subject_keys import LIFE_S
-from cluster.assembly import authority
 from cluster.audit_log import verify_log
 from cluster.erasure import Erasure, forget, subject_named
-from cluster.errors import NotRunning
+from cluster.keys import keys_in
 from cluster.settings import Settings
 from storage.log_checker import LogCheck
 from swarm.cli.connection import local_swarm
@@ -66,10 +66,7 @@ def root_key(
     ] = False,
 ) -> None:
     """Print the operator's public key: all that swarm verify trusts. Pass it on by another way."""
-    home = Settings.load().located_home()
-    if not any(home.keys.glob("*.seed")):
-        raise NotRunning(f"No swarm has run in {home.root}.")
-    ring = authority(home).ring
+    ring = Authority.load(keys_in(Settings.load().located_home()).path).ring
     printer().print(ring.first.operator if first else ring.operator)
 
 
