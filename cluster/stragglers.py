@@ -6,6 +6,7 @@ from contextlib import suppress
 import psutil
 
 from cluster.home import Home
+from cluster.process_table import processes
 from cluster.settings import MARKER
 
 _POLL_S = 0.05
@@ -14,7 +15,7 @@ _POLL_S = 0.05
 def find(home: Home) -> list[psutil.Process]:
     """Processes that carry this home's mark in their environment, other than our own line."""
     mine = {process.pid for process in (psutil.Process(), *psutil.Process().parents())}
-    return [p for p in psutil.process_iter() if p.pid not in mine and bears_mark(p, home)]
+    return [p for p in processes() if p.pid not in mine and bears_mark(p, home)]
 
 
 def bears_mark(process: psutil.Process, home: Home) -> bool:

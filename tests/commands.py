@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from cluster.home import locate
+from cluster.process_table import processes
 from cluster.settings import MARKER
 
 SWARM = str(Path(sys.executable).parent / "swarm")
@@ -65,9 +66,7 @@ class Shell:
         """All that still runs for this home."""
         instance = locate(self.home).instance
         return [
-            process
-            for process in psutil.process_iter()
-            if environment_of(process).get(MARKER) == instance
+            process for process in processes() if environment_of(process).get(MARKER) == instance
         ]
 
     def kill_actor(self, class_name: str) -> None:

@@ -17,6 +17,7 @@ from cluster.errors import PartFailed
 from cluster.home import Home, secret
 from cluster.ports import LOOPBACK
 from cluster.process import Child, ChildSpec, RunAs
+from cluster.process_table import processes
 
 _INIT_TIMEOUT_S = 120.0
 _LEFTOVER_TIMEOUT_S = 10.0
@@ -165,7 +166,7 @@ def _initdb_options(data: Path) -> Sequence[str]:
 def _processes_in(folder: Path) -> list[psutil.Process]:
     """Every process whose working directory it is; the titles of Postgres's say little."""
     found = []
-    for process in psutil.process_iter():
+    for process in processes():
         with suppress(psutil.Error, OSError):
             if process.cwd() == str(folder):
                 found.append(process)

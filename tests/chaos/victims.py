@@ -12,6 +12,7 @@ import psutil
 
 from actors.team import AGENTS
 from cluster.home import Home
+from cluster.process_table import processes
 from cluster.settings import MARKER
 
 POLL_S: Final = 0.01
@@ -48,7 +49,7 @@ class Processes:
 
     def all(self) -> list[psutil.Process]:
         """Everything, servers that have dropped their environment included."""
-        return [process for process in psutil.process_iter() if self._is_ours(process)]
+        return [process for process in processes() if self._is_ours(process)]
 
     def of(self, kind: str) -> list[psutil.Process]:
         """The processes of that kind that run now; where one calls itself again, the first."""
