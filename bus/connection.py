@@ -363,8 +363,9 @@ async def _close_later(client: WireClient, seconds: float) -> None:
 
 
 def _refuses(error: Exception) -> bool:
-    """Whether the broker does not take the credential."""
-    return "authorization" in str(error).lower() or "authentication" in str(error).lower()
+    """Whether the broker does not take the credential; too late for it is another matter."""
+    said = str(error).lower()
+    return "authorization" in said or ("authentication" in said and "timeout" not in said)
 
 
 class reachable:  # noqa: N801 - read as a verb: with reachable(): ...
