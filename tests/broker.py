@@ -32,7 +32,7 @@ STORE_BYTES = 1 << 28
 """As in the swarm: the stream may fill what the server may store."""
 
 
-async def listening(port: int, *, deadline_s: float = 10.0) -> None:
+async def listening(port: int, *, deadline_s: float = 60.0) -> None:
     """Return once somebody answers on the port."""
     async with asyncio.timeout(deadline_s):
         while True:

@@ -62,6 +62,13 @@ class Shell:
         assert process.returncode is not None
         return Outcome(code=process.returncode, out=out.decode(), err=err.decode())
 
+    async def status(self, deadline_s: float = 90.0) -> Outcome:
+        """`swarm status --json`, once every part answers in its time: one may be late."""
+        async with asyncio.timeout(deadline_s):
+            while (outcome := await self.swarm("status", "--json")).code != 0:  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
+        return outcome
+
     def processes(self) -> list[psutil.Process]:
         """All that still runs for this home."""
         instance = locate(self.home).instance

@@ -65,7 +65,7 @@ def logs_of(home: Home) -> Iterator[Place]:
 def told_by(processes: Iterable[psutil.Process]) -> Iterator[Place]:
     """The environments and command lines of processes, as anybody of their user sees them."""
     for process in processes:
-        with suppress(OSError):
+        with suppress(OSError, psutil.Error):  # it has ended meanwhile
             for what in ("environ", "cmdline"):
                 place = Path(f"/proc/{process.pid}/{what}")
                 yield f"{what} of {process.pid} ({process.name()})", place.read_bytes()

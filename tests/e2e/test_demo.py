@@ -37,12 +37,12 @@ async def test_a_demonstration_on_a_real_model_ends_with_a_document_and_leaves_n
     assert own_shell.processes() == []
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("moment", ["nats       ready", "ray        ready", "Ready after", "works"])
 async def test_ctrl_c_at_any_moment_leaves_no_process(own_shell: Shell, moment: str) -> None:
     demo = await own_shell.start("demo", "--model", "scripted")
     assert demo.stderr is not None
-    async with asyncio.timeout(150):
+    async with asyncio.timeout(400):
         while line := await demo.stderr.readline():
             if moment in line.decode():
                 demo.send_signal(signal.SIGINT)

@@ -60,7 +60,7 @@ async def test_the_key_is_in_one_file_and_nowhere_else(
     parts = json.loads((await shell.swarm("status", "--json")).out)["parts"]
     headers = {"Authorization": f"Bearer {home.ray_token().read_text().strip()}"}
     async with httpx.AsyncClient(
-        base_url=parts["dashboard"]["address"], headers=headers, timeout=30
+        base_url=parts["dashboard"]["address"], headers=headers, timeout=120
     ) as dashboard:
         for path in (
             "/api/serve/applications/",

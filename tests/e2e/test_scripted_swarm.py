@@ -30,9 +30,7 @@ OBJECTIVE = "Design a rate limiter for a public HTTP API"
 
 
 async def test_status_tells_every_part_and_its_health(shell: Shell) -> None:
-    outcome = await shell.swarm("status", "--json")
-    assert outcome.code == 0, outcome
-    status = json.loads(outcome.out)
+    status = json.loads((await shell.status()).out)
     assert status["healthy"]
     assert {"gateway", "nats", "postgres", "redis", "qdrant", "dashboard", "model"} <= set(
         status["parts"]
@@ -60,14 +58,14 @@ async def test_a_witness_cosigns_the_audit_log(
 ) -> None:
     run = await client.submit(OBJECTIVE, priority="low")
     await run.wait()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while (cosigned := (await run.audit()).cosigned) is None:  # noqa: ASYNC110
             await asyncio.sleep(0.2)
     signed = parse_checkpoint(cosigned)
     signed.note.verify(witness.key)
     told = parse_checkpoint((await witness.http.get("/checkpoint")).text)
     assert told.checkpoint.size >= signed.checkpoint.size > 0
-    status = json.loads((await shell.swarm("status", "--json")).out)
+    status = json.loads((await shell.status()).out)
     assert status["parts"][f"witness {witness.key.name}"]["healthy"]
     (shown,) = status["log"]["witnesses"]
     assert shown["cosigned"] >= signed.checkpoint.size
@@ -180,8 +178,9 @@ async def test_the_auditor_killed_in_the_middle_misses_no_event(
     await run.wait(90)
     async with aclosing(run.events()) as following:
         events = [event async for event in following]
-    audit = await complete_audit(run, len(events))
-    assert audit is not None
+    async with asyncio.timeout(120):
+        while (audit := await complete_audit(run, len(events))) is None:
+            continue  # it has waited for half a minute itself
     assert (audit.events, audit.refused) == (len(events), 0)
 
 
@@ -212,7 +211,9 @@ async def test_the_gateway_refuses_strangers_and_nonsense(shell: Shell) -> None:
     assert certificate is not None
     address = gateway_url(shell.home)
     assert address.startswith("https://")
-    async with httpx.AsyncClient(base_url=address, verify=trusting_only(certificate)) as http:
+    async with httpx.AsyncClient(
+        base_url=address, verify=trusting_only(certificate), timeout=60
+    ) as http:
         for path in (
             "/v1/runs/r1",
             "/v1/models",

@@ -160,7 +160,7 @@ async def _shown_by_ray(shell: Shell) -> list[Place]:
     url = status["parts"]["dashboard"]["address"]
     places = []
     async with httpx.AsyncClient(
-        base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=30
+        base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=120
     ) as http:
         for path in _STATE_API:
             answer = await http.get(f"/{path}")

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,9 @@ PAUSES = 0.1
 """Share of the tasks in which the agent stands still."""
 LONGEST_PAUSE_S = 3 * LEASE_S
 SEED = 16
-ENDED_S = 90.0
+SPAWN = multiprocessing.get_context("spawn")
+READY_S = 120.0
+ENDED_S = 240.0
 WIDE = WorkflowSpec(
     name="wide", nodes=tuple(StepSpec(name=f"part-{n}", role=ROLE) for n in range(STEPS))
 )
@@ -53,7 +56,7 @@ def _known(directory: str, port: int) -> Broker:
     return Broker(Path(directory), authority=Authority.load(Path(directory)), port=port)
 
 
-async def _agent(directory: str, port: int, number: int) -> None:
+async def _agent(directory: str, port: int, number: int, ready: Barrier) -> None:
     chance = random.Random(SEED * AGENTS + number)  # noqa: S311
 
     async def stand_still(_: Sequence[Message]) -> None:
@@ -62,25 +65,27 @@ async def _agent(directory: str, port: int, number: int) -> None:
 
     broker, model = _known(directory, port), ScriptedAnswers(stand_still)
     async with agent(broker, ROLE, f"{ROLE}-{number}", model, lease_s=LEASE_S) as task:
+        await asyncio.to_thread(ready.wait, READY_S)
         await task
 
 
-async def _coordinator(directory: str, port: int, _: int) -> None:
+async def _coordinator(directory: str, port: int, _: int, ready: Barrier) -> None:
     async with coordinator(_known(directory, port)):
+        await asyncio.to_thread(ready.wait, READY_S)
         await asyncio.Event().wait()
 
 
-def _live(what: str, directory: str, port: int, number: int) -> None:
+def _live(what: str, directory: str, port: int, number: int, ready: Barrier) -> None:
     work: Coroutine[None, None, None] = {"agent": _agent, "coordinator": _coordinator}[what](
-        directory, port, number
+        directory, port, number, ready
     )
     asyncio.run(work)
 
 
 @contextmanager
-def _process(what: str, broker: Broker, number: int) -> Iterator[None]:
-    arguments = (what, str(broker.directory), broker.port, number)
-    process = multiprocessing.get_context("spawn").Process(target=_live, args=arguments)
+def _process(what: str, broker: Broker, number: int, ready: Barrier) -> Iterator[None]:
+    arguments = (what, str(broker.directory), broker.port, number, ready)
+    process = SPAWN.Process(target=_live, args=arguments)
     process.start()
     try:
         yield
@@ -106,11 +111,13 @@ async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
 @asynccontextmanager
 async def _contending(broker: Broker) -> AsyncIterator[EventLog]:
     """16 agents and their coordinator at work; the log, for who hands the runs in."""
+    ready = SPAWN.Barrier(AGENTS + 2)
     with ExitStack() as processes:
-        processes.enter_context(_process("coordinator", broker, 0))
+        processes.enter_context(_process("coordinator", broker, 0, ready))
         for number in range(1, AGENTS + 1):
-            processes.enter_context(_process("agent", broker, number))
+            processes.enter_context(_process("agent", broker, number, ready))
         async with broker.joined("gateway") as log:
+            await asyncio.to_thread(ready.wait, READY_S)
             yield log
 
 
@@ -152,7 +159,7 @@ def _task(each: StoredEvent, payload: StepPayload) -> tuple[object, ...]:
     return each.event.run, payload.step, payload.iteration, payload.item
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(500)
 async def test_a_thousand_tasks_and_sixteen_agents_give_one_accepted_result_each(
     broker: Broker,
 ) -> None:

@@ -32,7 +32,7 @@ async def test_events_put_back_after_their_credential_has_ended_stay_valid(
     broker: Broker, pool: Pool, tmp_path: Path
 ) -> None:
     survivors = Survivors(locate(tmp_path))
-    async with broker.joined("gateway", ttl=timedelta(seconds=1)) as gateway:
+    async with broker.joined("gateway", ttl=timedelta(seconds=5)) as gateway:
         async with auditing(broker, pool) as auditor:
             await gateway.append(submitted("r1"))
             await until_audited(auditor, pool)

@@ -18,7 +18,7 @@ from tests.chaos.swarm import ChaosSwarm
 
 pytestmark = pytest.mark.timeout(300)
 
-ENDED_S = 120.0
+ENDED_S = 240.0
 ITS_OWN = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nowhere"}
 
 

@@ -7,9 +7,9 @@ import pytest
 from actors.team import AGENTS
 from tests.chaos.swarm import ChaosSwarm
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
-ENDED_S = 60.0
+ENDED_S = 180.0
 SERVERS = ("nats", "postgres", "postgres backend", "valkey")
 MEMBERS = ("coordinator", "auditor", "authority")
 SERVE = ("gateway", "model", "proxy", "controller")

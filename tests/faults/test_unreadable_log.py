@@ -18,7 +18,7 @@ from tests.integration.actors.test_coordinator import coordinating, until
 from tests.integration.actors.test_coordinator import submitted as asked
 from tests.sending import submitted
 
-READ_S = 5
+READ_S = 30
 
 
 @pytest.fixture

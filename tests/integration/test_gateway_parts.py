@@ -71,7 +71,7 @@ async def gateway(
         model_name=MODEL,
         log_key_jwt="",
         workflows=workflows,
-        limits=Limits(heartbeat_s=0.5, stream_life_s=1.0, call_timeout_s=3.0),
+        limits=Limits(heartbeat_s=0.5, stream_life_s=1.0, call_timeout_s=10.0),
         memory=memory or FakeMemory([]).ports().keeping,
     )
     app = create_late_app(lambda: connect_parts(config, EchoModel()))

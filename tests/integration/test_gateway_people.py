@@ -59,7 +59,7 @@ async def log_in(client: httpx.AsyncClient, **body: str) -> dict[str, str]:
 
 async def record(broker: Broker, dsn: str) -> list[StoredEvent]:
     """What the log says of people, once everything that was noted has been passed on."""
-    async with open_pool(dsn) as pool, asyncio.timeout(20):
+    async with open_pool(dsn) as pool, asyncio.timeout(60):
         while await PeopleOutbox(pool).backlog():  # noqa: ASYNC110 - the gateway is at it
             await asyncio.sleep(0.05)
     async with broker.joined("gateway", "reader") as log:

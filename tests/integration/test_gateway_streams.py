@@ -195,6 +195,7 @@ async def a_long_run(log: EventLog, broker: Broker) -> AsyncIterator[asyncio.Que
         yield orders
 
 
+@pytest.mark.timeout(400)
 async def test_a_stream_of_a_real_log_is_cut_anywhere_and_goes_on_without_gap_or_repeat(
     broker: Broker,
 ) -> None:
@@ -210,6 +211,7 @@ async def test_a_stream_of_a_real_log_is_cut_anywhere_and_goes_on_without_gap_or
             httpx.AsyncClient(
                 base_url=f"http://127.0.0.1:{port}",
                 headers=as_admin,
+                timeout=60,
             ) as client,
         ):
             for cut in range(CUTS):

@@ -49,6 +49,12 @@ async def broker(tmp_path: Path) -> AsyncGenerator[Broker, None]:
     await broker.stop()
 
 
+@pytest.fixture(autouse=True)
+def recorded_before_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No answer goes out before it is recorded, however busy the machine is."""
+    monkeypatch.setattr("serve.metering.STORED_WITHIN_S", 30.0)
+
+
 @asynccontextmanager
 async def person(transport: httpx.ASGITransport) -> AsyncGenerator[httpx.AsyncClient, None]:
     async with httpx.AsyncClient(transport=transport, base_url=BASE_URL) as client:

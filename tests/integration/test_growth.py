@@ -66,7 +66,7 @@ async def auditor(broker: Broker, pool: Pool) -> AsyncIterator[AuditStore]:
 async def until_audited(store: AuditStore, log: EventLog) -> None:
     """Return once the audit log has everything that is in the stream now."""
     end = await log.last_sequence()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await store.reach()).stream_sequence < end:  # noqa: ASYNC110 - in another process
             await asyncio.sleep(0.02)
 

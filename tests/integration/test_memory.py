@@ -606,7 +606,7 @@ async def test_an_objective_that_is_erased_is_not_quoted(
     assert content == "\n\nThe run failed: out of ideas (x)"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_a_thousand_writers_on_fifty_items_lose_no_update(
     memory: Keeping, broker: Broker, pool: Pool
 ) -> None:
@@ -617,18 +617,18 @@ async def test_a_thousand_writers_on_fifty_items_lose_no_update(
     items, writers, senders = 50, 1_000, 8
     chance = Random(5)  # noqa: S311 - the same waits in every run
 
+    reader = MemoryReader(pool, deadline_s=240.0)  # all of them look at once in the beginning
+
     async def raised(log: EventLog, item: str) -> int:
         tries = 0
         while True:
             await asyncio.sleep(chance.uniform(0, 4.0 * tries))
             tries += 1
-            there = await memory.stores.reader.read(
-                "default", "shared/notes", item, now=datetime.now(UTC)
-            )
+            there = await reader.read("default", "shared/notes", item, now=datetime.now(UTC))
             base, value = (there.version, int(there.content)) if there else (0, 0)
             stored = await log.append(writing(item, str(value + 1), base=base))
             outcome = await memory.keeper.settled(
-                stored.event.id, stored.stream_sequence, deadline_s=240
+                stored.event.id, stored.stream_sequence, deadline_s=600
             )
             if outcome.is_applied:
                 return tries

@@ -17,7 +17,7 @@ from tests.asking import asked
 from tests.local_ray import serving_ray
 from tests.unit.serve.quiet_ray import serve
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 
 SCHEMA: dict[str, JsonValue] = {
     "type": "object",

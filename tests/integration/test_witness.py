@@ -294,8 +294,9 @@ async def test_the_log_goes_on_without_its_witness_and_the_swarm_is_told_of_a_br
 
 
 async def test_at_a_clean_stop_what_was_recorded_last_is_cosigned(
-    pool: Pool, witness: Running
+    pool: Pool, witness: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("actors.witnesses.LAST_S", 30.0)
     ledger, alarms = WitnessStore(pool), Alarms()
     address = WitnessAddress(url=witness.url, key=witness.key)
     async with witnessed(ledger, [address], alarms.tell):

@@ -207,7 +207,7 @@ async def requests_of(
 
 
 async def ask(
-    role: str, connection: Connection, subject: str, body: bytes
+    role: str, connection: Connection, subject: str, body: bytes, *, within_s: float = 0.3
 ) -> dict[str, object] | None:
     """One request and its answer; None where the broker refuses it."""
     inbox = own_inbox(role, connection)
@@ -219,7 +219,7 @@ async def ask(
     subscription = await connection.client.subscribe(inbox, cb=note)
     try:
         await connection.client.publish(subject, body, reply=inbox)
-        async with asyncio.timeout(0.3):
+        async with asyncio.timeout(within_s):
             answer: dict[str, object] = json.loads(await answers.get() or b"{}")
             return answer
     except TimeoutError:
@@ -232,7 +232,9 @@ async def make_consumer(role: str, connection: Connection, options: dict[str, ob
     name = f"own-{role}-{connection.client._nuid.next().decode()}"
     config = {"name": name, "ack_policy": "none", "deliver_policy": "by_start_sequence"} | options
     body = json.dumps({"stream_name": STREAM, "config": config}).encode()
-    answer = await ask(role, connection, f"{API}.CONSUMER.CREATE.{STREAM}.{name}", body)
+    answer = await ask(
+        role, connection, f"{API}.CONSUMER.CREATE.{STREAM}.{name}", body, within_s=20
+    )
     assert answer is not None
     return name
 

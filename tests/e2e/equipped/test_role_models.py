@@ -50,7 +50,7 @@ async def test_the_gateway_lists_both_and_asks_the_one_that_is_named(
         assert (await swarm.chat(HELLO, model=name)).model == name
     with pytest.raises(NotFound):
         await swarm.chat(HELLO, model="gpt-9")
-    status = json.loads((await equipped.swarm("status", "--json")).out)
+    status = json.loads((await equipped.status()).out)
     assert status["parts"]["model"]["address"] == DEFAULT
     assert status["parts"][f"model-{OTHER}"]["healthy"]
 

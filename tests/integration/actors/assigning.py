@@ -80,7 +80,7 @@ def payloads(events: Sequence[StoredEvent], model: type[P]) -> list[P]:
 
 async def settled(log: EventLog, role: str = "coder") -> None:
     """Wait until the queue holds nothing and nobody works."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while True:
             info = await log.connection.client.jsm().consumer_info(STREAM, queue_name(role))
             if not info.num_pending and not info.num_ack_pending:

@@ -107,7 +107,7 @@ async def test_a_run_with_retries_a_loop_a_refusal_and_two_killed_coordinators_i
     async with broker.joined("gateway") as gateway:
         async with team(broker, model), coordinator(broker, "coordinator-2"):
             await gateway.append(submission(run))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await third.wait()
             events = await read(gateway, run)
             assigned = next(
@@ -119,7 +119,7 @@ async def test_a_run_with_retries_a_loop_a_refusal_and_two_killed_coordinators_i
         go_on.set()
         async with team(broker, model):
             await until_end(gateway, run)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while True:
                     events = await read(gateway, run)
                     made = replay(events)

@@ -166,7 +166,7 @@ async def test_a_coordinator_that_comes_later_carries_on(broker: Broker, run: st
     async with broker.joined("gateway") as gateway:
         async with team(broker, model):
             await gateway.append(submission(run))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await reached.wait()
         go_on.set()
         async with team(broker, model):

@@ -10,7 +10,7 @@ from tests.broker import Broker
 async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Broker]:
     broker = Broker(tmp_path_factory.mktemp("broker"))
     await broker.start()
-    await broker.provision()
+    await broker.provision(lease_s=6.0)
     yield broker
     await broker.stop()
 

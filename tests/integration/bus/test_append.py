@@ -183,7 +183,7 @@ async def test_an_id_taken_by_junk_does_not_swallow_our_event(broker: Broker, ru
             coder.sender.sign(started(run)).subject,
             b"junk",
             {"Nats-Msg-Id": ended(run).id},
-            timeout_s=2,
+            timeout_s=20,
         )
         stored = await coordinator.append(ended(run))
         assert stored.event.type == RunFailed.TYPE
@@ -210,7 +210,7 @@ async def test_an_id_taken_with_a_status_header_does_not_stop_us(
             coder.sender.sign(started(run)).subject,
             b"",
             {"Nats-Msg-Id": ended(run).id, "Status": status},
-            timeout_s=2,
+            timeout_s=20,
         )
         await coordinator.append(ended(run))
         kinds = [type(received) for received in await read_all(coordinator, run)]

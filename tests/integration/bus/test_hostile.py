@@ -47,7 +47,7 @@ async def publish_block(log: EventLog, subject: bytes, block: bytes, data: bytes
 
 async def first_two(log: EventLog, subject_filter: str) -> list[Received]:
     found: list[Received] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         async for received in log.follow(subject_filter):
             found.append(received)
             if len(found) == 2:
@@ -101,7 +101,7 @@ async def test_a_strange_attribute_is_refused_and_the_reader_goes_on(
     async with broker.joined("coder") as coder, broker.joined("coordinator") as reader:
         event = coder.sender.sign(started(run))
         await coder.connection.publish(
-            event.subject, event.data, {**event.headers, name: value}, timeout_s=2
+            event.subject, event.data, {**event.headers, name: value}, timeout_s=20
         )
         await coder.append(started(run))
         assert [type(r) for r in await read_all(reader, run)] == [RefusedEvent, StoredEvent]

@@ -48,7 +48,7 @@ def completed(run: str, size: int, *, role: str = "coder", fill: str = "x") -> D
 
 
 async def publish_raw(log: EventLog, event: Event) -> None:
-    await log.connection.publish(event.subject, event.data, event.headers, timeout_s=2)
+    await log.connection.publish(event.subject, event.data, event.headers, timeout_s=20)
 
 
 def resigned(log: EventLog, event: Event, **headers: str) -> Event:
@@ -71,6 +71,7 @@ async def stored_objects(broker: Broker, run: str) -> dict[str, int]:
         answer = await connection.client.request(
             f"$JS.API.STREAM.INFO.{OBJECTS}",
             json.dumps({"subjects_filter": f"obj.{run}.>"}).encode(),
+            timeout=20,
         )
         found: dict[str, int] = json.loads(answer.data)["state"].get("subjects") or {}
         return found
@@ -188,7 +189,7 @@ async def test_a_chunk_that_is_not_what_was_signed_is_refused(
                 chunk_subject(run, coder.sender.key.public, reference.digest, number),
                 forged if number == 3 else true,
                 {},
-                timeout_s=2,
+                timeout_s=20,
             )
         await publish_raw(coder, coder.sender.sign(draft))
     assert (await refusal(broker, run)).error.code == "object_mismatch"
@@ -247,10 +248,10 @@ async def test_nobody_puts_under_another_key_or_replaces_a_chunk(broker: Broker,
         await coder.append(draft)
         subject = chunk_subject(run, coder.sender.key.public, digest, 0)
         with pytest.raises(PublishDenied):
-            await critic.publish(subject, b"forged", {}, timeout_s=2)
+            await critic.publish(subject, b"forged", {}, timeout_s=20)
         for headers in ({}, {"Nats-Rollup": "sub"}, {"Nats-TTL": "1s"}):
             with pytest.raises(StreamRefusal):
-                await coder.connection.publish(subject, b"forged", headers, timeout_s=2)
+                await coder.connection.publish(subject, b"forged", headers, timeout_s=20)
     async with broker.joined("coordinator") as reader:
         (received,) = await read_all(reader, run)
         assert isinstance(received, StoredEvent)

@@ -125,7 +125,7 @@ async def test_every_event_of_a_run_is_a_cloud_event_to_an_outsider(
             run_filter(run), ordered_consumer=True, config=ConsumerConfig(name=f"ordered-{run}")
         )
         for stored in sent:
-            message = await subscription.next_msg(timeout=5)
+            message = await subscription.next_msg(timeout=20)
             check(stored, message)
             assert clear_of(data_of(message)) == without_personal(stored)
         with pytest.raises(nats.errors.TimeoutError):
@@ -141,14 +141,14 @@ async def test_an_outsider_may_pull_with_a_consumer_of_its_own(
         subscription = await client.jetstream().pull_subscribe(
             run_filter(run), stream=STREAM, config=ConsumerConfig(name=f"outside-{run}")
         )
-        messages = await subscription.fetch(len(sent), timeout=5)
+        messages = await subscription.fetch(len(sent), timeout=20)
         for stored, message in zip(sent, messages, strict=True):
             check(stored, message)
 
 
 async def refusal(errors: asyncio.Queue[str]) -> str:
     """The subject that the broker refused next; nats-py gives it in lower case."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         found = re.search(r'permissions violation for publish to "(.+)"', await errors.get())
     assert found is not None
     return found.group(1)
@@ -188,8 +188,8 @@ async def test_an_observer_removes_nothing(broker: Broker, run: str, tmp_path: P
     errors: asyncio.Queue[str] = asyncio.Queue()
     (first, *_) = await some_run(broker, run)
     async with observing(broker, tmp_path, errors) as client:
-        manager = client.jsm(timeout=0.3)
-        before = (await manager.stream_info(STREAM)).state.messages
+        manager, look = client.jsm(timeout=0.3), client.jsm(timeout=20)
+        before = (await look.stream_info(STREAM)).state.messages
         for attempt in (
             manager.purge_stream(STREAM),
             manager.purge_stream(STREAM, subject=run_filter(run)),
@@ -200,7 +200,7 @@ async def test_an_observer_removes_nothing(broker: Broker, run: str, tmp_path: P
             with pytest.raises(nats.errors.TimeoutError):
                 await attempt
             assert (await refusal(errors)).startswith("$js.api.stream.")
-        assert (await manager.stream_info(STREAM)).state.messages == before
+        assert (await look.stream_info(STREAM)).state.messages == before
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ async def test_nobody_connects_without_a_credential(
     reader, writer = await asyncio.open_connection("127.0.0.1", broker.port)
     connect = json.dumps({"verbose": False, "headers": True, **options}).encode()
     writer.write(b"CONNECT " + connect + b"\r\nSUB evt.> 1\r\nPING\r\n")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         answers = (await reader.read()).decode().splitlines()
     writer.close()
     await writer.wait_closed()

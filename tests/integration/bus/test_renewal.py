@@ -22,8 +22,9 @@ from policies.capabilities import inbox_prefix, queue_name
 from tests.broker import Broker
 from tests.swarming import in_background
 
-LIFE = timedelta(seconds=3)
-CHANGES = 4
+LIFE = timedelta(seconds=6)
+CHANGES = 10
+APPENDED_BETWEEN = 20
 
 
 @asynccontextmanager
@@ -70,15 +71,17 @@ async def test_appends_and_a_reader_go_on_over_several_credentials(broker: Broke
                         return
 
         first = log.connection.client
-        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(90), asyncio.TaskGroup() as group:
             group.create_task(append())
             group.create_task(follow())
-            for _ in range(CHANGES):
+            for number in range(1, CHANGES + 1):
                 await asyncio.sleep(0.5)
+                while appended < APPENDED_BETWEEN * number:  # noqa: ASYNC110 - as many as there are
+                    await asyncio.sleep(0.05)
                 await renewed(broker, log)
             finished.set()
     assert log.connection.client is not first
-    assert appended > 200
+    assert appended > APPENDED_BETWEEN * CHANGES
     assert [each.event.sequence for each in seen] == list(range(1, appended + 1))
     chain = ChainTracker()
     for each in seen:
@@ -86,7 +89,7 @@ async def test_appends_and_a_reader_go_on_over_several_credentials(broker: Broke
 
 
 async def test_work_in_hand_is_not_handed_out_again(broker: Broker) -> None:
-    """Leases of 2 s, heartbeats and the answer go through whatever client is current."""
+    """The work outlasts its lease; heartbeats and the answer go through the current client."""
     run, objective = f"r{uuid4().hex[:12]}", "x"
     done: list[Delivery] = []
     finished = asyncio.Event()
@@ -97,7 +100,7 @@ async def test_work_in_hand_is_not_handed_out_again(broker: Broker) -> None:
                 return Ack()
             if not done:
                 for _ in range(CHANGES):
-                    await asyncio.sleep(0.5)
+                    await asyncio.sleep(0.7)
                     await renewed(broker, log)
             done.append(delivery)
             if len(done) == 20:
@@ -105,7 +108,7 @@ async def test_work_in_hand_is_not_handed_out_again(broker: Broker) -> None:
             return Ack()
 
         queue = WorkQueue(log, queue_name("critic"), lease_s=2.0)
-        async with in_background(queue.run(work)), asyncio.timeout(30):
+        async with in_background(queue.run(work)), asyncio.timeout(90):
             for attempt in range(1, 21):
                 payload = StepAssigned(
                     step="s", iteration=1, attempt=attempt, role="critic", objective=objective,
@@ -125,16 +128,16 @@ async def test_the_broker_ends_what_was_not_renewed_and_takes_the_old_credential
     broker: Broker,
 ) -> None:
     key = AgentKey.generate()
-    old = broker.credential("gateway", "gateway-1", key, ttl=timedelta(seconds=2))
+    old = broker.credential("gateway", "gateway-1", key, ttl=timedelta(seconds=4))
     inbox = inbox_prefix(key.public)
     connection = await Connection.open(broker.url, key, old, inbox=inbox)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await connection.refused.wait()
     assert connection.is_closed
     whole_second = old.expires_at + timedelta(seconds=1) - datetime.now(UTC)  # as it counts
     await asyncio.sleep(max(0.0, whole_second.total_seconds()))
     with pytest.raises(BusUnreachable, match="(?i)authorization"):
-        await Connection.open(broker.url, key, old, inbox=inbox, deadline_s=1)
+        await Connection.open(broker.url, key, old, inbox=inbox, deadline_s=3)
     await connection.close()
 
 
@@ -142,7 +145,7 @@ async def test_what_the_broker_has_cut_goes_on_under_a_new_credential(broker: Br
     async with short_lived(broker, "gateway") as log:
         run = f"r{uuid4().hex[:12]}"
         await log.append(started(run, 1))
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(30):
             await log.connection.refused.wait()
         assert not log.connection.is_closed
         with suppress(BusUnreachable, nats.errors.Error):

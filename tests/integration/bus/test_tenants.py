@@ -83,7 +83,7 @@ async def connected(
 
 
 async def denied(errors: asyncio.Queue[str], what: str) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while re.search(f"permissions violation for {what}", await errors.get()) is None:
             continue
 
@@ -254,7 +254,7 @@ async def test_a_revoked_key_of_a_tenant_is_cut_off(
     ring = with_revoked(authority.ring, authority.root_key, (revoked,), now=2_000_000_000)
     async with connected(broker, access, tmp_path) as client:
         await tell_broker(broker.url, Authority(ring, authority.keys), tenant="acme")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not client.is_closed:  # noqa: ASYNC110 - nats-py tells nobody
                 await asyncio.sleep(0.02)
     with pytest.raises(BusUnreachable):

@@ -10,7 +10,7 @@ from cluster import stragglers
 from cluster.home import Home, locate
 from cluster.settings import MARKER, Settings
 
-GONE_LIMIT_S = 60.0
+GONE_LIMIT_S = 150.0
 
 Configure = Callable[..., Settings]
 
@@ -47,7 +47,7 @@ def configure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ray_address: str)
             "model_profile": "scripted",
             "ray_address": ray_address,
             "gateway_port": 0,
-            "start_timeout_s": 60.0,
+            "start_timeout_s": 150.0,
             "stop_timeout_s": 15.0,
         }
         return Settings.model_validate({**fields, **changes})

@@ -17,6 +17,8 @@ from storage.postgres import open_pool
 from tests.integration.cluster.conftest import Configure
 from tests.integration.cluster.test_recovery import EVENTS, audited_events
 
+pytestmark = pytest.mark.timeout(400)
+
 
 @pytest.fixture
 def settings(home: Home, configure: Configure) -> Settings:

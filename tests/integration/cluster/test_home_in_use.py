@@ -19,6 +19,8 @@ from cluster.state import Phase, State
 from tests.integration.cluster.conftest import Configure, all_gone
 from tests.integration.cluster.test_supervisor import FAKE
 
+pytestmark = pytest.mark.timeout(400)
+
 Started = subprocess.Popen[bytes]
 Start = Callable[..., Started]
 SHORT_S = 0.3
@@ -158,7 +160,7 @@ async def test_remains_are_ended_though_the_lock_outlives_who_held_it_for_a_mome
 
     monkeypatch.setattr(states, "locked", locked)
     await down(configure(home), lambda _: None)
-    assert server.poll() is not None
+    assert server.wait(timeout=30) is not None
     assert stranger.poll() is None
 
 

@@ -34,6 +34,8 @@ from tests.integration.cluster.conftest import Configure
 from tests.sending import submitted
 from tests.swarming import in_background
 
+pytestmark = pytest.mark.timeout(400)
+
 SIGN = checkpoint_signer("example.com/audit", SigningKey(bytes(32)))
 SECRET = b"secret"
 EVENTS = 30

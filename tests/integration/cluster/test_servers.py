@@ -21,6 +21,8 @@ from cluster.parts.server import Server
 from cluster.settings import Settings
 from tests.integration.cluster.conftest import Configure, until
 
+pytestmark = pytest.mark.timeout(400)
+
 
 class Running:
     """The parts of one assembly by name, and their addresses."""

@@ -14,7 +14,7 @@ from storage.errors import StorageRefused, StorageUnavailable
 
 @pytest.fixture
 async def cache(valkey: ValkeyServer) -> AsyncIterator[Cache]:
-    async with Cache.open(valkey.connection_url) as opened:
+    async with Cache.open(valkey.connection_url, deadline_s=30) as opened:
         yield opened
 
 
@@ -53,7 +53,7 @@ async def test_attempts_side_by_side_do_not_slip_past_the_limit(cache: Cache, ke
 async def test_more_commands_at_once_than_connections_wait_for_their_turn(
     valkey: ValkeyServer, key: str
 ) -> None:
-    async with Cache.open(valkey.connection_url, connections=4) as few:
+    async with Cache.open(valkey.connection_url, connections=4, deadline_s=60) as few:
         takes = (few.take(key, limit=200, window_s=60) for _ in range(200))
         verdicts = await asyncio.gather(*takes)
     left = [verdict.remaining for verdict in verdicts if isinstance(verdict, Allow)]

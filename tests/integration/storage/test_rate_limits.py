@@ -16,7 +16,7 @@ from storage.rate_limits import RateLimits, _slot
 
 @pytest.fixture
 async def cache(valkey: ValkeyServer) -> AsyncIterator[Cache]:
-    async with Cache.open(valkey.connection_url) as opened:
+    async with Cache.open(valkey.connection_url, deadline_s=30) as opened:
         yield opened
 
 

@@ -21,7 +21,7 @@ NAME = ("default", "shared/chat", "turn")
 
 @pytest.fixture
 async def items(valkey: ValkeyServer) -> AsyncIterator[SessionItems]:
-    async with Cache.open(valkey.connection_url) as cache:
+    async with Cache.open(valkey.connection_url, deadline_s=30) as cache:
         items = SessionItems(cache)
         await items.clear()
         yield items
@@ -104,7 +104,7 @@ def test_no_writer_reads_an_older_version_than_its_own_and_none_is_lost(
         name = uuid4().hex
         place = ("default", "shared/chat", name)
         truth, seen, marked = 1, 1, 0
-        async with Cache.open(valkey.connection_url) as cache:
+        async with Cache.open(valkey.connection_url, deadline_s=30) as cache:
             items = SessionItems(cache)
             for act, number in acts:
                 match act:

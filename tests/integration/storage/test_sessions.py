@@ -177,11 +177,12 @@ async def test_where_the_sessions_cannot_be_ended_their_user_is_not_changed(
     pool: Pool, store: SessionStore, ada: User
 ) -> None:
     session = await opened(store, ada)
-    users, ending = UserStore(pool, deadline_s=0.3), SessionsEnd(because="password", now=NOW)
+    users, ending = UserStore(pool), SessionsEnd(because="password", now=NOW)
     async with pool.acquire() as other, other.transaction():
         await other.execute("select from sessions where id = $1 for update", session.id)
+        hurried = UserStore(pool, deadline_s=0.3)
         with pytest.raises(StorageUnavailable):
-            await users.change(ada.id, password_hash="new", ending=ending)
+            await hurried.change(ada.id, password_hash="new", ending=ending)
     assert await users.by_id(ada.id) == ada
     assert await store.of_user(ada.id, now=NOW) == (session,)
     assert (await users.change(ada.id, password_hash="new", ending=ending)).password_hash == "new"

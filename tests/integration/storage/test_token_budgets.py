@@ -18,7 +18,7 @@ DAY = date(2026, 1, 1)
 
 @pytest.fixture
 async def budgets(valkey: ValkeyServer) -> AsyncIterator[TokenBudgets]:
-    async with Cache.open(valkey.connection_url) as cache:
+    async with Cache.open(valkey.connection_url, deadline_s=30) as cache:
         yield TokenBudgets(cache, life=uuid4().hex)
 
 
@@ -76,7 +76,7 @@ async def test_what_is_settled_too_late_is_not_booked_and_has_the_day_counted_an
 
 async def test_another_process_begins_anew(valkey: ValkeyServer, budgets: TokenBudgets) -> None:
     await budgets.install("uma", DAY, used=100, in_work={})
-    async with Cache.open(valkey.connection_url) as cache:
+    async with Cache.open(valkey.connection_url, deadline_s=30) as cache:
         assert await take(TokenBudgets(cache, life="another"), "a", 1) is None
 
 
@@ -86,7 +86,7 @@ def test_side_by_side_no_more_is_given_than_there_is(
     valkey: ValkeyServer, wishes: list[tuple[int, int]]
 ) -> None:
     async def run() -> None:
-        async with Cache.open(valkey.connection_url) as cache:
+        async with Cache.open(valkey.connection_url, deadline_s=30) as cache:
             budgets = TokenBudgets(cache, life=uuid4().hex)
             await budgets.install("uma", DAY, used=0, in_work={})
 
