@@ -33,7 +33,9 @@ def is_plain(value: str) -> bool:
 
 def is_canonical(value: str) -> bool:
     """Whether `encode_attribute` spells the value so: no two spellings mean the same."""
-    return is_plain(value) or ("%" in value and encode_attribute(unquote(value)) == value)
+    if is_plain(value):
+        return True
+    return value.isascii() and "%" in value and encode_attribute(unquote(value)) == value
 
 
 def misnamed(headers: Mapping[str, str]) -> list[str]:
@@ -49,9 +51,10 @@ def misnamed(headers: Mapping[str, str]) -> list[str]:
 
 
 def is_misspelt(name: str) -> bool:
-    """Whether a reader that ignores case would take it for an attribute that is not signed."""
+    """Whether no sender spells an attribute so; a reader that ignores case may take it for one."""
     lower = name.lower()
-    return name != lower and lower.startswith(("ce-", "swarm-", TRACE_HEADER))
+    differs = name != lower or not name.isascii()
+    return differs and lower.startswith(("ce-", "swarm-", TRACE_HEADER))
 
 
 def _percent_encoded(stretch: re.Match[str]) -> str:

@@ -106,7 +106,8 @@ class Event:
         if not (all(kept.values()) and is_plain(values)):
             strange += [name for name, value in kept.items() if not is_canonical(value)]
         if strange:
-            raise MalformedEvent(f"event on {subject!r} has a malformed {', '.join(strange)[:200]}")
+            named = ascii(", ".join(strange)[:200])[1:-1]
+            raise MalformedEvent(f"event on {subject!r} has a malformed {named}")
         event = cls(subject=subject, headers=kept, data=data)
         event.check_form()
         return event
