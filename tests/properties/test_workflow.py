@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
@@ -32,6 +33,7 @@ def finished(workflow: WorkflowSpec) -> SimulatedRun:
     return run
 
 
+@pytest.mark.timeout(900)
 def test_a_run_survives_a_hostile_bus() -> None:
     run_state_machine_as_test(
         HostileBus, settings=settings(SETTINGS, max_examples=150, stateful_step_count=40)

@@ -219,7 +219,6 @@ def test_an_actor_class_reaches_a_process_that_does_not_have_the_file(tmp_path: 
         [sys.executable, "-c", program],
         input=cloudpickle.dumps(shell),
         capture_output=True,
-        timeout=60,
         check=True,
         cwd=EXAMPLES.parent,
     )

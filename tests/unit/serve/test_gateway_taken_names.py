@@ -14,7 +14,7 @@ from serve.app import create_app
 from tests.unit.serve.fakes import UMA, Fakes
 
 NAMESPACE = r"[a-z]{1,6}(/(items|export|[a-z]{1,3}))+"
-ITEM = r"items|export|[a-z.:_-]{1,8}"
+ITEM = r"(items|export)[a-z.:_-]{1,3}|[a-z.:_-]{1,8}"
 ROUTES = [each for each in create_app(Fakes().parts()).routes if isinstance(each, APIRoute)]
 NOTES = "/v1/memory/shared/notes/items"
 

@@ -104,7 +104,7 @@ async def test_an_api_key_will_do_for_its_scopes() -> None:
         assert (await swarm.run("r1").status()).id == "r1"
         with pytest.raises(NotAllowed, match="scopes"):
             await swarm.submit("x")
-    wrong = key[:-2] + "AA"
+    wrong = key[:-2] + ("AE" if key.endswith("AA") else "AA")
     with pytest.raises(NotAuthenticated):
         await AsyncSwarm.connect(BASE_URL, api_key=wrong, transport=transport)
 
