@@ -3,6 +3,8 @@
 import asyncio
 import os
 import sys
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from cluster.home import locate
 from cluster.process_table import processes
 from cluster.settings import MARKER
 
+BACK_S = 60.0
 SWARM = str(Path(sys.executable).parent / "swarm")
 
 
@@ -78,9 +81,18 @@ class Shell:
 
     def kill_actor(self, class_name: str) -> None:
         """kill -9 the process of the Ray actor of that class."""
-        victims = [p for p in self.processes() if p.name().startswith(f"ray::{class_name}"[:15])]
-        assert len(victims) == 1, [p.name() for p in self.processes()]
+        until, title = time.monotonic() + BACK_S, f"ray::{class_name}"[:15]
+        while len(victims := [p for p in self.processes() if name_of(p).startswith(title)]) != 1:
+            assert time.monotonic() < until, [name_of(p) for p in self.processes()]
+            time.sleep(0.05)  # one that was killed before is on its way back
         victims[0].kill()
+
+
+def name_of(process: psutil.Process) -> str:
+    """Its name; none of one that has ended."""
+    with suppress(psutil.Error):
+        return process.name()
+    return ""
 
 
 def environment_of(process: psutil.Process) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import Any
 
 import openai
@@ -129,15 +130,17 @@ async def test_every_one_of_many_streams_gets_its_own_answer(
     alone = [await ask(number, alone=True) for number in range(0, STREAMS, 16)]
     await asyncio.gather(*map(ask, range(STREAMS)))  # what a first use costs once
     [gateway] = [p for p in shell.processes() if "ServeReplica:gateway" in " ".join(p.cmdline())]
-    before = gateway.memory_info().rss
+    sizes = [gateway.memory_info().rss]
     for _ in range(ROUNDS):
         answers = await asyncio.gather(*map(ask, range(STREAMS)))
         for number, answer in enumerate(answers):
             assert re.findall(r"mark\d+", answer) == [f"mark{number}"]
         assert answers[::16] == alone
-    grown = gateway.memory_info().rss - before
+        sizes.append(gateway.memory_info().rss)
+    grown = sizes[-1] - sizes[0]
     print(f"gateway grew by {grown / 2**20:.1f} MiB over {ROUNDS * STREAMS} streams")
-    assert grown < MOST_GROWTH_BYTES
+    # What is kept of each stream is kept in each round; an allocator takes some now and then.
+    assert min(after - before for before, after in pairwise(sizes)) < MOST_GROWTH_BYTES / ROUNDS
 
 
 async def test_what_was_used_up_is_on_record_by_user_agent_and_run(

@@ -75,7 +75,7 @@ def workers() -> list[psutil.Process]:
 
 async def read_and_kill(model: ModelClient, process: psutil.Process) -> None:
     """Read a stream whose model loses a process after the first word."""
-    long = asked(PROMPTS[0], stream=True) | {"max_tokens": 200}
+    long = asked(PROMPTS[0], stream=True) | {"max_tokens": 240}
     async with aclosing(model.stream(long, task="completion", deadline_s=60)) as documents:
         lives = True
         async for document in documents:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
+import psutil
 import pytest
 
 from cluster import control
@@ -141,6 +142,23 @@ async def test_a_swarm_between_two_supervisors_can_be_stopped(
     os.kill(state.supervisor_pid, signal.SIGKILL)
     await down(settings, lambda _: None)
     assert await all_gone(home)
+    assert not states.locked(home)
+
+
+async def test_the_guard_is_told_where_the_supervisor_dies_before_it_could_stop(
+    home: Home, configure: Configure, start: Start
+) -> None:
+    """Killed a moment before, it still seems to live when it is asked; no other must follow."""
+    supervisor, lock = start(), states.lock(home)
+    guard = start(home, holding=lock)
+    os.close(lock)
+    seems_alive = said(Phase.READY, guard=guard.pid, supervisor=supervisor.pid).model_copy(
+        update={"supervisor_started": psutil.Process(supervisor.pid).create_time()}
+    )
+    states.save(home, seems_alive)
+    async with asyncio.timeout(60):
+        await down(configure(home, stop_timeout_s=300.0), lambda _: None)
+    assert guard.wait(timeout=30) is not None
     assert not states.locked(home)
 
 
