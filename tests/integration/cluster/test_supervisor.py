@@ -26,6 +26,8 @@ from cluster.settings import Settings
 from cluster.state import Phase, Progress, State
 from tests.integration.cluster.conftest import Configure, all_gone, until, until_async
 
+pytestmark = pytest.mark.timeout(400)
+
 FAKE = (sys.executable, "-P", "-m", "tests.integration.cluster.fake_supervisor")
 
 
@@ -273,8 +275,6 @@ _CALLER = f"""
 import asyncio, sys
 from cluster.control import up
 from cluster.settings import Settings
-
-pytestmark = pytest.mark.timeout(400)
 settings = Settings.from_wire(sys.stdin.readline())
 tell = lambda progress: print(progress.part, flush=True)
 asyncio.run(up(settings, tell, command={(*FAKE, "hang")!r}))
