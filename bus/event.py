@@ -96,8 +96,7 @@ class Event:
             for name, value in (headers or {}).items()
             if name.startswith("ce-") or name in (TRACE_HEADER, KEY_HEADER, SIGNATURE_HEADER)
         }
-        missing = [name for name in _REQUIRED if not kept.get(name)]
-        if missing:
+        if missing := [name for name in _REQUIRED if not kept.get(name)]:
             raise MalformedEvent(f"event on {subject!r} lacks {', '.join(missing)}")
         strange = [name for name in headers or {} if is_misspelt(name)]
         values = "".join(kept.values())

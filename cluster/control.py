@@ -100,11 +100,11 @@ async def down(settings: Settings, on_progress: OnProgress) -> None:
     _signal(listening, signal.SIGTERM)
     deadline = time.monotonic() + settings.stop_timeout_s + _GUARD_GRACE_S
     while states.locked(home) and time.monotonic() < deadline:
-        if listening != state.guard_pid and not state.alive() and state.lives_in(home):
-            listening = state.guard_pid  # the supervisor died before it could do as it was asked
-            _signal(listening, signal.SIGTERM)
         if not state.lives_in(home):  # the last of its threads may hold the lock for a moment
             deadline = min(deadline, time.monotonic() + _GUARD_GRACE_S)
+        elif listening != state.guard_pid and not state.alive():
+            listening = state.guard_pid  # the supervisor died before it could do as it was asked
+            _signal(listening, signal.SIGTERM)
         progress.read(on_progress)
         await asyncio.sleep(_POLL_S)
     progress.read(on_progress)

@@ -24,7 +24,13 @@ from cluster.health import check
 from cluster.home import Home, locate, open_home
 from cluster.settings import Settings
 from cluster.state import Phase, Progress, State
-from tests.integration.cluster.conftest import Configure, all_gone, until, until_async
+from tests.integration.cluster.conftest import (
+    GONE_LIMIT_S,
+    Configure,
+    all_gone,
+    until,
+    until_async,
+)
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -263,7 +269,7 @@ async def test_a_caller_that_is_killed_takes_an_unfinished_swarm_with_it(
     assert caller.stdout is not None
     caller.stdin.write(f"{settings.to_wire()}\n".encode())
     await caller.stdin.drain()
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(GONE_LIMIT_S):
         while b"actors" not in (line := await caller.stdout.readline()):
             assert line, "the caller ended"
     caller.kill()
